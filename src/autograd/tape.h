@@ -1,0 +1,103 @@
+#pragma once
+
+#include <functional>
+#include <mutex>
+#include <vector>
+
+#include "dispatch/call.h"
+
+/// The tape: nodes made by calls, edges to the nodes of their inputs.
+namespace lohe::autograd {
+
+class GradNode;
+
+/// Where a gradient goes: input `index` of `node`.
+struct Edge {
+  Intrusive<GradNode> node;
+  int index = 0;
+  explicit operator bool() const { return static_cast<bool>(node); }
+};
+
+using TensorHook = std::function<TensorPtr(const TensorPtr& grad)>;  ///< null result: unchanged
+
+/// One step of backward: from gradients of a call's outputs to gradients of its inputs.
+class GradNode : public RefCounted<GradNode> {
+ public:
+  virtual ~GradNode();
+  static void destroy(GradNode* node) noexcept;  ///< without recursion, however long the chain
+  virtual std::vector<TensorPtr> apply(std::vector<TensorPtr> grads) = 0;
+  virtual std::string name() const = 0;
+  /// Frees what is saved; a second backward through the node raises.
+  virtual void release() {}
+
+  std::vector<Edge> next;          ///< one for each input that may need a gradient; empty edge: none
+  std::vector<ops::Meta> outputs;  ///< what the incoming gradients must look like
+  uint64_t sequence = 0;           ///< later calls run first
+  std::vector<std::pair<int, TensorHook>> pre_hooks;  ///< (output number, hook) on incoming gradients
+  std::vector<std::function<std::vector<TensorPtr>(const std::vector<TensorPtr>&)>> node_pre_hooks;
+  std::vector<std::function<std::vector<TensorPtr>(const std::vector<TensorPtr>& in, const std::vector<TensorPtr>& out)>> post_hooks;
+  void* python_object = nullptr;
+};
+
+/// What a tensor carries when it has, or wants, a gradient.
+struct Meta final : AutogradMeta {
+  TensorPtr grad;                       ///< of leaves, and of others after retain_grad()
+  Intrusive<GradNode> grad_fn;          ///< of non-leaves; of a view: valid while view_generation is the base's
+  Intrusive<GradNode> accumulator;      ///< of leaves, made when first needed
+  int output = 0;                       ///< which output of grad_fn this tensor is
+  uint32_t history = 0;                 ///< of a base: writes through the group of its views
+  uint32_t view_history = 0;            ///< of a view: the base's history when grad_fn was made
+  bool retains_grad = false;
+  std::vector<std::pair<int, TensorHook>> hooks;
+  std::vector<std::pair<int, std::function<void(TensorImpl*)>>> post_accumulate_hooks;
+  std::function<void()> on_grad_written;
+};
+Meta& meta_of(TensorImpl& t);            ///< makes it if needed
+Meta* meta_or_null(const TensorImpl& t);
+
+/// Edge to give to a node that uses `t`: empty if t needs no gradient.
+Edge gradient_edge(const TensorPtr& t);
+/// grad_fn as the user sees it; rebuilt for a view whose base was written through another view.
+Intrusive<GradNode> grad_fn(const TensorPtr& t);
+bool is_leaf(const TensorImpl& t);
+void set_requires_grad(TensorImpl& t, bool value);  ///< @throws RuntimeError for non-leaves and for integer dtypes
+
+/// Called by the dispatcher after an op ran: appends a node if an input needs a gradient.
+void record(const ops::OpDef& op, Args args, Results& results, dispatch::Form form);
+/// Before an op writes into `t` in place. @throws RuntimeError for a leaf that requires grad, and so on.
+void check_inplace(const TensorImpl& t);
+/// Makes `node` the history of `t`, which an op just wrote in place (through a view: of its base too).
+void rebase_history(const TensorPtr& t, Intrusive<GradNode> node, int output);
+
+/// Backward pass from `roots`. With `inputs`: gives their gradients and accumulates nothing; else accumulates into leaves.
+/// No recursion. @throws RuntimeError with PyTorch's texts.
+std::vector<TensorPtr> run_backward(std::vector<TensorPtr> roots, std::vector<TensorPtr> gradients, bool retain_graph,
+                                    bool create_graph, const std::vector<TensorPtr>& inputs, bool allow_unused,
+                                    bool accumulate);
+
+/// A value kept for backward, checked against in-place writes when it is used.
+class SavedTensor {
+ public:
+  SavedTensor() = default;
+  SavedTensor(const TensorPtr& t, bool is_output);
+  /// @throws RuntimeError if it was modified in place or already freed. `owner`: the node whose output it is.
+  TensorPtr unpack(GradNode* owner) const;
+  void reset();
+ private:
+  TensorPtr tensor_;       ///< an output of the node is held detached, to keep no cycle
+  uint32_t version_ = 0;
+  int output_ = -1;
+  bool is_output_ = false, was_leaf_ = false;
+};
+
+class GradModeGuard {
+ public:
+  explicit GradModeGuard(bool enabled) : saved_(dispatch::mode_word) {
+    dispatch::mode_word = enabled ? saved_ & ~dispatch::kNoGrad : saved_ | dispatch::kNoGrad;
+  }
+  ~GradModeGuard() { dispatch::mode_word = saved_; }
+ private:
+  uint32_t saved_;
+};
+
+}  // namespace lohe::autograd

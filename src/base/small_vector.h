@@ -1,0 +1,120 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <initializer_list>
+#include <span>
+#include <type_traits>
+
+namespace lohe {
+
+/// A vector of trivially copyable elements whose first N live inside it: shapes and strides never allocate up to rank N.
+template <class T, int N>
+class SmallVector {
+  static_assert(std::is_trivially_copyable_v<T>);
+
+ public:
+  using value_type = T;
+  SmallVector() = default;
+  explicit SmallVector(size_t n, T fill = T{}) { resize(n, fill); }
+  SmallVector(std::initializer_list<T> init) { assign(init.begin(), init.size()); }
+  SmallVector(std::span<const T> s) { assign(s.data(), s.size()); }
+  SmallVector(const T* first, const T* last) { assign(first, static_cast<size_t>(last - first)); }
+  SmallVector(const SmallVector& o) { assign(o.data_, o.size_); }
+  SmallVector(SmallVector&& o) noexcept { take(o); }
+  SmallVector& operator=(const SmallVector& o) {
+    if (this != &o) assign(o.data_, o.size_);
+    return *this;
+  }
+  SmallVector& operator=(SmallVector&& o) noexcept {
+    if (this != &o) {
+      release();
+      take(o);
+    }
+    return *this;
+  }
+  ~SmallVector() { release(); }
+
+  void assign(const T* p, size_t n) {
+    reserve(n);
+    if (n != 0) std::memmove(data_, p, n * sizeof(T));
+    size_ = static_cast<uint32_t>(n);
+  }
+  void reserve(size_t n) {
+    if (n <= capacity_) return;
+    const size_t capacity = std::max<size_t>(n, size_t{capacity_} * 2);
+    T* p = new T[capacity];
+    if (size_ != 0) std::memcpy(p, data_, size_ * sizeof(T));
+    release();
+    data_ = p;
+    capacity_ = static_cast<uint32_t>(capacity);
+  }
+  void resize(size_t n, T fill = T{}) {
+    reserve(n);
+    for (size_t i = size_; i < n; ++i) data_[i] = fill;
+    size_ = static_cast<uint32_t>(n);
+  }
+  void push_back(T v) {
+    reserve(size_ + 1u);
+    data_[size_++] = v;
+  }
+  void pop_back() { --size_; }
+  void clear() { size_ = 0; }
+  void erase(T* at) {
+    std::memmove(at, at + 1, static_cast<size_t>(end() - at - 1) * sizeof(T));
+    --size_;
+  }
+  void insert(T* at, T v) {
+    const auto i = at - data_;
+    push_back(v);
+    std::memmove(data_ + i + 1, data_ + i, (size_ - 1u - static_cast<size_t>(i)) * sizeof(T));
+    data_[i] = v;
+  }
+
+  T* data() { return data_; }
+  const T* data() const { return data_; }
+  size_t size() const { return size_; }
+  bool empty() const { return size_ == 0; }
+  T& operator[](size_t i) { return data_[i]; }
+  const T& operator[](size_t i) const { return data_[i]; }
+  T& back() { return data_[size_ - 1]; }
+  const T& back() const { return data_[size_ - 1]; }
+  T& front() { return data_[0]; }
+  const T& front() const { return data_[0]; }
+  T* begin() { return data_; }
+  T* end() { return data_ + size_; }
+  const T* begin() const { return data_; }
+  const T* end() const { return data_ + size_; }
+  operator std::span<const T>() const { return {data_, size_}; }
+  bool operator==(const SmallVector& o) const { return std::equal(begin(), end(), o.begin(), o.end()); }
+
+ private:
+  void release() {
+    if (data_ != inline_) delete[] data_;
+    data_ = inline_;
+    capacity_ = N;
+  }
+  void take(SmallVector& o) {
+    if (o.data_ == o.inline_) {
+      assign(o.data_, o.size_);
+    } else {
+      data_ = o.data_;
+      capacity_ = o.capacity_;
+      size_ = o.size_;
+      o.data_ = o.inline_;
+      o.capacity_ = N;
+    }
+    o.size_ = 0;
+  }
+
+  T* data_ = inline_;
+  uint32_t size_ = 0;
+  uint32_t capacity_ = N;
+  T inline_[N];
+};
+
+/// Sizes, strides, dimension numbers.
+using Dims = SmallVector<int64_t, 6>;
+
+}  // namespace lohe

@@ -1,0 +1,42 @@
+#pragma once
+
+#include "ir/builder.h"
+
+/// The elementary functions as kernel-IR instructions: the only numerics there are, for eager kernels, fused kernels and
+/// the interpreter alike. Arguments and results are kF32 or kF64. Every function is within 2 ulp of the exact value over
+/// its whole domain (the special functions state their own bound), with IEEE results for NaN, infinities, signed zeros and
+/// denormals.
+namespace lohe::ir::math {
+
+V exp(V x);
+V exp2(V x);
+V expm1(V x);
+V log(V x);
+V log2(V x);
+V log10(V x);
+V log1p(V x);
+V sin(V x);
+V cos(V x);
+V tan(V x);
+V asin(V x);
+V acos(V x);
+V atan(V x);
+V atan2(V y, V x);
+V sinh(V x);
+V cosh(V x);
+V tanh(V x);
+V asinh(V x);
+V acosh(V x);
+V atanh(V x);
+V sigmoid(V x);  ///< 1 / (1 + exp(-x))
+V rsqrt(V x);    ///< 1 / sqrt(x), two roundings
+V erf(V x);
+V erfc(V x);
+V erfinv(V x);
+V lgamma(V x);   ///< relative error where |lgamma| > 1, absolute below
+V digamma(V x);
+V pow(V x, V y);     ///< C99 special cases
+V fmod(V x, V y);    ///< exact, sign of x
+V hypot(V x, V y);   ///< no overflow in between
+
+}  // namespace lohe::ir::math

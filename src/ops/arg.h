@@ -1,0 +1,100 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "lohe/device.h"
+#include "lohe/scalar.h"
+#include "tensor/tensor_impl.h"
+
+/// The uniform form of a call's arguments and results. Arguments borrow: whoever makes them keeps what they point to.
+namespace lohe {
+
+class Generator;
+
+struct Arg {
+  enum Kind : uint8_t {
+    kNone, kTensor, kBool, kInt, kFloat, kComplex, kStr, kDtype, kDevice, kInts, kFloats, kTensors, kGenerator
+  };
+  Kind kind = kNone;
+  Dtype dtype = Dtype::kUndefined;  ///< kDtype
+  Device device{};                  ///< kDevice
+  int32_t count = 0;                ///< kInts, kFloats, kTensors, kStr
+  union {
+    TensorImpl* tensor;          ///< never null: an absent tensor is kNone
+    int64_t integer = 0;
+    double real;
+    const int64_t* ints;
+    const double* floats;
+    TensorImpl* const* tensors;  ///< entries may be null (Tensor?[])
+    const char* chars;
+    Generator* generator;
+  };
+  double imag = 0;
+
+  Arg() = default;
+  Arg(TensorImpl* t) : kind(t == nullptr ? kNone : kTensor), tensor(t) {}
+  Arg(bool v) : kind(kBool), integer(v) {}
+  Arg(int64_t v) : kind(kInt), integer(v) {}
+  Arg(int v) : kind(kInt), integer(v) {}
+  Arg(double v) : kind(kFloat), real(v) {}
+  Arg(Dtype d) : kind(kDtype), dtype(d) {}
+  Arg(Device d) : kind(kDevice), device(d) {}
+  Arg(std::string_view s) : kind(kStr), count(static_cast<int32_t>(s.size())), chars(s.data()) {}
+  Arg(const char* s) : Arg(std::string_view(s)) {}
+  Arg(std::span<const int64_t> v) : kind(kInts), count(static_cast<int32_t>(v.size())), ints(v.data()) {}
+  Arg(std::span<const double> v) : kind(kFloats), count(static_cast<int32_t>(v.size())), floats(v.data()) {}
+  Arg(std::span<TensorImpl* const> v) : kind(kTensors), count(static_cast<int32_t>(v.size())), tensors(v.data()) {}
+  Arg(Generator* g) : kind(g == nullptr ? kNone : kGenerator), generator(g) {}
+  Arg(const Scalar& s);
+
+  bool none() const { return kind == kNone; }
+  bool is_number() const { return kind >= kBool && kind <= kComplex; }
+  Scalar scalar() const;
+  std::string_view str() const { return {chars, static_cast<size_t>(count)}; }
+  std::span<const int64_t> int_list() const { return {ints, static_cast<size_t>(count)}; }
+  std::span<const double> float_list() const { return {floats, static_cast<size_t>(count)}; }
+  std::span<TensorImpl* const> tensor_list() const { return {tensors, static_cast<size_t>(count)}; }
+};
+static_assert(sizeof(Arg) <= 32);
+
+using Args = std::span<const Arg>;
+using TensorPtr = Intrusive<TensorImpl>;
+
+/// What a call gives: up to three tensors in place, any number in a list, or a number.
+class Results {
+ public:
+  Results() = default;
+  Results(TensorPtr t) : count_(1) { first_[0] = std::move(t); }
+  Results(TensorPtr a, TensorPtr b) : count_(2) { first_[0] = std::move(a); first_[1] = std::move(b); }
+  Results(TensorPtr a, TensorPtr b, TensorPtr c) : count_(3) {
+    first_[0] = std::move(a); first_[1] = std::move(b); first_[2] = std::move(c);
+  }
+  explicit Results(std::vector<TensorPtr> list) : list_(std::move(list)), is_list_(true) {}
+  explicit Results(Scalar number) : number_(number), is_number_(true) {}
+
+  int size() const { return is_list_ ? static_cast<int>(list_.size()) : count_; }
+  const TensorPtr& operator[](int i) const { return is_list_ ? list_[static_cast<size_t>(i)] : first_[i]; }
+  TensorPtr& operator[](int i) { return is_list_ ? list_[static_cast<size_t>(i)] : first_[i]; }
+  void push(TensorPtr t) {
+    if (!is_list_ && count_ == 3) {
+      for (auto& f : first_) list_.push_back(std::move(f));
+      is_list_ = true;
+    }
+    if (is_list_) list_.push_back(std::move(t)); else first_[count_++] = std::move(t);
+  }
+  bool is_number() const { return is_number_; }
+  const Scalar& number() const { return number_; }
+
+ private:
+  TensorPtr first_[3];
+  std::vector<TensorPtr> list_;
+  Scalar number_;
+  int count_ = 0;
+  bool is_list_ = false;
+  bool is_number_ = false;
+};
+
+}  // namespace lohe

@@ -1,0 +1,138 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "base/intrusive.h"
+#include "base/small_vector.h"
+#include "lohe/device.h"
+#include "lohe/dtype.h"
+
+/// What stands behind a Tensor handle: a strided view of a Storage.
+namespace lohe {
+
+/// Counts in-place writes. Views and detach() of a tensor share one; `.data` and set_ give a fresh one.
+struct Version : RefCounted<Version> {
+  std::atomic<uint32_t> value{0};
+};
+
+/// A block of bytes and its history. Every tensor that aliases these bytes holds the same Storage.
+class Storage : public RefCounted<Storage> {
+ public:
+  /// Fresh memory from the caching allocator, not initialised. @throws OutOfMemory.
+  static Intrusive<Storage> allocate(int64_t nbytes);
+  /// Memory of somebody else; `release(context)` runs when the last tensor lets go.
+  static Intrusive<Storage> borrow(void* data, int64_t nbytes, void (*release)(void*), void* context, bool writable);
+  /// Called by Intrusive when the last reference goes.
+  static void destroy(Storage* storage) noexcept;
+
+  void* data() const { return data_; }
+  int64_t nbytes() const { return nbytes_; }
+  bool resizable() const { return release_ == nullptr; }
+  bool writable() const { return writable_; }
+  /// Keeps the first bytes. @throws RuntimeError for borrowed memory.
+  void resize(int64_t nbytes);
+
+  Version version;                    ///< of tensors that did not ask for one of their own
+  std::atomic<uint64_t> generation{0};  ///< writes since creation; a recorded read binds to one
+  void* python_object = nullptr;      ///< the UntypedStorage object, owned by the binding
+
+ private:
+  Storage() = default;
+  void* data_ = nullptr;
+  int64_t nbytes_ = 0;
+  void (*release_)(void*) = nullptr;
+  void* context_ = nullptr;
+  bool inline_ = false;  ///< header and bytes are one block
+  bool writable_ = true;
+};
+
+/// What autograd hangs on a tensor; defined in src/autograd.
+struct AutogradMeta {
+  virtual ~AutogradMeta() = default;
+};
+
+/// What a transform (vmap, jvp) or a subclass hangs on a tensor; defined by the interceptor.
+struct TensorExtension : RefCounted<TensorExtension> {
+  virtual ~TensorExtension() = default;
+  static void destroy(TensorExtension* e) noexcept { delete e; }
+};
+
+class TensorImpl : public RefCounted<TensorImpl> {
+ public:
+  /// Takes its memory from a per-thread free list.
+  static Intrusive<TensorImpl> make(Intrusive<Storage> storage, Dtype dtype, std::span<const int64_t> sizes,
+                                    std::span<const int64_t> strides, int64_t offset);
+  /// Row-major; `numel` and contiguity are known.
+  static Intrusive<TensorImpl> make_contiguous(Intrusive<Storage> storage, Dtype dtype, std::span<const int64_t> sizes);
+  static void destroy(TensorImpl* impl) noexcept;
+
+  Dtype dtype() const { return dtype_; }
+  int64_t dim() const { return static_cast<int64_t>(sizes_.size()); }
+  std::span<const int64_t> sizes() const { return sizes_; }
+  std::span<const int64_t> strides() const { return strides_; }
+  const Dims& size_dims() const { return sizes_; }
+  const Dims& stride_dims() const { return strides_; }
+  int64_t offset() const { return offset_; }  ///< in elements of dtype
+  int64_t numel() const { return numel_; }
+  bool contiguous() const { return contiguous_; }  ///< row-major
+  int64_t itemsize() const { return lohe::itemsize(dtype_); }
+  Storage& storage() const { return *storage_; }
+  const Intrusive<Storage>& storage_ptr() const { return storage_; }
+  /// Address of element 0.
+  char* data() const { return static_cast<char*>(storage_->data()) + offset_ * itemsize(); }
+
+  bool conj() const { return conj_; }
+  bool neg() const { return neg_; }
+  void set_conj(bool v) { conj_ = v; }
+  void set_neg(bool v) { neg_ = v; }
+
+  Version& version() const { return own_version_ ? *own_version_ : storage_->version; }
+  /// Views and detach() share `other`'s counter.
+  void share_version(const TensorImpl& other) { own_version_ = other.own_version_; }
+  void fresh_version() { own_version_ = Intrusive<Version>(new Version); }
+  void bump_version() {
+    version().value.fetch_add(1, std::memory_order_relaxed);
+    storage_->generation.fetch_add(1, std::memory_order_relaxed);
+  }
+
+  /// Changes what this tensor views, in place (set_, resize_, transpose_ ...).
+  void set_view(Intrusive<Storage> storage, Dtype dtype, std::span<const int64_t> sizes,
+                std::span<const int64_t> strides, int64_t offset);
+
+  std::unique_ptr<AutogradMeta> autograd;   ///< null: a leaf that asks for no gradient
+  Intrusive<TensorImpl> view_base;          ///< the tensor that this one is a view of, if any (never itself a view)
+  Intrusive<TensorExtension> extension;     ///< null for plain tensors
+  std::atomic<void*> python_object{nullptr};  ///< PyObject*, see python/binding/tensor.cpp
+  bool requires_grad = false;  ///< of a leaf as set; of others: has history. Mirrors `autograd` for the fast path
+  bool inference = false;      ///< made in inference mode
+  bool python_owned = false;   ///< the Python object is kept alive by this impl rather than the other way round
+  bool python_subclass = false;  ///< a Python subclass with __torch_function__
+  bool wrapped_number = false; ///< a 0-dim tensor that promotes as a number
+
+ private:
+  TensorImpl() = default;
+  void refresh();
+
+  Intrusive<Storage> storage_;
+  Intrusive<Version> own_version_;
+  int64_t offset_ = 0;
+  int64_t numel_ = 1;
+  Dims sizes_, strides_;
+  Dtype dtype_ = Dtype::kFloat32;
+  bool contiguous_ = true;
+  bool conj_ = false;
+  bool neg_ = false;
+};
+
+/// Hooks by which the binding keeps Python identity; set once when the binding is loaded.
+struct PythonHooks {
+  /// The impl dies and holds a Python object that it owns.
+  void (*impl_dies)(TensorImpl*) = nullptr;
+  void (*storage_dies)(Storage*) = nullptr;
+};
+extern PythonHooks python_hooks;
+
+}  // namespace lohe

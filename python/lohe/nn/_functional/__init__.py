@@ -1,0 +1,1 @@
+"""The functions of ``lohe.nn.functional``, by family."""

@@ -14,14 +14,17 @@ namespace {
 constexpr std::array kVariables{
     EnvVariable{"LOHE_CACHE_DIR", EnvType::kPath, "$XDG_CACHE_HOME/lohe, else ~/.cache/lohe", "",
                 "Folder of the on-disk cache of compiled kernels."},
-    EnvVariable{"LOHE_CPU_LEVEL", EnvType::kString, "the highest level that this machine runs", "",
-                "Instruction set level that kernels are generated for; a level that the machine lacks is an error."},
-    EnvVariable{"LOHE_DEBUG_FILL", EnvType::kBool, "0", "",
-                "Fill new memory with 0xFF bytes (NaN in every floating dtype), so that reading what was never "
-                "written shows."},
-    EnvVariable{"LOHE_DEBUG_GUARD", EnvType::kBool, "0", "",
-                "End each allocation exactly at an inaccessible page and unmap it when freed, so that an access out "
-                "of bounds or after free stops the process at the faulty instruction. Slow."},
+    EnvVariable{
+        "LOHE_CPU_LEVEL", EnvType::kString, "the highest level that this machine runs", "",
+        "Instruction set level that kernels are generated for; a level that the machine lacks is an error."},
+    EnvVariable{
+        "LOHE_DEBUG_FILL", EnvType::kBool, "0", "",
+        "Fill new memory with 0xFF bytes (NaN in every floating dtype), so that reading what was never "
+        "written shows."},
+    EnvVariable{
+        "LOHE_DEBUG_GUARD", EnvType::kBool, "0", "",
+        "End each allocation exactly at an inaccessible page and unmap it when freed, so that an access out "
+        "of bounds or after free stops the process at the faulty instruction. Slow."},
     EnvVariable{"LOHE_KERNELS", EnvType::kChoice, "llvm", "llvm|interpreter",
                 "What runs kernels: machine code, or the portable interpreter with the same bits."},
     EnvVariable{"LOHE_LOG", EnvType::kChoice, "warning", "silent|error|warning|info|debug",

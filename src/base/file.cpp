@@ -61,7 +61,8 @@ std::filesystem::path temporary_name(const std::filesystem::path& path) {
 }
 
 /// `offset` < 0 appends at the file position.
-void write_all(int descriptor, const std::filesystem::path& path, std::span<const std::byte> bytes, int64_t offset) {
+void write_all(int descriptor, const std::filesystem::path& path, std::span<const std::byte> bytes,
+               int64_t offset) {
   while (!bytes.empty()) {
     const ssize_t written = offset < 0 ? ::write(descriptor, bytes.data(), bytes.size())
                                        : ::pwrite(descriptor, bytes.data(), bytes.size(), offset);
@@ -128,7 +129,8 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
 void AtomicFile::write_at(uint64_t offset, std::span<const std::byte> bytes) {
   LOHE_CHECK(descriptor_ >= 0, "write to '", path_.string(), "' after it was committed");
   LOHE_CHECK(offset <= size_ && bytes.size() <= size_ - offset, "write_at(", offset, ") of ", bytes.size(),
-             " bytes to '", path_.string(), "': only the ", size_, " bytes written so far can be overwritten");
+             " bytes to '", path_.string(), "': only the ", size_,
+             " bytes written so far can be overwritten");
   write_all(descriptor_, path_, bytes, static_cast<int64_t>(offset));
 }
 

@@ -11,7 +11,8 @@ namespace lohe {
 /// Writes a file that appears under its name whole or not at all. The bytes go to a temporary file of unique
 /// name in the same folder; commit() makes them durable (fsync of the file and of its folder) and renames.
 /// Without a commit the destructor removes the temporary file. An existing file keeps its permissions; a new
-/// one gets those of the process's umask. All errors are of kind kIo and name the path and the system's reason.
+/// one gets those of the process's umask. All errors are of kind kIo and name the path and the system's
+/// reason.
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path path);

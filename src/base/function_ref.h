@@ -15,7 +15,8 @@ template <class Result, class... Args>
 class FunctionRef<Result(Args...)> {
  public:
   template <class F>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, FunctionRef> && std::is_invocable_r_v<Result, F&, Args...>)
+    requires(!std::is_same_v<std::remove_cvref_t<F>, FunctionRef> &&
+             std::is_invocable_r_v<Result, F&, Args...>)
   FunctionRef(F&& callable) noexcept {  // NOLINT: implicit on purpose
     using Callable = std::remove_reference_t<F>;
     if constexpr (std::is_function_v<Callable>) {

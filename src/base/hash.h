@@ -68,8 +68,12 @@ class Hasher {
   std::array<std::byte, 16> tail_{};
 };
 
-inline Hash128 hash_bytes(std::span<const std::byte> bytes) noexcept { return Hasher().update(bytes).digest(); }
-inline Hash128 hash_bytes(std::string_view text) noexcept { return hash_bytes(std::as_bytes(std::span(text))); }
+inline Hash128 hash_bytes(std::span<const std::byte> bytes) noexcept {
+  return Hasher().update(bytes).digest();
+}
+inline Hash128 hash_bytes(std::string_view text) noexcept {
+  return hash_bytes(std::as_bytes(std::span(text)));
+}
 
 /// Mixes `value` into `seed`; for the hash of structs in in-memory tables. The order matters.
 constexpr uint64_t hash_combine(uint64_t seed, uint64_t value) noexcept {

@@ -110,5 +110,7 @@ Intrusive<T> make_intrusive(Args&&... args) {
 
 template <class T>
 struct std::hash<lohe::Intrusive<T>> {
-  size_t operator()(const lohe::Intrusive<T>& pointer) const noexcept { return std::hash<T*>()(pointer.get()); }
+  size_t operator()(const lohe::Intrusive<T>& pointer) const noexcept {
+    return std::hash<T*>()(pointer.get());
+  }
 };

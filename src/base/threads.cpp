@@ -75,8 +75,8 @@ void set_float_mode(uint64_t mode) noexcept {
 #endif
 }
 
-/// Spins until `ready()` or until the time is up, and says whether it became ready. The bound is in time because
-/// a pause instruction takes 4 to 140 cycles depending on the machine.
+/// Spins until `ready()` or until the time is up, and says whether it became ready. The bound is in time
+/// because a pause instruction takes 4 to 140 cycles depending on the machine.
 template <class Ready>
 bool spin_until(Ready ready, std::chrono::nanoseconds bound) noexcept {
   using Clock = std::chrono::steady_clock;
@@ -122,17 +122,18 @@ constexpr int64_t kChunksPerThread = 8;
 static_assert(kChunksPerThread * kMaxThreads <= 0xFFFF, "chunk numbers take 16 bits");
 
 /// The chunks of the current region that nobody has claimed yet, [front, back), and the region's number. A
-/// claim is one compare-and-swap of the whole word, so a thread that slept through any number of regions either fails
-/// it or claims a chunk of the region that is current: nobody ever has to wait for a thread that holds no chunk.
-/// The caller takes chunks from the front and the workers from the back, so that in a sequence of regions over the same
-/// arrays a core mostly meets the data that its cache already holds.
+/// claim is one compare-and-swap of the whole word, so a thread that slept through any number of regions
+/// either fails it or claims a chunk of the region that is current: nobody ever has to wait for a thread that
+/// holds no chunk. The caller takes chunks from the front and the workers from the back, so that in a
+/// sequence of regions over the same arrays a core mostly meets the data that its cache already holds.
 struct Claims {
   uint32_t region;
   uint16_t front;
   uint16_t back;
 
   static Claims unpack(uint64_t word) noexcept {
-    return {static_cast<uint32_t>(word >> 32), static_cast<uint16_t>(word >> 16), static_cast<uint16_t>(word)};
+    return {static_cast<uint32_t>(word >> 32), static_cast<uint16_t>(word >> 16),
+            static_cast<uint16_t>(word)};
   }
   uint64_t pack() const noexcept { return uint64_t{region} << 32 | uint64_t{front} << 16 | back; }
   bool empty() const noexcept { return front >= back; }
@@ -170,20 +171,23 @@ class Pool {
   void work(int index) noexcept;
   bool work_is_open() const noexcept { return !Claims::unpack(claims_.load(memory_order_seq_cst)).empty(); }
 
-  // Each group of words that is written together has its own cache lines (pairs of lines are fetched at once).
+  // Each group of words that is written together has its own cache lines (pairs of lines are fetched at
+  // once).
   alignas(128) std::atomic<uint64_t> claims_{0};
   alignas(128) Region region_;
   std::atomic<int> first_failed_{INT_MAX};  ///< lowest chunk that threw
   std::exception_ptr failure_;              ///< its exception; guarded by failure_mutex_
   std::mutex failure_mutex_;
-  alignas(128) std::atomic<uint32_t> completed_{0};  ///< chunks that workers have ended; a futex of the caller
+  alignas(128) std::atomic<uint32_t> completed_{
+      0};  ///< chunks that workers have ended; a futex of the caller
   std::atomic<bool> caller_sleeps_{false};
   alignas(128) std::atomic<uint32_t> epoch_{0};  ///< changes with each region; a futex of idle workers
   std::atomic<int> sleepers_{0};
   alignas(128) std::atomic<bool> owned_{false};
-  std::atomic<uint32_t> worker_limit_{0};  ///< workers from this number on are parked; a futex of parked workers
-  std::atomic<int> num_threads_{0};        ///< 0 until first asked for
-  std::atomic<int> started_{0};            ///< written with mutex_ held
+  std::atomic<uint32_t> worker_limit_{
+      0};                            ///< workers from this number on are parked; a futex of parked workers
+  std::atomic<int> num_threads_{0};  ///< 0 until first asked for
+  std::atomic<int> started_{0};      ///< written with mutex_ held
   std::mutex mutex_;
   bool owned_for_fork_ = false;
 };
@@ -228,7 +232,8 @@ int Pool::claim(End end) noexcept {
     Claims claims = Claims::unpack(word);
     if (claims.empty()) return -1;
     const int chunk = end == End::kFront ? claims.front++ : --claims.back;
-    if (claims_.compare_exchange_weak(word, claims.pack(), memory_order_acq_rel, memory_order_acquire)) return chunk;
+    if (claims_.compare_exchange_weak(word, claims.pack(), memory_order_acq_rel, memory_order_acquire))
+      return chunk;
   }
 }
 
@@ -271,7 +276,8 @@ void Pool::run(int64_t n, int64_t grain, int threads, FunctionRef<void(int64_t, 
   const auto all_ended = [&] { return completed_.load(memory_order_acquire) == by_workers; };
   if (by_workers != 0 && !spin_until(all_ended, kCallerSpin)) {
     caller_sleeps_.store(true, memory_order_seq_cst);
-    for (uint32_t ended; (ended = completed_.load(memory_order_seq_cst)) != by_workers;) futex_wait(completed_, ended);
+    for (uint32_t ended; (ended = completed_.load(memory_order_seq_cst)) != by_workers;)
+      futex_wait(completed_, ended);
     caller_sleeps_.store(false, memory_order_relaxed);
   }
   // The acquiring load above orders everything that the workers did before what follows.
@@ -330,8 +336,8 @@ void Pool::work(int index) noexcept {
       if (caller_sleeps_.load(memory_order_seq_cst)) futex_wake(completed_, 1);
     }
     if (spin_until([&] { return work_is_open(); }, kWorkerSpin)) continue;
-    // The caller opens work, changes the epoch and then looks for sleepers; the worker does the reverse. So either the
-    // caller sees the sleeper, or the worker sees the work or a changed epoch.
+    // The caller opens work, changes the epoch and then looks for sleepers; the worker does the reverse. So
+    // either the caller sees the sleeper, or the worker sees the work or a changed epoch.
     sleepers_.fetch_add(1, memory_order_seq_cst);
     const uint32_t epoch = epoch_.load(memory_order_seq_cst);
     if (!work_is_open() && worker_limit_.load(memory_order_seq_cst) == limit) futex_wait(epoch_, epoch);
@@ -342,8 +348,8 @@ void Pool::work(int index) noexcept {
 // ---- Fork -------------------------------------------------------------------------------------------------
 
 void Pool::before_fork() noexcept {
-  // A region of another thread is given time to end. It may take longer, or wait for the thread that forks; that is no
-  // reason to hang, because the child starts from a fresh pool anyway.
+  // A region of another thread is given time to end. It may take longer, or wait for the thread that forks;
+  // that is no reason to hang, because the child starts from a fresh pool anyway.
   owned_for_fork_ = !in_region && try_own();
   for (int i = 0; !in_region && !owned_for_fork_ && i < 1000; ++i) {
     const timespec hundred_microseconds{0, 100'000};
@@ -422,7 +428,8 @@ void at_fork(void (*prepare)(), void (*parent)(), void (*child)()) {
 int num_threads() { return pool().num_threads(); }
 
 void set_num_threads(int n) {
-  LOHE_CHECK(n >= 1 && n <= kMaxThreads, "set_num_threads(", n, "): expected a number from 1 to ", kMaxThreads);
+  LOHE_CHECK(n >= 1 && n <= kMaxThreads, "set_num_threads(", n, "): expected a number from 1 to ",
+             kMaxThreads);
   pool().set_num_threads(n);
 }
 

@@ -13,27 +13,27 @@ int num_threads();
 void set_num_threads(int n);
 inline constexpr int kMaxThreads = 4096;
 
-/// Runs `body(begin, end)` over disjoint ranges that cover [0, n), possibly at the same time on several threads
-/// of the process's one pool, and returns when all have ended. Each range starts at a multiple of `grain` and
-/// its length is a multiple of `grain`, except for the last. How [0, n) is cut depends on the number of threads and on
-/// timing, so the body's results must not depend on it.
+/// Runs `body(begin, end)` over disjoint ranges that cover [0, n), possibly at the same time on several
+/// threads of the process's one pool, and returns when all have ended. Each range starts at a multiple of
+/// `grain` and its length is a multiple of `grain`, except for the last. How [0, n) is cut depends on the
+/// number of threads and on timing, so the body's results must not depend on it.
 ///
-/// The whole range runs at once on the caller when n <= grain, when there is one thread, inside another region, and
-/// while another thread's region has the pool. Nobody waits for a worker that has not begun a range, so a busy machine
-/// costs a region no more than running it alone.
+/// The whole range runs at once on the caller when n <= grain, when there is one thread, inside another
+/// region, and while another thread's region has the pool. Nobody waits for a worker that has not begun a
+/// range, so a busy machine costs a region no more than running it alone.
 ///
-/// Workers take over the caller's floating-point mode (rounding, flush to zero, traps). When bodies throw, the
-/// exception of the range that comes first in [0, n) is rethrown after all begun ranges have ended; ranges behind it
-/// may not have run.
+/// Workers take over the caller's floating-point mode (rounding, flush to zero, traps). When bodies throw,
+/// the exception of the range that comes first in [0, n) is rethrown after all begun ranges have ended;
+/// ranges behind it may not have run.
 void parallel_for(int64_t n, int64_t grain, FunctionRef<void(int64_t begin, int64_t end)> body);
 
 /// Whether the calling thread is running the body of a region that the pool shares out.
 bool in_parallel_region() noexcept;
 
-/// Registers handlers that run around every fork() of the process, any of them may be null: `prepare` before it, the last
-/// registered first; `parent` and `child` after it, the first registered first. A room that keeps locks takes them in
-/// `prepare`; it registers after the rooms whose functions it calls with a lock held. A child forked by the body of a
-/// region can only go on to exec or _exit.
+/// Registers handlers that run around every fork() of the process, any of them may be null: `prepare` before
+/// it, the last registered first; `parent` and `child` after it, the first registered first. A room that
+/// keeps locks takes them in `prepare`; it registers after the rooms whose functions it calls with a lock
+/// held. A child forked by the body of a region can only go on to exec or _exit.
 void at_fork(void (*prepare)(), void (*parent)(), void (*child)());
 
 }  // namespace lohe

@@ -1,0 +1,146 @@
+"""Rows of measurements, and the page docs/performance.md with one section for each processor."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import statistics
+import tempfile
+from pathlib import Path
+
+MET = 0.97  # "1.0x" means a median ratio of at least this
+
+
+@dataclasses.dataclass
+class Row:
+    """One case: values of both sides run by run (seconds or bytes: less is better), or why there are none."""
+
+    name: str
+    ours: list[float] = dataclasses.field(default_factory=list)
+    theirs: list[float] = dataclasses.field(default_factory=list)
+    unit: str = "s"
+    bar: float | None = None
+    limit: float | None = None
+    note: str = ""
+
+    @property
+    def ratios(self) -> list[float]:
+        """Theirs over ours, run by run: above 1 Lohe is better."""
+        return [t / o for o, t in zip(self.ours, self.theirs, strict=True) if o > 0]
+
+    def met(self) -> bool | None:
+        """Whether the bar is met; None without a bar or a ratio."""
+        if self.bar is None or not self.ratios:
+            return None
+        return statistics.median(self.ratios) >= self.bar * MET
+
+    def markdown(self) -> str:
+        ratio = "-"
+        if self.ratios:
+            r = self.ratios
+            ratio = f"{statistics.median(r):.2f} ({min(r):.2f} to {max(r):.2f})"
+        bar = "" if self.bar is None else f"{self.bar:g}"
+        verdict = {True: "yes", False: "no", None: ""}[self.met()]
+        if self.bar is not None and not self.ratios:
+            verdict = "not measured"
+        share = ""
+        if self.limit is not None:
+            share = quantity(self.limit, self.unit)
+            if self.ours:
+                share += f", {100 * self.limit / statistics.median(self.ours):.0f} %"
+        cells = [
+            self.name,
+            _median(self.ours, self.unit),
+            _median(self.theirs, self.unit),
+            ratio,
+            bar,
+            verdict,
+            share,
+        ]
+        return "| " + " | ".join([*cells, self.note.replace("|", "\\|")]) + " |"
+
+
+def _median(values: list[float], unit: str) -> str:
+    return quantity(statistics.median(values), unit) if values else "-"
+
+
+def quantity(value: float, unit: str) -> str:
+    """A value with three digits and the prefix that suits it; unit ``s`` or ``B``."""
+    if unit == "B":
+        return f"{value / 2**20:.1f} MiB"
+    for factor, prefix in ((1, ""), (1e-3, "m"), (1e-6, "u")):
+        if value >= factor:
+            return f"{value / factor:.3g} {prefix}s"
+    return f"{value / 1e-9:.3g} ns"
+
+
+def block(suite: str, peer: str, heading: str, rows: list[Row]) -> str:
+    """One suite against one peer, as Markdown."""
+    lines = [
+        f"### {suite}, PyTorch {peer}",
+        "",
+        heading,
+        "",
+        "| case | Lohe | PyTorch | ratio, median (min to max) | bar | met | limit, share reached | |",
+        "|---|---|---|---|---|---|---|---|",
+        *(row.markdown() for row in rows),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+PREAMBLE = """# Performance
+
+Lohe and PyTorch 2.13 run in two long-lived processes, in alternating blocks; a ratio is PyTorch's time over Lohe's in
+one run (for memory, bytes over bytes), so above 1 Lohe is better, and its median over the runs is judged. A bar of 1.0
+is met from 0.97. *As installed* is PyTorch as a user gets it; *tuned* has fused optimizers, glibc told to keep its
+memory, and on AMD the full instruction set for its MKL; *compiled* is `torch.compile`. The limit is the least time
+that this machine's measured float32 FMA rate or copy bandwidth over the same working set allows; a cell stays empty
+where that is not simple. `tools/bench --write` replaces the tables of the processor it runs on.
+"""
+
+# Processors that the bars name; a section says "not measured" until a run on such a machine replaces it.
+EXPECTED = ("AMD Zen 5", "Intel with AMX", "Intel without AMX")
+
+
+def family(cpu: str) -> str:
+    """The class of processor that a section counts for."""
+    if "AMD" in cpu:
+        return "AMD Zen 5" if "family 26" in cpu else "AMD"
+    return ("Intel with AMX" if cpu.endswith("AMX)") else "Intel without AMX") if "Intel" in cpu else cpu
+
+
+def merge(page: str, cpu: str, header: str, blocks: dict[str, str]) -> str:
+    """The page with this processor's blocks replaced or added; everything else stays as it was."""
+    sections = dict(re.findall(r"<!-- begin cpu (.*?) -->\n(.*?)<!-- end cpu -->", page, re.DOTALL))
+    kept = dict(
+        re.findall(r"<!-- begin table (.*?) -->\n(.*?)<!-- end table -->", sections.get(cpu, ""), re.DOTALL)
+    )
+    kept.update(blocks)
+    body = "".join(
+        f"<!-- begin table {key} -->\n{text}<!-- end table -->\n\n" for key, text in sorted(kept.items())
+    )
+    sections[cpu] = f"## {cpu}\n\n{header}\n\n{body}"
+    text = PREAMBLE
+    for name, section in sorted(sections.items()):
+        text += f"\n<!-- begin cpu {name} -->\n{section}<!-- end cpu -->\n"
+    absent = [name for name in EXPECTED if name not in {family(n) for n in sections}]
+    for name in absent:
+        text += f"\n## {name}\n\nNot measured.\n"
+    return text
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes the file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(descriptor, "w") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

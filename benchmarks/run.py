@@ -1,0 +1,358 @@
+#!/usr/bin/env python3
+"""Measures Lohe against PyTorch 2.13; ``tools/bench`` runs this. Prints tables, asserts nothing about time.
+
+Both sides live in processes of their own and are timed in alternating blocks, Lohe, PyTorch, Lohe, PyTorch, so that
+drift of the machine meets both. Each answer carries the side's thread count, which is checked after every block.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+import machine
+import report
+import suites
+
+# The ratio to reach, by "suite: case" (a regular expression) and peer.
+BARS: list[tuple[str, str, float]] = [
+    (r"overhead: a \+ b", "as-installed", 3.0),
+    (r"overhead: a \+ b with gradient", "as-installed", 3.0),
+    (r"overhead: a \* 2\.0", "as-installed", 5.0),
+    (r"overhead: (a\[1:3\]|a\.view\(2, 2\)|m\.transpose\(0, 1\))", "as-installed", 2.8),
+    (r"overhead: Linear\(8, 8\)\(x\)", "as-installed", 3.5),
+    (r"overhead: MLP 8-8-8 forward and backward", "as-installed", 4.0),
+    (r"cpp: a \+ b", "as-installed", 2.8),
+    (r"kernels: .*", "as-installed", 1.0),
+    (r"train: GPT 6x384, 256 tokens, batch 4", "as-installed", 1.8 if machine.is_amd() else 1.05),
+    (r"train: GPT 6x384, 256 tokens, batch 4", "tuned", 1.0),
+]
+
+KEEP_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": "4294967296",
+    "MALLOC_TRIM_THRESHOLD_": "17179869184",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+PEERS = ("as-installed", "tuned", "compiled")
+SUITES = ("overhead", "cpp", "kernels", "matmul", "conv", "train", "import", "memory")
+ANSWER_SECONDS = 600.0  # a worker that has not answered by then is ended and its row says so
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    threads: int
+    runs: int
+    block_seconds: float
+    build: Path
+    only: str
+
+
+def peer_setup(peer: str, build: Path) -> tuple[dict[str, str], list[str]]:
+    """The environment and the worker's options of a peer."""
+    environment = machine.clean_environment()
+    if peer == "as-installed":
+        return environment, []
+    if peer == "compiled":
+        return environment, ["--compiled"]
+    environment.update(KEEP_MEMORY)
+    if machine.is_amd():  # MKL asks this function before it uses AVX-512
+        source = build / "mkl_amd.c"
+        build.mkdir(parents=True, exist_ok=True)
+        if not source.exists():
+            source.write_text("int mkl_serv_intel_cpu_true(void) { return 1; }\n")
+        flags = ("-shared", "-fPIC")
+        environment["LD_PRELOAD"] = str(
+            machine.compile_program(source, build / "mkl_amd.so", *flags, compiler="gcc")
+        )
+    return environment, ["--fused"]
+
+
+class Side:
+    """One worker process, started anew when it has died."""
+
+    def __init__(self, module: str, threads: int, environment: dict[str, str], options: list[str]):
+        self._command = [
+            sys.executable,
+            str(HERE / "worker.py"),
+            "--module",
+            module,
+            "--threads",
+            str(threads),
+        ]
+        self._command += options
+        self._environment = environment
+        self._threads = threads
+        self._process: subprocess.Popen[str] | None = None
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """The worker's answer; ``{"error": text}`` when it has none. Raises when its thread count has moved."""
+        if self._process is None or self._process.poll() is not None:
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                env=self._environment,
+            )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        watchdog = threading.Timer(ANSWER_SECONDS, self._process.kill)
+        watchdog.start()
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        finally:
+            watchdog.cancel()
+        if not line:
+            return {"error": f"the process ended with status {self._process.wait()}"}
+        answer = json.loads(line)
+        if "error" not in answer and answer["threads"] != self._threads:
+            raise RuntimeError(
+                f"{self._command[3]}: {answer['threads']} threads in use, {self._threads} asked for"
+            )
+        return answer
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            self._process.wait(timeout=60)
+
+
+def bar(name: str, peer: str) -> float | None:
+    return next((b for pattern, p, b in BARS if p == peer and re.fullmatch(pattern, name)), None)
+
+
+def timed_rows(suite: str, peer: str, settings: Settings, limits: machine.Limits) -> list[report.Row]:
+    """Every case of a suite that runs in the long-lived workers."""
+    environment, options = peer_setup(peer, settings.build)
+    sides = (
+        Side("lohe", settings.threads, machine.clean_environment(), []),
+        Side("torch", settings.threads, environment, options),
+    )
+    rows = []
+    for key, case in suites.all_cases().items():
+        if case.suite != suite or not re.search(settings.only, key):
+            continue
+        limit = limits.seconds(case.moved, case.flops)
+        row = report.Row(case.name, bar=bar(key, peer), limit=limit)
+        for run in range(-1, settings.runs):  # the first round prepares both and is not counted
+            values = []
+            for side, label in zip(sides, ("Lohe", "PyTorch"), strict=True):
+                answer = side.ask(do="block", case=key, seconds=settings.block_seconds)
+                if "error" in answer:
+                    row.note = f"{label}: {answer['error']}"
+                    break
+                values.append(answer["seconds"])
+            if len(values) < 2:
+                row.ours, row.theirs = [], []
+                break
+            if run >= 0:
+                row.ours.append(values[0])
+                row.theirs.append(values[1])
+        for side in sides:
+            side.ask(do="drop")
+        rows.append(row)
+        print(row.markdown(), flush=True)
+    for side in sides:
+        side.stop()
+    return rows
+
+
+def import_rows(peer: str, settings: Settings) -> list[report.Row]:
+    """Seconds from process start to the module imported, less those of a bare interpreter."""
+    environments = (machine.clean_environment(), peer_setup(peer, settings.build)[0])
+
+    def seconds(statement: str, environment: dict[str, str]) -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", statement], check=True, env=environment, capture_output=True)
+        return time.perf_counter() - start
+
+    row = report.Row("import", note="less a bare interpreter")
+    try:
+        for run in range(-1, settings.runs):
+            bare = seconds("pass", environments[0])
+            values = [
+                seconds(f"import {module}", environment) - bare
+                for module, environment in zip(("lohe", "torch"), environments, strict=True)
+            ]
+            if run >= 0:
+                row.ours.append(max(values[0], 1e-9))
+                row.theirs.append(values[1])
+    except subprocess.CalledProcessError as error:
+        row = report.Row("import", note=error.stderr.decode(errors="replace").strip().splitlines()[-1][:160])
+    print(row.markdown(), flush=True)
+    return [row]
+
+
+def memory_rows(peer: str, settings: Settings) -> list[report.Row]:
+    """Peak resident bytes above those after import, each in a fresh process."""
+    environment, options = peer_setup(peer, settings.build)
+    rows = []
+    for key, case in suites.all_cases().items():
+        if case.suite != "train" or not re.search(settings.only, key):
+            continue
+        row = report.Row(case.name, unit="B", note="peak above import, fresh process")
+        for _ in range(settings.runs):
+            values = []
+            sides = (("lohe", machine.clean_environment(), []), ("torch", environment, options))
+            for module, env, opts in sides:
+                side = Side(module, settings.threads, env, opts)
+                answer = side.ask(do="memory", case=key)
+                side.stop()
+                if "error" in answer:
+                    row.note = f"{module}: {answer['error']}"
+                    break
+                values.append(float(answer["bytes"]))
+            if len(values) < 2:
+                row.ours, row.theirs = [], []
+                break
+            row.ours.append(values[0])
+            row.theirs.append(values[1])
+        rows.append(row)
+        print(row.markdown(), flush=True)
+    return rows
+
+
+def cpp_rows(peer: str, settings: Settings, lohe_flags: str) -> list[report.Row]:
+    """benchmarks/cpp_overhead.cpp built against both, the programs run in turn."""
+    source, build = HERE / "cpp_overhead.cpp", settings.build
+    names = re.findall(r'measure\("(.*?)"', source.read_text())
+    try:
+        flags = ("-std=c++20", "-DLOHE_BENCHMARK", *shlex.split(lohe_flags))
+        ours = machine.compile_program(source, build / "cpp_overhead_lohe", *flags)
+        theirs = machine.compile_program(
+            source, build / "cpp_overhead_torch", "-std=c++20", *_libtorch_flags()
+        )
+    except (RuntimeError, OSError) as error:
+        reason = next((line for line in str(error).splitlines() if "error" in line), str(error))[:160]
+        return [report.Row(name, bar=bar(f"cpp: {name}", peer), note=reason) for name in names]
+    environments = (machine.clean_environment(), peer_setup(peer, build)[0])
+    rows = {name: report.Row(name, bar=bar(f"cpp: {name}", peer)) for name in names}
+    for _ in range(settings.runs):
+        for program, environment, field in zip((ours, theirs), environments, ("ours", "theirs"), strict=True):
+            done = subprocess.run([str(program)], capture_output=True, text=True, env=environment, check=True)
+            for line in done.stdout.splitlines():
+                name, nanoseconds = line.split("\t")
+                getattr(rows[name], field).append(float(nanoseconds) * 1e-9)
+    for row in rows.values():
+        print(row.markdown(), flush=True)
+    return list(rows.values())
+
+
+def _libtorch_flags() -> list[str]:
+    import torch
+
+    root = Path(torch.__file__).parent
+    headers = [f"-I{root}/include", f"-I{root}/include/torch/csrc/api/include"]
+    abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}"
+    return [*headers, abi, f"-L{root}/lib", f"-Wl,-rpath,{root}/lib", "-ltorch", "-ltorch_cpu", "-lc10"]
+
+
+def header(threads: int, versions: dict[str, str]) -> str:
+    named = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return (
+        f"{machine.cpu_level()}; governor {machine.governor()}; {os.cpu_count()} processors, {threads} threads unless "
+        f"the table says otherwise; {named}; {datetime.date.today().isoformat()}."
+    )
+
+
+def versions() -> dict[str, str]:
+    found = {}
+    for module in ("lohe", "torch"):
+        side = Side(module, 1, machine.clean_environment(), [])
+        answer = side.ask(do="hello")
+        side.stop()
+        if "error" in answer:
+            raise SystemExit(
+                f"{module} cannot be measured: {answer['error']}; is it built and on PYTHONPATH?"
+            )
+        found[module] = answer["version"]
+    return found
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)} (default: all)")
+    parser.add_argument("--peers", default="as-installed", help=f"comma-separated, of {', '.join(PEERS)}")
+    parser.add_argument("--runs", type=int, default=7, help="counted alternating runs (default 7)")
+    parser.add_argument("--block-seconds", type=float, default=0.1, help="length of a block (default 0.1)")
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count() or 1, help="overhead suites always use 1"
+    )
+    parser.add_argument("--only", default="", metavar="REGEX", help="cases whose 'suite: name' matches")
+    parser.add_argument(
+        "--build", type=Path, default=HERE.parent / "build" / "bench", help="folder for programs"
+    )
+    parser.add_argument(
+        "--lohe-cpp-flags", default=os.environ.get("LOHE_CPP_FLAGS", ""), help="to build against Lohe"
+    )
+    parser.add_argument("--list", action="store_true", help="print the cases and their bars")
+    parser.add_argument(
+        "--write", action="store_true", help="write this processor's section of docs/performance.md"
+    )
+    options = parser.parse_args(arguments)
+    options.suites = options.suites or list(SUITES)
+    options.peers = options.peers.split(",")
+    for given, known in ((options.suites, SUITES), (options.peers, PEERS)):
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
+    if options.write and (options.only or options.runs < 7):
+        parser.error("--write needs whole suites and at least 7 runs")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    if options.list:
+        for key in suites.all_cases():
+            bars = ", ".join(f"{b:g}x {p}" for p in PEERS if (b := bar(key, p)) is not None)
+            print(f"{key}{'  (' + bars + ')' if bars else ''}")
+        return 0
+    cpu, found = machine.cpu_name(), versions()
+    print(f"{cpu}: {header(options.threads, found)}\n")
+    blocks = {}
+    for suite in options.suites:
+        threads = 1 if suite in ("overhead", "cpp") else options.threads
+        settings = Settings(threads, options.runs, options.block_seconds, options.build, options.only)
+        limits = machine.Limits(options.build, threads)
+        for peer in options.peers:
+            heading = f"{threads} thread{'s' if threads > 1 else ''}, {options.runs} alternating runs."
+            print(f"\n{suite}, PyTorch {peer}: {heading}", flush=True)
+            if suite == "import":
+                rows = import_rows(peer, settings)
+            elif suite == "memory":
+                rows = memory_rows(peer, settings)
+            elif suite == "cpp":
+                rows = cpp_rows(peer, settings, options.lohe_cpp_flags)
+            else:
+                rows = timed_rows(suite, peer, settings, limits)
+            blocks[f"{suite} {peer}"] = report.block(suite, peer, heading, rows)
+    if options.write:
+        path = HERE.parent / "docs" / "performance.md"
+        page = path.read_text() if path.exists() else ""
+        report.write_whole(path, report.merge(page, cpu, header(options.threads, found), blocks))
+        print(f"\nwrote docs/{path.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

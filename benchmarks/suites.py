@@ -1,0 +1,212 @@
+"""What is measured: every case builds its data with the module it is given and names the statement to repeat."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import models
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How the peer is run: its optimizers' fused form, its compiler."""
+
+    fused: bool = False
+    compiled: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """``make(torch, options)`` returns the names that ``statement`` uses.
+
+    ``moved`` bytes and ``flops`` (float32) state the least work of one repetition, from which the limit follows;
+    0 where that is not simple.
+    """
+
+    name: str
+    suite: str
+    make: Callable[[Any, Options], dict[str, Any]]
+    statement: str
+    moved: int = 0
+    flops: int = 0
+
+
+POINTWISE = {
+    "add": ("torch.add(x, y)", 3),
+    "mul": ("torch.mul(x, y)", 3),
+    "exp": ("torch.exp(x)", 2),
+    "gelu": ("torch.nn.functional.gelu(x)", 2),
+    "gelu tanh": ("torch.nn.functional.gelu(x, approximate='tanh')", 2),
+    "sigmoid": ("torch.sigmoid(x)", 2),
+    "tanh": ("torch.tanh(x)", 2),
+    "where": ("torch.where(mask, x, y)", 3.25),
+}
+SIZES = {"L1": 1 << 11, "L2": 1 << 17, "memory": 1 << 24}
+ROWS, COLUMNS = 4096, 1024
+MATMULS = [(64, 64, 64), (256, 256, 256), (1024, 1024, 1024), (1024, 1536, 384), (1024, 384, 1536), (2048, 3072, 768),
+           (7, 768, 768), (1, 1024, 1024)]  # fmt: skip
+# name: batch, in, out, image, kernel, stride, groups
+CONVOLUTIONS = {
+    "3x3, 64 to 64, 32x32, batch 16": (16, 64, 64, 32, 3, 1, 1),
+    "1x1, 256 to 64, 56x56, batch 4": (4, 256, 64, 56, 1, 1, 1),
+    "7x7 stride 2, 3 to 64, 224x224, batch 4": (4, 3, 64, 224, 7, 2, 1),
+    "3x3 depthwise, 128, 56x56, batch 8": (8, 128, 128, 56, 3, 1, 128),
+}
+
+
+def all_cases() -> dict[str, Case]:
+    """Every case that runs in a long-lived worker, by ``suite: name``."""
+    found = [*_overhead(), *_kernels(), *_matmul(), *_conv(), *_train()]
+    return {f"{case.suite}: {case.name}": case for case in found}
+
+
+def _overhead() -> Iterator[Case]:
+    def pair(torch: Any, _: Options) -> dict[str, Any]:
+        return {"torch": torch, "a": torch.randn(4), "b": torch.randn(4), "m": torch.randn(2, 2)}
+
+    def pair_with_gradient(torch: Any, _: Options) -> dict[str, Any]:
+        return {"a": torch.randn(4, requires_grad=True), "b": torch.randn(4)}
+
+    def linear(torch: Any, _: Options) -> dict[str, Any]:
+        return {"layer": torch.nn.Linear(8, 8), "x": torch.randn(1, 8)}
+
+    def small_mlp(torch: Any, _: Options) -> dict[str, Any]:
+        model, x = models.mlp(torch, width=8, depth=2), torch.randn(8, 8)
+
+        def step() -> None:
+            model(x).sum().backward()
+
+        return {"step": step}
+
+    statements = {
+        "a + b": "a + b", "a * 2.0": "a * 2.0", "a[1:3]": "a[1:3]", "a.view(2, 2)": "a.view(2, 2)",
+        "m.transpose(0, 1)": "m.transpose(0, 1)", "a.add_(b)": "a.add_(b)", "torch.empty(4)": "torch.empty(4)",
+    }  # fmt: skip
+    for name, statement in statements.items():
+        yield Case(name, "overhead", pair, statement)
+    yield Case("a + b with gradient", "overhead", pair_with_gradient, "a + b")
+    yield Case("Linear(8, 8)(x)", "overhead", linear, "layer(x)")
+    yield Case("MLP 8-8-8 forward and backward", "overhead", small_mlp, "step()")
+
+
+def _tensors(dtype: str, *shape: int) -> Callable[[Any, Options], dict[str, Any]]:
+    def make(torch: Any, _: Options) -> dict[str, Any]:
+        x, y = (torch.randn(*shape).to(getattr(torch, dtype)) for _ in range(2))
+        return {"torch": torch, "x": x, "y": y, "mask": x > 0}
+
+    return make
+
+
+def _kernels() -> Iterator[Case]:
+    for dtype, width in (("float32", 4), ("bfloat16", 2)):
+        for level, count in SIZES.items():
+            for name, (statement, parts) in POINTWISE.items():
+                moved = count * (2 * width + 1 + width if name == "where" else int(parts) * width)
+                yield Case(f"{name}, {dtype}, {level}", "kernels", _tensors(dtype, count), statement, moved)
+            other, other_width = ("bfloat16", 2) if dtype == "float32" else ("float32", 4)
+            cast = f"x.to(torch.{other})"
+            moved = count * (width + other_width)
+            yield Case(f"cast to {other}, {dtype}, {level}", "kernels", _tensors(dtype, count), cast, moved)
+        matrix, whole = _tensors(dtype, ROWS, COLUMNS), ROWS * COLUMNS * width
+        for op in ("sum", "mean", "amax"):
+            for over, dim in (("rows", "0"), ("columns", "1"), ("all", "(0, 1)")):
+                yield Case(
+                    f"{op} over {over}, {dtype}, 4096x1024", "kernels", matrix, f"torch.{op}(x, {dim})", whole
+                )
+        copy = "x.t().contiguous()"
+        yield Case(f"transposed copy, {dtype}, 4096x1024", "kernels", matrix, copy, 2 * whole)
+        for name in ("softmax", "log_softmax", "layer_norm"):
+            yield from _normalisation(name, dtype, whole)
+
+
+def _normalisation(name: str, dtype: str, whole: int) -> Iterator[Case]:
+    argument = f"({COLUMNS},)" if name == "layer_norm" else "-1"
+    forward = f"torch.nn.functional.{name}(x, {argument})"
+    plain = _tensors(dtype, ROWS, COLUMNS)
+    yield Case(f"{name}, {dtype}, 4096x1024", "kernels", plain, forward, 2 * whole)
+
+    def make(torch: Any, options: Options) -> dict[str, Any]:
+        names = plain(torch, options)
+        x = names["x"].requires_grad_()
+        function = getattr(torch.nn.functional, name)
+        result = function(x, (COLUMNS,) if name == "layer_norm" else -1)
+        return {"torch": torch, "result": result, "x": x, "cotangent": names["y"]}
+
+    backward = "torch.autograd.grad(result, x, cotangent, retain_graph=True)"
+    yield Case(f"{name} backward, {dtype}, 4096x1024", "kernels", make, backward, 3 * whole)
+
+
+def _matmul() -> Iterator[Case]:
+    def operands(dtype: str, m: int, n: int, k: int) -> Callable[[Any, Options], dict[str, Any]]:
+        def make(torch: Any, _: Options) -> dict[str, Any]:
+            kind = getattr(torch, dtype)
+            return {"a": torch.randn(m, k).to(kind), "b": torch.randn(k, n).to(kind)}
+
+        return make
+
+    for dtype in ("float32", "bfloat16"):
+        for m, n, k in MATMULS:
+            flops = 2 * m * n * k if dtype == "float32" else 0
+            yield Case(f"{m} x {n} x {k}, {dtype}", "matmul", operands(dtype, m, n, k), "a @ b", flops=flops)
+
+
+def _conv() -> Iterator[Case]:
+    for name, (batch, inside, outside, image, kernel, stride, groups) in CONVOLUTIONS.items():
+
+        def make(torch: Any, _: Options, sizes: tuple[int, ...] = CONVOLUTIONS[name]) -> dict[str, Any]:
+            batch, inside, outside, image, kernel, stride, groups = sizes
+            x = torch.randn(batch, inside, image, image, requires_grad=True)
+            w = torch.randn(outside, inside // groups, kernel, kernel, requires_grad=True)
+            conv = torch.nn.functional.conv2d
+            y = conv(x, w, None, stride, kernel // 2, 1, groups)
+            sizes = {"stride": stride, "padding": kernel // 2, "groups": groups}
+            return {"torch": torch, "conv": conv, "x": x.detach(), "w": w.detach(), "y": y, "leaves": (x, w),
+                    "cotangent": torch.randn(*y.shape), "sizes": sizes}  # fmt: skip
+
+        pixels = math.ceil(image / stride) ** 2
+        flops = 2 * batch * outside * pixels * (inside // groups) * kernel**2
+        yield Case(name, "conv", make, "conv(x, w, None, **sizes)", flops=flops)
+        backward = "torch.autograd.grad(y, leaves, cotangent, retain_graph=True)"
+        yield Case(f"{name}, backward", "conv", make, backward, flops=2 * flops)
+
+
+def _train() -> Iterator[Case]:
+    def gpt(
+        layers: int, width: int, heads: int, context: int, batch: int
+    ) -> Callable[[Any, Options], dict[str, Any]]:
+        def make(torch: Any, options: Options) -> dict[str, Any]:
+            torch.manual_seed(0)
+            model = models.gpt(torch, layers=layers, width=width, heads=heads, vocabulary=65, context=context)
+            ids = torch.randint(0, 65, (batch, context + 1))
+            inputs, targets = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+            return {
+                "step": models.classification_step(
+                    torch, model, inputs, targets, **dataclasses.asdict(options)
+                )
+            }
+
+        return make
+
+    def resnet(torch: Any, options: Options) -> dict[str, Any]:
+        torch.manual_seed(0)
+        images, labels = torch.randn(16, 3, 32, 32), torch.randint(0, 10, (16,))
+        model = models.small_resnet(torch)
+        return {
+            "step": models.classification_step(torch, model, images, labels, **dataclasses.asdict(options))
+        }
+
+    def mlp(torch: Any, options: Options) -> dict[str, Any]:
+        torch.manual_seed(0)
+        inputs, labels = torch.randn(32, 64), torch.randint(0, 64, (32,))
+        model = models.mlp(torch, width=64, depth=4)
+        return {
+            "step": models.classification_step(torch, model, inputs, labels, **dataclasses.asdict(options))
+        }
+
+    yield Case("GPT 6x384, 256 tokens, batch 4", "train", gpt(6, 384, 6, 256, 4), "step()")
+    yield Case("GPT 4x128, 64 tokens, batch 12", "train", gpt(4, 128, 4, 64, 12), "step()")
+    yield Case("small ResNet, 32x32, batch 16", "train", resnet, "step()")
+    yield Case("MLP 64x4, batch 32", "train", mlp, "step()")

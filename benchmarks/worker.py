@@ -1,0 +1,109 @@
+"""The long-lived process that measures one side; ``run.py`` starts it and talks JSON lines over pipes.
+
+Requests: ``{"do": "hello"}``, ``{"do": "block", "case": name, "seconds": s}``, ``{"do": "drop"}`` (forget the case's
+data), ``{"do": "memory", "case": name}``. Every answer to a block carries the seconds of one repetition and the
+number of threads in use after it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import timeit
+from pathlib import Path
+from typing import Any
+
+import suites
+
+
+def main() -> None:
+    channel = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--module", required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--fused", action="store_true")
+    parser.add_argument("--compiled", action="store_true")
+    arguments = parser.parse_args()
+    module, side, failure = None, None, ""
+    try:
+        module = importlib.import_module(arguments.module)
+        after_import = _status("VmRSS")
+        module.set_num_threads(arguments.threads)
+        side = Side(module, suites.Options(arguments.fused, arguments.compiled))
+    except Exception as error:  # noqa: BLE001 - the parent prints it
+        failure = _line(error)
+    for line in sys.stdin:
+        request = json.loads(line)
+        if module is None or side is None:
+            print(json.dumps({"error": failure}), file=channel)
+            continue
+        try:
+            if request["do"] == "hello":
+                answer: dict[str, Any] = {"version": module.__version__}
+            elif request["do"] == "drop":
+                answer = side.drop()
+            elif request["do"] == "memory":
+                answer = {"bytes": side.peak(request["case"]) - after_import}
+            else:
+                answer = side.block(request["case"], request["seconds"])
+            answer["threads"] = module.get_num_threads()
+        except Exception as error:  # noqa: BLE001 - the parent prints it in the row
+            answer = {"error": _line(error)}
+        print(json.dumps(answer), file=channel)
+
+
+class Side:
+    """The cases of one framework, each made on first use and timed by ``timeit`` (a tight loop, no collector)."""
+
+    def __init__(self, module: Any, options: suites.Options):
+        self._module = module
+        self._options = options
+        self._cases = suites.all_cases()
+        self._timers: dict[str, tuple[timeit.Timer, int]] = {}
+
+    def block(self, name: str, seconds: float) -> dict[str, Any]:
+        """The seconds of one repetition, over a block of about ``seconds``."""
+        if name not in self._timers:
+            self._timers[name] = self._prepare(name, seconds)
+        timer, repetitions = self._timers[name]
+        return {"seconds": timer.timeit(repetitions) / repetitions, "repetitions": repetitions}
+
+    def drop(self) -> dict[str, Any]:
+        self._timers.clear()
+        return {}
+
+    def peak(self, name: str) -> int:
+        """The peak resident size, in bytes, while the case is made and run three times."""
+        Path("/proc/self/clear_refs").write_text("5")
+        case = self._cases[name]
+        timeit.Timer(case.statement, globals=case.make(self._module, self._options)).timeit(3)
+        return _status("VmHWM")
+
+    def _prepare(self, name: str, seconds: float) -> tuple[timeit.Timer, int]:
+        case = self._cases[name]
+        timer = timeit.Timer(case.statement, globals=case.make(self._module, self._options))
+        timer.timeit(2)  # first calls: allocation, code generation
+        repetitions, elapsed = 1, timer.timeit(1)
+        while elapsed < seconds / 4 and repetitions < 1 << 24:
+            repetitions *= 2
+            elapsed = timer.timeit(repetitions)
+        return timer, max(1, round(repetitions * seconds / elapsed))
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:160]
+
+
+def _status(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"/proc/self/status has no {field}")
+
+
+if __name__ == "__main__":
+    main()

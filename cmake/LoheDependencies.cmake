@@ -16,7 +16,7 @@ target_link_libraries(lohe_zlib INTERFACE "${LOHE_ZLIB_STATIC}")
 find_package(LLVM 19.1 REQUIRED CONFIG)
 find_program(LOHE_LLVM_CONFIG NAMES llvm-config llvm-config-19 HINTS "${LLVM_TOOLS_BINARY_DIR}" NO_DEFAULT_PATH REQUIRED)
 find_program(LOHE_LLVM_OBJCOPY NAMES llvm-objcopy llvm-objcopy-19 HINTS "${LLVM_TOOLS_BINARY_DIR}" NO_DEFAULT_PATH REQUIRED)
-execute_process(COMMAND "${LOHE_LLVM_CONFIG}" --link-static --libs orcjit native passes
+execute_process(COMMAND "${LOHE_LLVM_CONFIG}" --link-static --libfiles orcjit native passes
   OUTPUT_VARIABLE lohe_llvm_libs OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
 separate_arguments(lohe_llvm_libs UNIX_COMMAND "${lohe_llvm_libs}")
 add_library(lohe_llvm_headers INTERFACE)
@@ -24,7 +24,6 @@ target_include_directories(lohe_llvm_headers SYSTEM INTERFACE ${LLVM_INCLUDE_DIR
 target_compile_definitions(lohe_llvm_headers INTERFACE
   _GNU_SOURCE __STDC_CONSTANT_MACROS __STDC_FORMAT_MACROS __STDC_LIMIT_MACROS)
 add_library(lohe_llvm INTERFACE)
-target_link_directories(lohe_llvm INTERFACE ${LLVM_LIBRARY_DIRS})
 target_link_libraries(lohe_llvm INTERFACE ${lohe_llvm_libs} "${LOHE_ZSTD_STATIC}" lohe_zlib rt ${CMAKE_DL_LIBS} m)
 
 # OpenBLAS without threads of its own, with the Fortran runtime, static.
@@ -66,7 +65,12 @@ if(LOHE_WITH_ONEDNN)
   add_dependencies(lohe_dnnl lohe_dnnl_strip)
   target_include_directories(lohe_dnnl SYSTEM INTERFACE ${lohe_dnnl_include})
   target_compile_definitions(lohe_dnnl INTERFACE LOHE_WITH_ONEDNN=1)
-  target_link_libraries(lohe_dnnl INTERFACE "${LOHE_DNNL_LIBRARY}" "${LOHE_GOMP_LIBRARY}")
+  foreach(part dnnl gomp)
+    string(TOUPPER ${part} upper)
+    add_library(lohe_${part}_file SHARED IMPORTED)
+    set_target_properties(lohe_${part}_file PROPERTIES IMPORTED_LOCATION "${LOHE_${upper}_LIBRARY}")
+    target_link_libraries(lohe_dnnl INTERFACE lohe_${part}_file)
+  endforeach()
 endif()
 
 # FFT: the headers of ducc0, unpacked once from its source distribution.

@@ -32,7 +32,8 @@ class RefCounted {
   uint32_t use_count() const noexcept { return count_.load(std::memory_order_acquire); }
   bool unique() const noexcept { return use_count() == 1; }
 
-  static void destroy(T* object) noexcept { delete object; }
+  /// Out of line: it is the rare end of a path that is inlined everywhere.
+  [[gnu::noinline]] static void destroy(T* object) noexcept { delete object; }
 
  protected:
   RefCounted() noexcept = default;

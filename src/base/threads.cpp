@@ -56,7 +56,9 @@ void pause_cpu() noexcept {
 /// The control half of the floating-point environment: rounding, flush to zero, trap masks; no status flags.
 uint64_t float_mode() noexcept {
 #if defined(__x86_64__)
-  return _mm_getcsr() & ~0x3Fu;
+  uint16_t x87;  // long double arithmetic; fegetround() asks it too
+  asm volatile("fnstcw %0" : "=m"(x87));
+  return uint64_t{x87} << 32 | (_mm_getcsr() & ~0x3Fu);
 #elif defined(__aarch64__)
   uint64_t mode;
   asm volatile("mrs %0, fpcr" : "=r"(mode));
@@ -69,6 +71,8 @@ uint64_t float_mode() noexcept {
 void set_float_mode(uint64_t mode) noexcept {
   if (mode == float_mode()) return;
 #if defined(__x86_64__)
+  const auto x87 = static_cast<uint16_t>(mode >> 32);
+  asm volatile("fldcw %0" ::"m"(x87));
   _mm_setcsr(static_cast<uint32_t>(mode));
 #elif defined(__aarch64__)
   asm volatile("msr fpcr, %0" ::"r"(mode));

@@ -1,0 +1,92 @@
+#pragma once
+
+#include "ir/math.h"
+#include "ir/math_coefficients.h"
+
+/// What the files math_*.cpp share: bit access, polynomials, unevaluated sums of two floats, and the cores of exp and log.
+namespace lohe::ir::math {
+
+inline bool single(V x) { return x.type() == Type::kF32; }
+inline V widen(V x) { return x.builder->cast(x, Type::kF64); }
+inline V narrow(V x) { return x.builder->cast(x, Type::kF32); }
+
+/// The bits of a float as an unsigned integer of its size, and back. Unsigned because AVX2 has no arithmetic shift of
+/// 64-bit lanes.
+inline V bits_of(V x) { return x.builder->bitcast(x, single(x) ? Type::kU32 : Type::kU64); }
+inline V float_of(V bits) {
+  return bits.builder->bitcast(bits, bits.type() == Type::kU32 ? Type::kF32 : Type::kF64);
+}
+inline V integer(V like, uint64_t x) { return like.builder->constant_int(like.type(), static_cast<int64_t>(x)); }
+inline V shift_left(V x, int n) { return x << integer(x, static_cast<uint64_t>(n)); }
+inline V shift_right(V x, int n) { return x >> integer(x, static_cast<uint64_t>(n)); }
+
+inline constexpr double kInfinity = __builtin_inf();
+inline V infinity(V like) { return literal(like, kInfinity); }
+inline V not_a_number(V like) { return literal(like, __builtin_nan("")); }
+
+inline V copy_sign(V magnitude, V sign) {
+  const V sign_bit = bits_of(literal(sign, -0.0));
+  return float_of(bits_of(abs(magnitude)) | (bits_of(sign) & sign_bit));
+}
+inline V negative_sign(V x) { return (bits_of(x) & bits_of(literal(x, -0.0))) != integer(bits_of(x), 0); }
+inline V minimum(V a, V b) { return select(a < b, a, b); }  ///< b where either is NaN
+inline V maximum(V a, V b) { return select(a > b, a, b); }
+/// x within [low, high]; NaN stays NaN.
+inline V clamp(V x, double low, double high) {
+  x = select(x < low, literal(x, low), x);
+  return select(x > high, literal(x, high), x);
+}
+
+/// c[0] + c[1] x + ... by Horner's rule.
+template <int N> V polynomial(V x, const double (&c)[N]) {
+  V sum = literal(x, c[N - 1]);
+  for (int i = N - 2; i >= 0; --i) sum = fma(sum, x, literal(x, c[i]));
+  return sum;
+}
+/// The same in two interleaved chains: half the latency, one multiplication and one step more.
+template <int N> V polynomial2(V x, const double (&c)[N]) {
+  const V square = x * x;
+  V even = literal(x, c[(N - 1) & ~1]);
+  for (int i = ((N - 1) & ~1) - 2; i >= 0; i -= 2) even = fma(even, square, literal(x, c[i]));
+  V odd = literal(x, c[((N - 2) & ~1) + 1]);
+  for (int i = ((N - 2) & ~1) - 1; i >= 0; i -= 2) odd = fma(odd, square, literal(x, c[i]));
+  return fma(odd, x, even);
+}
+
+/// An unevaluated sum: high is the float nearest to high + low.
+struct Pair {
+  V high, low;
+};
+inline Pair two_sum(V a, V b) {  // Knuth
+  const V s = a + b;
+  const V t = s - a;
+  return {s, (a - (s - t)) + (b - t)};
+}
+inline Pair fast_two_sum(V a, V b) {  // Dekker; |a| >= |b| or a = 0
+  const V s = a + b;
+  return {s, b - (s - a)};
+}
+inline Pair two_product(V a, V b) {
+  const V p = a * b;
+  return {p, fma(a, b, -p)};
+}
+
+/// exp(high + low) * 2^shift with one rounding more than exp(high); |low| is small against 1. Overflow gives infinity,
+/// underflow denormals and 0.
+V exp_pair(V high, V low, int shift = 0);
+
+/// log(1 + f) for sqrt(1/2) <= 1 + f < sqrt(2), kF64, as a sum.
+Pair log_of_fraction(V f);
+/// x = (1 + f) * 2^exponent, sqrt(1/2) <= 1 + f < sqrt(2), for finite x > 0.
+struct Scaled {
+  V f, exponent;  ///< both of x's type; f is exact
+};
+Scaled split(V x);
+/// 2^n for integral n of a float type, within the normal range.
+V power_of_two(V n);
+
+/// 1 / sqrt(z) style reductions shared by the inverse functions: atan(t) for |t| <= 1, asin(x) for |x| <= 1/2.
+V atan_kernel(V t);
+V asin_kernel(V x);
+
+}  // namespace lohe::ir::math

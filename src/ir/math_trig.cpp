@@ -1,0 +1,203 @@
+#include "ir/math_impl.h"
+
+/// Trigonometric functions and their inverses. The reduction x = (n + f) pi/2 is exact for every float, at a constant number
+/// of instructions: only those bits of 2/pi take part whose product with x is no multiple of 4 (M. Payne and R. Hanek, 1983).
+/// They are selected by the exponent of x.
+namespace lohe::ir::math {
+namespace {
+
+constexpr double kHalfPi = 0x1.921fb54442d18p+0, kHalfPiLow = 0x1.1a62633145c07p-54;
+constexpr double kPi = 0x1.921fb54442d18p+1, kPiLow = 0x1.1a62633145c07p-53;
+// The same for kF32; the constants of a kF32 expression round once.
+constexpr double kHalfPiF32 = 0x1.921fb6p+0, kHalfPiLowF32 = -0x1.777a5cf72cedp-25;
+
+/// x mod (pi/2) = high + low with |high| <= pi/4 and a little, and the quadrant n mod 4 in the low bits of an integer.
+struct Reduced {
+  V high, low, quadrant;
+};
+
+V mod_4(V t) { return fma(literal(t, -4), round_even(t * 0.25), t); }
+V quadrant_of(V n) { return bits_of(n + 0x1.8p52); }
+
+/// For kF32 arguments, in kF64: the product of x and the first 29 selected bits is exact.
+Reduced reduce_single(V x) {
+  const V a = abs(x);
+  V part[3];
+  for (int i = 0; i < 3; ++i) {
+    part[i] = literal(x, kTwoOverPiBands[3][i]);
+    for (int band = 2; band >= 0; --band) {
+      const double limit = band == 0 ? 0x1p32 : band == 1 ? 0x1p64 : 0x1p96;
+      part[i] = select(a < limit, literal(x, kTwoOverPiBands[band][i]), part[i]);
+    }
+  }
+  const V first = mod_4(x * part[0]);
+  const Pair second = two_product(x, part[1]);
+  const V rest = mod_4(second.high);
+  const V n = round_even(first + rest);
+  const V f = ((first - n) + rest) + fma(x, part[2], second.low);
+  return {f * kHalfPi, literal(x, 0), quadrant_of(n)};
+}
+
+/// For kF64 arguments. Five 53-bit chunks of 2/pi, starting at the first that matters, times x as exact products; their sum
+/// keeps all bits until the integer n has been taken off.
+Reduced reduce_double(V x) {
+  constexpr int chunks = sizeof kTwoOverPiChunks / sizeof kTwoOverPiChunks[0];
+  constexpr int parts = 5;
+  // Chunk j is of no account for exponents >= 53 j + 107; the window starts at `skip`.
+  const V biased = shift_right(bits_of(abs(x)), 52);
+  const V exponent = float_of(biased | bits_of(literal(x, 0x1p52))) - (0x1p52 + 1023);
+  const V skip = maximum(floor((exponent - 53.5) * (1.0 / 53)), literal(x, 0));
+  const V index = bits_of(skip + 0x1p52);
+  V window[chunks];
+  for (int i = 0; i < chunks; ++i) window[i] = literal(x, kTwoOverPiChunks[i]);
+  for (int step = 16; step > 0; step /= 2) {  // a shift by `skip`, one bit of it at a time
+    const V moves = (index & integer(index, static_cast<uint64_t>(step))) != integer(index, 0);
+    for (int i = 0; i < parts + step - 1; ++i)
+      window[i] = select(moves, i + step < chunks ? window[i + step] : literal(x, 0), window[i]);
+  }
+  const V scaled = x * power_of_two(skip * -53);
+  V weight[parts];
+  double scale = 1;
+  for (int i = 0; i < parts; ++i) weight[i] = window[i] * (scale *= 0x1p-53);
+  const Pair p0 = two_product(scaled, weight[0]), p1 = two_product(scaled, weight[1]);
+  const Pair p2 = two_product(scaled, weight[2]), p3 = two_product(scaled, weight[3]);
+  V term[8] = {mod_4(p0.high), mod_4(p0.low), mod_4(p1.high), p1.low,
+               p2.high,        p2.low,        p3.high,        fma(scaled, weight[4], p3.low)};
+  V n = literal(x, 0);
+  for (int pass = 0; pass < 2; ++pass) {  // error-free sums, smallest terms first; the errors take the terms' places
+    V sum = term[7];
+    for (int i = 6; i >= 0; --i) {
+      const Pair s = two_sum(term[i], sum);
+      sum = s.high;
+      term[i + 1] = s.low;
+    }
+    if (pass == 0) {
+      n = round_even(sum);
+      sum = sum - n;
+    }
+    term[0] = sum;
+  }
+  V low = term[7];
+  for (int i = 6; i >= 1; --i) low = low + term[i];
+  const Pair f = fast_two_sum(term[0], low);
+  const V high = f.high * kHalfPi;
+  const V error = fma(f.high, literal(x, kHalfPi), -high);
+  return {high, fma(f.low, literal(x, kHalfPi), fma(f.high, literal(x, kHalfPiLow), error)), quadrant_of(n)};
+}
+
+/// sin(high + low) and cos(high + low) as sums, |high| <= pi/4. `exact` says whether the low part counts.
+Pair sine_kernel(V r, V low, bool exact) {
+  const V z = r * r;
+  if (!exact) return {fma(r * z, polynomial(z, kSinF32), r), literal(r, 0)};
+  return {r, fma(r * z, polynomial2(z, kSinF64), fma(z * low, literal(r, -0.5), low))};
+}
+Pair cosine_kernel(V r, V low, bool exact) {
+  const V z = r * r;
+  if (!exact) return {fma(z * z, polynomial(z, kCosF32), fma(z, literal(r, -0.5), literal(r, 1))), literal(r, 0)};
+  const V half = 0.5 * z;
+  const V high = 1 - half;
+  const V half_error = fma(0.5 * r, r, -half);
+  return {high, ((1 - high) - half) + (fma(z * z, polynomial2(z, kCosF64), -half_error) - r * low)};
+}
+
+/// sin(x + quarter pi/2).
+V sine(V x, int quarter) {
+  const bool f32 = single(x);
+  const Reduced reduced = f32 ? reduce_single(widen(x)) : reduce_double(x);
+  const Pair s = sine_kernel(reduced.high, reduced.low, !f32);
+  const Pair c = cosine_kernel(reduced.high, reduced.low, !f32);
+  V q = reduced.quadrant;
+  if (quarter != 0) q = q + integer(q, static_cast<uint64_t>(quarter));
+  const V odd = (q & integer(q, 1)) != integer(q, 0);
+  V value = select(odd, c.high, s.high);
+  if (!f32) value = value + select(odd, c.low, s.low);
+  value = float_of(bits_of(value) ^ shift_left(q & integer(q, 2), 62));
+  return f32 ? narrow(value) : value;
+}
+
+}  // namespace
+
+V sin(V x) { return select(abs(x) < (single(x) ? 0x1p-13 : 0x1p-27), x, sine(x, 0)); }
+
+V cos(V x) { return sine(x, 1); }
+
+V tan(V x) {
+  const bool f32 = single(x);
+  const Reduced reduced = f32 ? reduce_single(widen(x)) : reduce_double(x);
+  const Pair s = sine_kernel(reduced.high, reduced.low, !f32);
+  const Pair c = cosine_kernel(reduced.high, reduced.low, !f32);
+  const V odd = (reduced.quadrant & integer(reduced.quadrant, 1)) != integer(reduced.quadrant, 0);
+  const V sign = shift_left(reduced.quadrant & integer(reduced.quadrant, 1), 63);  // tan(r + pi/2) = -cos r / sin r
+  const V numerator = select(odd, c.high, s.high);
+  const V denominator = select(odd, s.high, c.high);
+  V value = numerator / denominator;
+  if (f32) {
+    value = narrow(float_of(bits_of(value) ^ sign));
+    return select(x == 0, x, value);
+  }
+  const V numerator_low = select(odd, c.low, s.low), denominator_low = select(odd, s.low, c.low);
+  const V remainder = fma(-value, denominator, numerator) + fma(-value, denominator_low, numerator_low);
+  value = float_of(bits_of(value + remainder / denominator) ^ sign);
+  return select(abs(x) < 0x1p-27, x, value);
+}
+
+V atan_kernel(V t) {
+  const V z = t * t;
+  return fma(t * z, single(t) ? polynomial(z, kAtanF32) : polynomial2(z, kAtanF64), t);
+}
+
+V atan(V x) {
+  const V a = abs(x);
+  const V big = a > 1;
+  const V t = select(big, 1 / a, a);
+  const V inner = atan_kernel(t);
+  const double high = single(x) ? kHalfPiF32 : kHalfPi, low = single(x) ? kHalfPiLowF32 : kHalfPiLow;
+  const V result = select(big, high + (low - inner), inner);
+  return select(a < 0x1p-30, x, copy_sign(result, x));
+}
+
+V atan2(V y, V x) {
+  const V a = abs(y), b = abs(x);
+  const V steep = a > b;
+  const V larger = select(steep, a, b), smaller = select(steep, b, a);
+  // 0 / 0 is an angle of 0, inf / inf one of pi/4; NaN goes through.
+  V t = smaller / larger;
+  t = select(larger == 0, larger, t);
+  t = select(smaller == infinity(x), literal(x, 1), t);
+  const V inner = atan_kernel(t);
+  const double high = single(x) ? kHalfPiF32 : kHalfPi, low = single(x) ? kHalfPiLowF32 : kHalfPiLow;
+  const V left = negative_sign(x);
+  // pi/2 - inner, pi/2 + inner, pi - inner, inner: base +- inner.
+  const V turns = select(steep, literal(x, 1), select(left, literal(x, 2), literal(x, 0)));
+  const V signed_inner = select(steep ^ left, -inner, inner);
+  const V result = fma(turns, literal(x, high), fma(turns, literal(x, low), signed_inner));
+  return select(is_nan(x), x, select(is_nan(y), y, copy_sign(result, y)));
+}
+
+V asin_kernel(V x) {
+  const V z = x * x;
+  return fma(x * z, single(x) ? polynomial(z, kAsinF32) : polynomial2(z, kAsinF64), x);
+}
+
+V asin(V x) {
+  const V a = abs(x);
+  const V outer = a > 0.5;
+  // asin a = pi/2 - 2 asin sqrt((1 - a) / 2)
+  const V inner = asin_kernel(select(outer, sqrt(0.5 * (1 - a)), a));
+  const double high = single(x) ? kHalfPiF32 : kHalfPi, low = single(x) ? kHalfPiLowF32 : kHalfPiLow;
+  const V result = select(outer, high + (low - 2 * inner), inner);
+  return select(a < 0x1p-30, x, copy_sign(result, x));
+}
+
+V acos(V x) {
+  const V a = abs(x);
+  const V outer = a > 0.5;
+  const V inner = asin_kernel(select(outer, sqrt(0.5 * (1 - a)), a));
+  const double high = single(x) ? kHalfPiF32 : kHalfPi, low = single(x) ? kHalfPiLowF32 : kHalfPiLow;
+  const V left = x < 0;
+  const V near_zero = high + (low - select(left, -inner, inner));
+  const V near_one = select(left, 2 * (high + (low - inner)), 2 * inner);
+  return select(outer, near_one, near_zero);
+}
+
+}  // namespace lohe::ir::math

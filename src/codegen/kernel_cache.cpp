@@ -1,0 +1,251 @@
+#include <atomic>
+#include <condition_variable>
+#include <cstdlib>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "base/env.h"
+#include "base/log.h"
+#include "codegen/codegen.h"
+#include "codegen/disk_cache.h"
+#include "codegen/llvm/compiler.h"
+#include "lohe/error.h"
+
+// Where a kernel's function comes from, cheapest first. A kernel is known by its text: equal text, equal code. The hash
+// finds it, the full text decides in memory and on disk; among prebuilt kernels, which are made by the build from the
+// same generator, 128 bits are trusted.
+
+namespace lohe::codegen {
+namespace {
+
+std::string hashed_text(const std::string& text) {
+  return "generator " + std::to_string(kGeneratorVersion) + "\n" + text;
+}
+
+/// Everything that decides an object's bytes. Code for a level runs on every processor of that level, so the level
+/// stands for the features; it is a level that this machine has.
+std::string disk_key(const std::string& text, CpuLevel level) {
+  return std::string("llvm ") + llvm_version() + "\nlevel " + name(level) + "\n" + hashed_text(text);
+}
+
+struct PrebuiltTable {
+  std::mutex mutex;
+  std::unordered_map<Hash128, ir::KernelFunction> functions[std::size(kCpuLevels)];
+};
+
+PrebuiltTable& prebuilt_table() {
+  static PrebuiltTable& table = *new PrebuiltTable;
+  return table;
+}
+
+ir::KernelFunction find_prebuilt(const Hash128& hash, CpuLevel level) {
+  PrebuiltTable& table = prebuilt_table();
+  const std::lock_guard lock(table.mutex);
+  const auto& functions = table.functions[static_cast<size_t>(level)];
+  const auto found = functions.find(hash);
+  return found == functions.end() ? nullptr : found->second;
+}
+
+ir::Block copy(const ir::Block& block);
+
+std::unique_ptr<ir::Loop> copy(const ir::Loop& loop) {
+  auto result = std::make_unique<ir::Loop>();
+  result->dims = loop.dims;
+  result->vector = loop.vector;
+  result->body = copy(loop.body);
+  for (const ir::Reduce& from : loop.reduces) {
+    ir::Reduce& to = result->reduces.emplace_back();
+    to.init = from.init;
+    to.elements = from.elements;
+    to.left = from.left;
+    to.right = from.right;
+    to.combine = copy(from.combine);
+    to.combined = from.combined;
+    to.results = from.results;
+    to.lanes = from.lanes;
+  }
+  return result;
+}
+
+ir::Block copy(const ir::Block& block) {
+  ir::Block result;
+  for (const ir::Stmt& stmt : block) {
+    std::visit(
+        [&](const auto& s) {
+          if constexpr (std::is_copy_constructible_v<std::decay_t<decltype(s)>>) {
+            result.emplace_back(s);
+          } else {
+            result.emplace_back(copy(*s));
+          }
+        },
+        stmt);
+  }
+  return result;
+}
+
+/// The interpreter needs the kernel for as long as the function is used.
+const ir::Kernel* lasting_copy(const ir::Kernel& kernel) {
+  auto* result = new ir::Kernel;
+  result->name = kernel.name;
+  result->buffers = kernel.buffers;
+  result->insts = kernel.insts;
+  result->body = copy(kernel.body);
+  result->params = kernel.params;
+  return result;
+}
+
+}  // namespace
+
+Hash128 kernel_hash(const ir::Kernel& kernel) { return hash_bytes(hashed_text(ir::print(kernel))); }
+
+void register_prebuilt(std::span<const PrebuiltKernel> kernels) {
+  PrebuiltTable& table = prebuilt_table();
+  const std::lock_guard lock(table.mutex);
+  for (const PrebuiltKernel& kernel : kernels) {
+    table.functions[static_cast<size_t>(kernel.level)].emplace(Hash128{kernel.hash_first, kernel.hash_second},
+                                                               kernel.function);
+  }
+}
+
+/// What the constructor in the generated registration object calls.
+extern "C" void lohe_register_prebuilt(const PrebuiltKernel* kernels, size_t count) {
+  register_prebuilt(std::span(kernels, count));
+}
+
+size_t prebuilt_count() {
+  PrebuiltTable& table = prebuilt_table();
+  const std::lock_guard lock(table.mutex);
+  size_t count = 0;
+  for (const auto& functions : table.functions) count += functions.size();
+  return count;
+}
+
+KernelCacheOptions KernelCacheOptions::from_environment() {
+  KernelCacheOptions options{};
+  options.level = cpu_level();
+  options.interpreter = env_choice("LOHE_KERNELS", "llvm") == "interpreter";
+  std::filesystem::path base = env_string("LOHE_CACHE_DIR", "");
+  if (base.empty()) {
+    const char* cache = std::getenv("XDG_CACHE_HOME");
+    const char* home = std::getenv("HOME");
+    // The XDG specification has relative paths ignored.
+    if (cache != nullptr && *cache == '/') {
+      base = std::filesystem::path(cache) / "lohe";
+    } else if (home != nullptr && *home == '/') {
+      base = std::filesystem::path(home) / ".cache" / "lohe";
+    }
+  }
+  if (!base.empty()) options.directory = base / "kernels-v1";
+  return options;
+}
+
+struct KernelCache::Impl {
+  /// Lives for ever: callers keep pointers to `compiled`.
+  struct Entry {
+    std::string text;
+    CompiledKernel compiled;
+    bool ready = false;
+    std::unique_ptr<Entry> next;  ///< another kernel of the same hash
+  };
+
+  explicit Impl(KernelCacheOptions o) : options(std::move(o)), disk(options.directory, options.max_disk_bytes) {}
+
+  ~Impl() {
+    for (auto& [hash, entry] : entries) entry.release();
+  }
+
+  /// Fills `entry` without the lock.
+  CompiledKernel make(const ir::Kernel& kernel, const Entry& entry, const Hash128& hash);
+  ir::KernelFunction machine_code(const ir::Kernel& kernel, const Entry& entry, const Hash128& hash);
+
+  KernelCacheOptions options;
+  DiskCache disk;
+  std::mutex mutex;
+  std::condition_variable made;
+  std::unordered_map<Hash128, std::unique_ptr<Entry>> entries;
+  std::atomic<uint64_t> memory_hits{0}, prebuilt_hits{0}, disk_hits{0}, compiled{0}, interpreted{0};
+};
+
+ir::KernelFunction KernelCache::Impl::machine_code(const ir::Kernel& kernel, const Entry& entry, const Hash128& hash) {
+  if (ir::KernelFunction function = find_prebuilt(hash, options.level)) {
+    ++prebuilt_hits;
+    return function;
+  }
+  const std::string symbol = "lohe_kernel_" + hash.hex();
+  const std::string key = disk_key(entry.text, options.level);
+  if (const std::optional<std::string> object = disk.load(key)) {
+    try {
+      const ir::KernelFunction function = load_object(*object, symbol);
+      ++disk_hits;
+      return function;
+    } catch (const Error& error) {
+      log(LogLevel::kDebug, "kernel cache: ", error.message());
+    }
+  }
+  const std::string object = compile_to_object(kernel, options.level, symbol);
+  const ir::KernelFunction function = load_object(object, symbol);
+  ++compiled;
+  disk.store(key, object);
+  return function;
+}
+
+CompiledKernel KernelCache::Impl::make(const ir::Kernel& kernel, const Entry& entry, const Hash128& hash) {
+  if (!options.interpreter) {
+    try {
+      return {machine_code(kernel, entry, hash), nullptr};
+    } catch (const std::exception& error) {
+      log_warning_once("kernel-code", "kernel '", kernel.name, "' has no machine code and is interpreted, which is slow: ",
+                       error.what());
+    }
+  }
+  ++interpreted;
+  return {nullptr, lasting_copy(kernel)};
+}
+
+KernelCache::KernelCache(KernelCacheOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {
+  LOHE_CHECK_VALUE(impl_->options.level <= detected_cpu_level(), "KernelCache: level ", name(impl_->options.level),
+                   " on a machine that goes up to ", name(detected_cpu_level()));
+}
+
+KernelCache::~KernelCache() = default;
+
+KernelCache& KernelCache::global() {
+  static KernelCache& cache = *new KernelCache(KernelCacheOptions::from_environment());
+  return cache;
+}
+
+const CompiledKernel* KernelCache::get(const ir::Kernel& kernel) {
+  Impl& impl = *impl_;
+  std::string text = ir::print(kernel);
+  const Hash128 hash = hash_bytes(hashed_text(text));
+  Impl::Entry* mine = nullptr;
+  {
+    std::unique_lock lock(impl.mutex);
+    std::unique_ptr<Impl::Entry>* slot = &impl.entries[hash];
+    while (*slot != nullptr && (*slot)->text != text) slot = &(*slot)->next;
+    if (*slot != nullptr) {
+      Impl::Entry* entry = slot->get();
+      impl.made.wait(lock, [&] { return entry->ready; });
+      ++impl.memory_hits;
+      return &entry->compiled;
+    }
+    *slot = std::make_unique<Impl::Entry>();
+    mine = slot->get();
+    mine->text = std::move(text);
+  }
+  const CompiledKernel compiled = impl.make(kernel, *mine, hash);
+  {
+    const std::lock_guard lock(impl.mutex);
+    mine->compiled = compiled;
+    mine->ready = true;
+  }
+  impl.made.notify_all();
+  return &mine->compiled;
+}
+
+KernelCacheStats KernelCache::stats() const {
+  return {impl_->memory_hits, impl_->prebuilt_hits, impl_->disk_hits, impl_->compiled, impl_->interpreted};
+}
+
+}  // namespace lohe::codegen

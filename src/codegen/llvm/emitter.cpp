@@ -1,0 +1,558 @@
+#include "codegen/llvm/emitter.h"
+
+#include <llvm/IR/Intrinsics.h>
+
+#include <algorithm>
+
+#include "lohe/error.h"
+
+// Why the generator writes explicit vectors: LLVM's loop vectoriser took two to four times as long to compile and lost up
+// to five times in speed on row reductions (a maximum needs nnan before it will touch it), and its choices would decide
+// the bits of a reduction. Here the virtual lanes of the IR are laid over registers: `lanes` / width accumulators, so
+// that the width is a matter of speed only.
+//
+// A vector loop becomes up to three loops over one body: an unrolled one (where the body is light, or has accumulators to
+// keep in registers), one of single vectors, and one masked step for the rest. Nothing beyond the last element is ever
+// touched, because buffers may end at an inaccessible page.
+//
+// Accumulators live in stack slots between those loops, so that a nest of dims, the remainder and the masked step need
+// no copies of the body for each accumulator; the unrolled loop holds them in registers.
+
+namespace lohe::codegen {
+namespace {
+
+using ir::Op;
+using ir::Type;
+
+/// Bodies up to this many instructions are unrolled so that a step keeps several loads in flight.
+constexpr int kLightBody = 12;
+/// Instructions that an unrolled reduction may grow to; beyond it accumulators stay in their stack slots.
+constexpr int kUnrolledBudget = 160;
+
+class Emitter {
+ public:
+  Emitter(const ir::Kernel& kernel, CpuLevel level, const std::string& symbol, llvm::Module& module)
+      : kernel_(kernel), level_(level), b_(module.getContext()), arithmetic_(b_, module, level),
+        varying_(find_varying(kernel)), values_(kernel.insts.size(), nullptr) {
+    llvm::Type* pointer = b_.getPtrTy();
+    auto* type = llvm::FunctionType::get(b_.getInt32Ty(), {pointer, pointer, b_.getInt64Ty(), b_.getInt64Ty()}, false);
+    function_ = llvm::Function::Create(type, llvm::GlobalValue::ExternalLinkage, symbol, module);
+    function_->setDoesNotThrow();
+    function_->addFnAttr("prefer-vector-width", std::to_string(8 * register_bytes(level)));
+    function_->addFnAttr("min-legal-vector-width", std::to_string(8 * register_bytes(level)));
+    for (unsigned i = 0; i < 2; ++i) {
+      function_->addParamAttr(i, llvm::Attribute::NoAlias);
+      function_->addParamAttr(i, llvm::Attribute::ReadOnly);
+      function_->addParamAttr(i, llvm::Attribute::NoCapture);
+    }
+  }
+
+  void run() {
+    entry_ = new_block("entry");
+    b_.SetInsertPoint(entry_);
+    llvm::BasicBlock* start = new_block("start");
+    for (size_t i = 0; i < kernel_.buffers.size(); ++i) {
+      llvm::Value* slot = b_.CreateConstGEP1_64(b_.getPtrTy(), function_->getArg(0), i);
+      pointers_.push_back(b_.CreateLoad(b_.getPtrTy(), slot));
+    }
+    load_parameters();
+    status_ = has_checks(kernel_.body) ? allocate(b_.getInt32Ty()) : nullptr;
+    if (status_ != nullptr) b_.CreateStore(b_.getInt32(0), status_);
+    llvm::Instruction* jump = b_.CreateBr(start);
+    allocation_point_ = jump;
+    b_.SetInsertPoint(start);
+    emit(kernel_.body);
+    b_.CreateRet(status_ == nullptr ? b_.getInt32(0)
+                                    : static_cast<llvm::Value*>(b_.CreateLoad(b_.getInt32Ty(), status_)));
+  }
+
+ private:
+  /// The current step of the vector loop that encloses what is emitted.
+  struct Step {
+    int width = 0;                  ///< 0: outside vector loops
+    llvm::Value* index = nullptr;   ///< index of lane 0
+    llvm::Value* mask = nullptr;    ///< null: all lanes
+    llvm::Value* last = nullptr;    ///< with a mask: number of the last active lane
+  };
+
+  // Values ------------------------------------------------------------------------------------------------------------
+
+  llvm::Value* scalar(ir::Value v) {
+    const ir::Inst& inst = kernel_.insts[v];
+    if (inst.op == Op::kConst) return arithmetic_.constant(inst.type, inst.imm);
+    if (inst.op == Op::kBegin) return function_->getArg(2);
+    if (inst.op == Op::kEnd) return function_->getArg(3);
+    LOHE_INTERNAL_ASSERT(values_[v] != nullptr, "value ", v, " of kernel ", kernel_.name, " is used where it is not set");
+    return values_[v];
+  }
+
+  /// As `width` lanes, whatever the value is.
+  llvm::Value* vector(ir::Value v) {
+    llvm::Value* x = scalar(v);
+    return x->getType()->isVectorTy() ? x : arithmetic_.splat(x, step_.width);
+  }
+
+  llvm::Value* operand(ir::Value v, bool as_vector) {
+    if (v == ir::kNoValue) return nullptr;
+    return as_vector ? vector(v) : scalar(v);
+  }
+
+  void load_parameters() {
+    for (size_t v = 0; v < kernel_.insts.size(); ++v) {
+      const ir::Inst& inst = kernel_.insts[v];
+      if (inst.op != Op::kParam) continue;
+      llvm::Value* slot = b_.CreateConstGEP1_64(b_.getInt64Ty(), function_->getArg(1), inst.imm);
+      llvm::Value* word = b_.CreateLoad(b_.getInt64Ty(), slot);
+      if (inst.type == Type::kBool) {
+        values_[v] = b_.CreateICmpNE(word, b_.getInt64(0));
+        continue;
+      }
+      llvm::Value* low = b_.CreateTrunc(word, b_.getIntNTy(static_cast<unsigned>(8 * ir::size_of(inst.type))));
+      values_[v] = b_.CreateBitCast(low, arithmetic_.type(inst.type, 0));
+    }
+  }
+
+  void define(ir::Value v) {
+    const ir::Inst& inst = kernel_.insts[v];
+    switch (inst.op) {
+      case Op::kConst:
+      case Op::kParam:
+      case Op::kBegin:
+      case Op::kEnd: return;
+      case Op::kLoad:
+      case Op::kLoadUnit: values_[v] = load(inst); return;
+      default: break;
+    }
+    const bool wide = varying_[v];
+    const Type from = kernel_.insts[inst.a].type;
+    // A select between vectors by one condition needs no vector of conditions.
+    const bool wide_first = wide && !(inst.op == Op::kSelect && !varying_[inst.a]);
+    values_[v] = arithmetic_.apply(inst.op, inst.type, from, operand(inst.a, wide_first), operand(inst.b, wide),
+                                   operand(inst.c, wide));
+  }
+
+  // Memory ------------------------------------------------------------------------------------------------------------
+
+  llvm::Type* memory_type(Type t, int width) const { return arithmetic_.type(t == Type::kBool ? Type::kU8 : t, width); }
+
+  llvm::Value* address(int16_t buffer, llvm::Value* index) {
+    return b_.CreateGEP(memory_type(kernel_.buffers[buffer].type, 0), pointers_[buffer], index);
+  }
+
+  llvm::Value* all_lanes() {
+    return step_.mask != nullptr
+               ? step_.mask
+               : llvm::Constant::getAllOnesValue(arithmetic_.type(Type::kBool, step_.width));
+  }
+
+  llvm::Value* load(const ir::Inst& inst) {
+    const Type t = kernel_.buffers[inst.buffer].type;
+    const llvm::Align align(static_cast<uint64_t>(ir::size_of(t)));
+    llvm::Value* index = scalar(inst.a);
+    llvm::Value* result;
+    if (inst.op == Op::kLoadUnit) {
+      llvm::Type* type = memory_type(t, step_.width);
+      llvm::Value* from = address(inst.buffer, b_.CreateAdd(index, step_.index));
+      result = step_.mask == nullptr
+                   ? static_cast<llvm::Value*>(b_.CreateAlignedLoad(type, from, align))
+                   : b_.CreateMaskedLoad(type, from, align, step_.mask, llvm::Constant::getNullValue(type));
+    } else if (index->getType()->isVectorTy()) {
+      llvm::Type* type = memory_type(t, step_.width);
+      result = b_.CreateMaskedGather(type, address(inst.buffer, index), align, all_lanes(),
+                                     llvm::Constant::getNullValue(type));
+    } else {
+      result = b_.CreateAlignedLoad(memory_type(t, 0), address(inst.buffer, index), align);
+    }
+    return arithmetic_.from_memory(result, t);
+  }
+
+  void emit(const ir::Store& store) {
+    const Type t = kernel_.buffers[store.buffer].type;
+    const llvm::Align align(static_cast<uint64_t>(ir::size_of(t)));
+    llvm::Value* index = scalar(store.index);
+    if (store.unit) {
+      llvm::Value* value = arithmetic_.to_memory(vector(store.value), t);
+      llvm::Value* to = address(store.buffer, b_.CreateAdd(index, step_.index));
+      if (step_.mask == nullptr) {
+        b_.CreateAlignedStore(value, to, align);
+      } else {
+        b_.CreateMaskedStore(value, to, align, step_.mask);
+      }
+    } else if (index->getType()->isVectorTy()) {
+      // Lanes are written from the lowest up, so that of two equal indices the later element stays.
+      llvm::Value* value = arithmetic_.to_memory(vector(store.value), t);
+      b_.CreateMaskedScatter(value, address(store.buffer, index), align, all_lanes());
+    } else {
+      llvm::Value* value = scalar(store.value);
+      if (value->getType()->isVectorTy()) {
+        value = b_.CreateExtractElement(
+            value, step_.mask == nullptr ? b_.getInt64(static_cast<uint64_t>(step_.width - 1)) : step_.last);
+      }
+      b_.CreateAlignedStore(arithmetic_.to_memory(value, t), address(store.buffer, index), align);
+    }
+  }
+
+  static bool has_checks(const ir::Block& block) {
+    return std::any_of(block.begin(), block.end(), [](const ir::Stmt& stmt) {
+      const auto* loop = std::get_if<std::unique_ptr<ir::Loop>>(&stmt);
+      return std::holds_alternative<ir::Check>(stmt) || (loop != nullptr && has_checks((*loop)->body));
+    });
+  }
+
+  void emit(const ir::Check& check) {
+    llvm::Value* failed = b_.CreateNot(scalar(check.condition));
+    if (failed->getType()->isVectorTy()) {
+      if (step_.mask != nullptr) failed = b_.CreateAnd(failed, step_.mask);
+      failed = b_.CreateOrReduce(failed);
+    }
+    llvm::Value* code = b_.CreateSelect(failed, b_.getInt32(static_cast<uint32_t>(check.code)), b_.getInt32(0));
+    llvm::Value* before = b_.CreateLoad(b_.getInt32Ty(), status_);
+    b_.CreateStore(b_.CreateBinaryIntrinsic(llvm::Intrinsic::smax, before, code), status_);
+  }
+
+  // Control -----------------------------------------------------------------------------------------------------------
+
+  llvm::BasicBlock* new_block(const char* label) {
+    return llvm::BasicBlock::Create(b_.getContext(), label, function_);
+  }
+
+  /// In the entry block, so that the frame has a fixed size.
+  llvm::AllocaInst* allocate(llvm::Type* type, uint64_t count = 1) {
+    llvm::IRBuilder<>::InsertPointGuard guard(b_);
+    if (allocation_point_ != nullptr) b_.SetInsertPoint(allocation_point_);
+    return b_.CreateAlloca(type, b_.getInt64(count));
+  }
+
+  void emit(const ir::Block& block) {
+    for (const ir::Stmt& stmt : block) {
+      if (const auto* d = std::get_if<ir::Define>(&stmt)) {
+        define(d->value);
+      } else if (const auto* s = std::get_if<ir::Store>(&stmt)) {
+        emit(*s);
+      } else if (const auto* c = std::get_if<ir::Check>(&stmt)) {
+        emit(*c);
+      } else {
+        const ir::Loop& loop = *std::get<std::unique_ptr<ir::Loop>>(stmt);
+        loop.vector ? emit_vector(loop) : emit_serial(loop);
+      }
+    }
+  }
+
+  using Values = std::vector<llvm::Value*>;
+  using Body = std::function<Values(llvm::Value* index, const Values& carried)>;
+
+  /// for (i = begin; i < end; i += step), carrying values; already rotated, so that LICM has a place to hoist to.
+  Values emit_loop(llvm::Value* begin, llvm::Value* end, uint64_t step, const Values& initial, const Body& body) {
+    llvm::BasicBlock* before = b_.GetInsertBlock();
+    llvm::BasicBlock* inside = new_block("loop");
+    llvm::BasicBlock* after = new_block("after");
+    b_.CreateCondBr(b_.CreateICmpSLT(begin, end), inside, after);
+
+    b_.SetInsertPoint(inside);
+    llvm::PHINode* index = b_.CreatePHI(b_.getInt64Ty(), 2);
+    index->addIncoming(begin, before);
+    Values carried;
+    for (llvm::Value* value : initial) {
+      llvm::PHINode* phi = b_.CreatePHI(value->getType(), 2);
+      phi->addIncoming(value, before);
+      carried.push_back(phi);
+    }
+    const Values next = body(index, carried);
+    llvm::Value* next_index = b_.CreateAdd(index, b_.getInt64(step), "", false, true);
+    llvm::BasicBlock* latch = b_.GetInsertBlock();
+    b_.CreateCondBr(b_.CreateICmpSLT(next_index, end), inside, after);
+    index->addIncoming(next_index, latch);
+
+    b_.SetInsertPoint(after);
+    Values results;
+    for (size_t i = 0; i < initial.size(); ++i) {
+      llvm::cast<llvm::PHINode>(carried[i])->addIncoming(next[i], latch);
+      llvm::PHINode* phi = b_.CreatePHI(initial[i]->getType(), 2);
+      phi->addIncoming(initial[i], before);
+      phi->addIncoming(next[i], latch);
+      results.push_back(phi);
+    }
+    return results;
+  }
+
+  /// Runs the combine block on (left, right) and returns what it leaves.
+  Values combine(const ir::Reduce& reduce, const Values& left, const Values& right) {
+    for (size_t i = 0; i < left.size(); ++i) {
+      values_[reduce.left[i]] = left[i];
+      values_[reduce.right[i]] = right[i];
+    }
+    emit(reduce.combine);
+    Values result;
+    for (size_t i = 0; i < left.size(); ++i) {
+      llvm::Value* value = scalar(reduce.combined[i]);
+      const bool wide = left[i]->getType()->isVectorTy();
+      result.push_back(wide && !value->getType()->isVectorTy() ? arithmetic_.splat(value, step_.width) : value);
+    }
+    return result;
+  }
+
+  // Serial loops ------------------------------------------------------------------------------------------------------
+
+  void emit_serial(const ir::Loop& loop) {
+    const bool wide = step_.width != 0;
+    Values initial;
+    for (const ir::Reduce& reduce : loop.reduces) {
+      for (ir::Value init : reduce.init) initial.push_back(operand(init, wide));
+    }
+    const Values results = emit_serial_dim(loop, 0, initial);
+    size_t next = 0;
+    for (const ir::Reduce& reduce : loop.reduces) {
+      for (ir::Value result : reduce.results) values_[result] = results[next++];
+    }
+  }
+
+  Values emit_serial_dim(const ir::Loop& loop, size_t dim, const Values& initial) {
+    const ir::Loop::Dim& d = loop.dims[dim];
+    return emit_loop(scalar(d.begin), scalar(d.end), 1, initial, [&](llvm::Value* index, const Values& carried) {
+      values_[d.index] = index;
+      if (dim + 1 < loop.dims.size()) return emit_serial_dim(loop, dim + 1, carried);
+      emit(loop.body);
+      Values next;
+      for (const ir::Reduce& reduce : loop.reduces) {
+        const size_t first = next.size();
+        const Values left(carried.begin() + first, carried.begin() + first + reduce.init.size());
+        Values right;
+        for (ir::Value element : reduce.elements) right.push_back(operand(element, step_.width != 0));
+        const Values combined = combine(reduce, left, right);
+        next.insert(next.end(), combined.begin(), combined.end());
+      }
+      return next;
+    });
+  }
+
+  // Vector loops ------------------------------------------------------------------------------------------------------
+
+  /// The accumulators of one Reduce: for each of its values, lanes / width vectors in consecutive stack slots.
+  struct Accumulators {
+    const ir::Reduce* reduce;
+    std::vector<llvm::AllocaInst*> slots;
+    int count;
+  };
+
+  llvm::Type* slot_type(Type t) const { return memory_type(t, step_.width); }
+
+  llvm::Value* load_slot(const Accumulators& acc, size_t value, llvm::Value* number) {
+    const Type t = kernel_.insts[acc.reduce->left[value]].type;
+    llvm::Value* at = b_.CreateGEP(slot_type(t), acc.slots[value], number);
+    return arithmetic_.from_memory(b_.CreateLoad(slot_type(t), at), t);
+  }
+  void store_slot(const Accumulators& acc, size_t value, llvm::Value* number, llvm::Value* x) {
+    const Type t = kernel_.insts[acc.reduce->left[value]].type;
+    b_.CreateStore(arithmetic_.to_memory(x, t), b_.CreateGEP(slot_type(t), acc.slots[value], number));
+  }
+
+  void emit_vector(const ir::Loop& loop) {
+    LOHE_INTERNAL_ASSERT(step_.width == 0, "vector loops nest in kernel ", kernel_.name);
+    step_ = {};
+    step_.width = vector_width(kernel_, varying_, loop, level_);
+    std::vector<Accumulators> accumulators;
+    for (const ir::Reduce& reduce : loop.reduces) {
+      Accumulators acc{&reduce, {}, reduce.lanes / step_.width};
+      for (size_t i = 0; i < reduce.init.size(); ++i) {
+        acc.slots.push_back(allocate(slot_type(kernel_.insts[reduce.left[i]].type), static_cast<uint64_t>(acc.count)));
+        llvm::Value* init = vector(reduce.init[i]);
+        for (int n = 0; n < acc.count; ++n) store_slot(acc, i, number(n), init);
+      }
+      accumulators.push_back(std::move(acc));
+    }
+    emit_vector_dim(loop, 0, accumulators);
+    for (const Accumulators& acc : accumulators) finish(acc);
+    step_ = {};
+  }
+
+  llvm::Value* number(int n) { return b_.getInt64(static_cast<uint64_t>(n)); }
+
+  void emit_vector_dim(const ir::Loop& loop, size_t dim, const std::vector<Accumulators>& accumulators) {
+    const ir::Loop::Dim& d = loop.dims[dim];
+    if (dim + 1 == loop.dims.size()) {
+      emit_lanes(loop, accumulators);
+      return;
+    }
+    emit_loop(scalar(d.begin), scalar(d.end), 1, {}, [&](llvm::Value* index, const Values&) {
+      values_[d.index] = index;
+      emit_vector_dim(loop, dim + 1, accumulators);
+      return Values{};
+    });
+  }
+
+  /// One vector of the loop's body.
+  void emit_body(const ir::Loop& loop, llvm::Value* index, llvm::Value* mask = nullptr, llvm::Value* last = nullptr) {
+    step_.index = index;
+    step_.mask = mask;
+    step_.last = last;
+    std::vector<llvm::Constant*> lanes;
+    for (int i = 0; i < step_.width; ++i) lanes.push_back(b_.getInt64(static_cast<uint64_t>(i)));
+    values_[loop.dims.back().index] =
+        b_.CreateAdd(arithmetic_.splat(index, step_.width), llvm::ConstantVector::get(lanes));
+    emit(loop.body);
+  }
+
+  Values elements(const ir::Reduce& reduce) {
+    Values result;
+    for (ir::Value element : reduce.elements) result.push_back(vector(element));
+    return result;
+  }
+
+  /// The body once, with accumulators in their slots.
+  void emit_single(const ir::Loop& loop, const std::vector<Accumulators>& accumulators, llvm::Value* begin,
+                   llvm::Value* index, llvm::Value* mask = nullptr, llvm::Value* last = nullptr) {
+    emit_body(loop, index, mask, last);
+    for (const Accumulators& acc : accumulators) {
+      llvm::Value* which = number(0);
+      if (acc.count > 1) {
+        which = b_.CreateLShr(b_.CreateSub(index, begin), number(__builtin_ctz(static_cast<unsigned>(step_.width))));
+        which = b_.CreateAnd(which, number(acc.count - 1));
+      }
+      Values left;
+      for (size_t i = 0; i < acc.slots.size(); ++i) left.push_back(load_slot(acc, i, which));
+      const Values combined = combine(*acc.reduce, left, elements(*acc.reduce));
+      for (size_t i = 0; i < left.size(); ++i) {
+        store_slot(acc, i, which, mask == nullptr ? combined[i] : b_.CreateSelect(mask, combined[i], left[i]));
+      }
+    }
+  }
+
+  int unroll_factor(const ir::Loop& loop, const std::vector<Accumulators>& accumulators) const {
+    const bool nested = std::any_of(loop.body.begin(), loop.body.end(), [](const ir::Stmt& stmt) {
+      return std::holds_alternative<std::unique_ptr<ir::Loop>>(stmt);
+    });
+    const int size = count_instructions(loop.body);
+    if (accumulators.empty()) return !nested && size <= kLightBody ? 2 : 1;
+    int factor = 1, values = 0, combined = 0;
+    for (const Accumulators& acc : accumulators) {
+      factor = std::max(factor, acc.count);
+      values += acc.count * static_cast<int>(acc.slots.size());
+      combined += count_instructions(acc.reduce->combine);
+    }
+    // 32 registers at AVX-512, 16 below; the body needs some of its own.
+    const int registers = level_ == CpuLevel::kAvx512 ? 24 : 16;
+    return !nested && values <= registers && factor * (size + combined) <= kUnrolledBudget ? factor : 0;
+  }
+
+  /// The innermost dim: unrolled steps, single vectors, the masked rest.
+  void emit_lanes(const ir::Loop& loop, const std::vector<Accumulators>& accumulators) {
+    const ir::Loop::Dim& d = loop.dims.back();
+    llvm::Value* begin = scalar(d.begin);
+    llvm::Value* size = b_.CreateSub(scalar(d.end), begin);
+    llvm::Value* count = b_.CreateBinaryIntrinsic(llvm::Intrinsic::smax, size, number(0));
+    const uint64_t width = static_cast<uint64_t>(step_.width);
+    const uint64_t unroll = static_cast<uint64_t>(unroll_factor(loop, accumulators));
+    const auto multiple_of = [&](uint64_t n) { return b_.CreateAnd(count, b_.getInt64(~(n - 1))); };
+    llvm::Value* done = begin;
+    if (unroll > 1 || (unroll == 1 && !accumulators.empty())) {
+      llvm::Value* main_end = b_.CreateAdd(begin, multiple_of(width * unroll));
+      emit_unrolled(loop, accumulators, begin, main_end, unroll);
+      done = main_end;
+    }
+    llvm::Value* whole = b_.CreateAdd(begin, multiple_of(width));
+    if (done == begin || unroll > 1) {
+      emit_loop(done, whole, width, {}, [&](llvm::Value* index, const Values&) {
+        emit_single(loop, accumulators, begin, index);
+        return Values{};
+      });
+    }
+    llvm::Value* rest = b_.CreateAnd(count, b_.getInt64(width - 1));
+    llvm::BasicBlock* masked = new_block("masked");
+    llvm::BasicBlock* after = new_block("after_masked");
+    b_.CreateCondBr(b_.CreateICmpNE(rest, number(0)), masked, after);
+    b_.SetInsertPoint(masked);
+    // Lane numbers as wide as a lane, so that the comparison already has the mask's shape.
+    const unsigned bits = width > 16 ? 8 : 32;
+    std::vector<llvm::Constant*> lanes;
+    for (uint64_t i = 0; i < width; ++i) lanes.push_back(b_.getIntN(bits, i));
+    llvm::Value* limit = arithmetic_.splat(b_.CreateTrunc(rest, b_.getIntNTy(bits)), step_.width);
+    llvm::Value* mask = b_.CreateICmpULT(llvm::ConstantVector::get(lanes), limit);
+    emit_single(loop, accumulators, begin, whole, mask, b_.CreateSub(rest, number(1)));
+    b_.CreateBr(after);
+    b_.SetInsertPoint(after);
+    step_.mask = nullptr;
+  }
+
+  void emit_unrolled(const ir::Loop& loop, const std::vector<Accumulators>& accumulators, llvm::Value* begin,
+                     llvm::Value* end, uint64_t unroll) {
+    const auto width = static_cast<uint64_t>(step_.width);
+    // Rows shorter than one step skip even the traffic with the slots.
+    llvm::BasicBlock* inside = new_block("unrolled");
+    llvm::BasicBlock* after = new_block("after_unrolled");
+    b_.CreateCondBr(b_.CreateICmpSLT(begin, end), inside, after);
+    b_.SetInsertPoint(inside);
+    Values initial;
+    for (const Accumulators& acc : accumulators) {
+      for (int n = 0; n < acc.count; ++n) {
+        for (size_t i = 0; i < acc.slots.size(); ++i) initial.push_back(load_slot(acc, i, number(n)));
+      }
+    }
+    const Values results = emit_loop(begin, end, width * unroll, initial, [&](llvm::Value* index, const Values& carried) {
+      Values next = carried;
+      for (uint64_t u = 0; u < unroll; ++u) {
+        emit_body(loop, b_.CreateAdd(index, b_.getInt64(u * width)));
+        size_t first = 0;
+        for (const Accumulators& acc : accumulators) {
+          const size_t values = acc.slots.size();
+          const size_t at = first + (u % static_cast<uint64_t>(acc.count)) * values;
+          const Values left(next.begin() + at, next.begin() + at + values);
+          const Values combined = combine(*acc.reduce, left, elements(*acc.reduce));
+          std::copy(combined.begin(), combined.end(), next.begin() + at);
+          first += values * static_cast<size_t>(acc.count);
+        }
+      }
+      return next;
+    });
+    size_t next = 0;
+    for (const Accumulators& acc : accumulators) {
+      for (int n = 0; n < acc.count; ++n) {
+        for (size_t i = 0; i < acc.slots.size(); ++i) store_slot(acc, i, number(n), results[next++]);
+      }
+    }
+    b_.CreateBr(after);
+    b_.SetInsertPoint(after);
+  }
+
+  /// Halves the lanes until one is left: whole vectors first, then within the vector.
+  void finish(const Accumulators& acc) {
+    std::vector<Values> lanes;
+    for (int n = 0; n < acc.count; ++n) {
+      lanes.emplace_back();
+      for (size_t i = 0; i < acc.slots.size(); ++i) lanes.back().push_back(load_slot(acc, i, number(n)));
+    }
+    for (size_t half = lanes.size() / 2; half >= 1; half /= 2) {
+      for (size_t j = 0; j < half; ++j) lanes[j] = combine(*acc.reduce, lanes[j], lanes[j + half]);
+    }
+    for (int half = step_.width / 2; half >= 1; half /= 2) {
+      std::vector<int> upper(static_cast<size_t>(step_.width), -1);
+      for (int j = 0; j < half; ++j) upper[static_cast<size_t>(j)] = j + half;
+      Values right;
+      for (llvm::Value* x : lanes[0]) right.push_back(b_.CreateShuffleVector(x, upper));
+      lanes[0] = combine(*acc.reduce, lanes[0], right);
+    }
+    for (size_t i = 0; i < acc.slots.size(); ++i) {
+      values_[acc.reduce->results[i]] = b_.CreateExtractElement(lanes[0][i], uint64_t{0});
+    }
+  }
+
+  const ir::Kernel& kernel_;
+  CpuLevel level_;
+  llvm::IRBuilder<> b_;
+  Arithmetic arithmetic_;
+  std::vector<bool> varying_;
+  Values values_;  ///< of the step that is being emitted
+  Values pointers_;
+  Step step_;
+  llvm::Function* function_ = nullptr;
+  llvm::BasicBlock* entry_ = nullptr;
+  llvm::Instruction* allocation_point_ = nullptr;
+  llvm::Value* status_ = nullptr;
+};
+
+}  // namespace
+
+void emit_kernel(const ir::Kernel& kernel, CpuLevel level, const std::string& symbol, llvm::Module& module) {
+  Emitter(kernel, level, symbol, module).run();
+}
+
+}  // namespace lohe::codegen

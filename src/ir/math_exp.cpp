@@ -10,9 +10,6 @@ double magic(V x) { return single(x) ? 0x1.8p23 + 254 : 0x1.8p52 + 2046; }
 int mantissa_bits(V x) { return single(x) ? 23 : 52; }
 
 constexpr double kLog2E = 0x1.71547652b82fep+0;
-// ln 2 = high + low; high's trailing zeros make n * high exact.
-double ln2_high(V x) { return single(x) ? 0x1.62e4p-1 : 0x1.62e42fefa3800p-1; }
-double ln2_low(V x) { return single(x) ? 0x1.7f7d1cf79abcap-20 : 0x1.ef35793c76730p-45; }
 
 V exp_tail(V r) { return single(r) ? polynomial(r, kExpF32) : polynomial2(r, kExpF64); }
 

@@ -21,6 +21,10 @@ inline V shift_left(V x, int n) { return x << integer(x, static_cast<uint64_t>(n
 inline V shift_right(V x, int n) { return x >> integer(x, static_cast<uint64_t>(n)); }
 
 inline constexpr double kInfinity = __builtin_inf();
+inline constexpr double kPi = 0x1.921fb54442d18p+1;
+/// ln 2 = high + low; high's trailing zeros make its product with an exponent exact.
+inline double ln2_high(V x) { return single(x) ? 0x1.62e4p-1 : 0x1.62e42fefa3800p-1; }
+inline double ln2_low(V x) { return single(x) ? 0x1.7f7d1cf79abcap-20 : 0x1.ef35793c76730p-45; }
 inline V infinity(V like) { return literal(like, kInfinity); }
 inline V not_a_number(V like) { return literal(like, __builtin_nan("")); }
 
@@ -84,9 +88,5 @@ struct Scaled {
 Scaled split(V x);
 /// 2^n for integral n of a float type, within the normal range.
 V power_of_two(V n);
-
-/// 1 / sqrt(z) style reductions shared by the inverse functions: atan(t) for |t| <= 1, asin(x) for |x| <= 1/2.
-V atan_kernel(V t);
-V asin_kernel(V x);
 
 }  // namespace lohe::ir::math

@@ -6,9 +6,7 @@ namespace lohe::ir::math {
 namespace {
 
 constexpr double kLn2 = 0x1.62e42fefa39efp-1;
-// ln 2, log10 2 = high + low with high short enough that its product with an exponent is exact.
-double ln2_high(V x) { return single(x) ? 0x1.62e4p-1 : 0x1.62e42fefa3800p-1; }
-double ln2_low(V x) { return single(x) ? 0x1.7f7d1cf79abcap-20 : 0x1.ef35793c76730p-45; }
+// Logarithms of 2 have a short high part, as ln2_high.
 constexpr double kLog2EHigh = 0x1.71547652b82fep+0, kLog2ELow = 0x1.777d0ffda0d24p-56;
 constexpr double kLog10EHigh = 0x1.bcb7b1526e50ep-2, kLog10ELow = 0x1.95355baaafad3p-57;
 constexpr double kLog10Of2High = 0x1.34413509f7800p-2, kLog10Of2Low = 0x1.fef311f12b358p-46;

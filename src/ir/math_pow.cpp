@@ -4,7 +4,6 @@
 namespace lohe::ir::math {
 namespace {
 
-constexpr double kLn2High = 0x1.62e42fefa3800p-1, kLn2Low = 0x1.ef35793c76730p-45;
 constexpr double kTwoThirds = 0x1.5555555555555p-1, kTwoThirdsLow = 0x1.5555555555555p-55;
 
 /// log(a) for finite a > 0 in kF64 to about 2^-67 of its size.
@@ -23,9 +22,9 @@ Pair log_pair(V a) {
   const V cube_low = fma(z, s, -cube) + fma(z, s_low, z_low * s);
   const V tail = cube * c.high;
   const V tail_low = fma(cube, c.high, -tail) + fma(cube, c_low, cube_low * c.high);
-  const Pair first = fast_two_sum(parts.exponent * kLn2High, 2 * s);
+  const Pair first = fast_two_sum(parts.exponent * ln2_high(f), 2 * s);
   const Pair second = fast_two_sum(first.high, tail);
-  const V low = first.low + (second.low + (tail_low + fma(parts.exponent, literal(f, kLn2Low), 2 * s_low)));
+  const V low = first.low + (second.low + (tail_low + fma(parts.exponent, literal(f, ln2_low(f)), 2 * s_low)));
   return fast_two_sum(second.high, low);
 }
 

@@ -7,7 +7,6 @@ namespace lohe::ir::math {
 namespace {
 
 constexpr double kHalfPi = 0x1.921fb54442d18p+0, kHalfPiLow = 0x1.1a62633145c07p-54;
-constexpr double kPi = 0x1.921fb54442d18p+1, kPiLow = 0x1.1a62633145c07p-53;
 // The same for kF32; the constants of a kF32 expression round once.
 constexpr double kHalfPiF32 = 0x1.921fb6p+0, kHalfPiLowF32 = -0x1.777a5cf72cedp-25;
 
@@ -115,6 +114,23 @@ V sine(V x, int quarter) {
   return f32 ? narrow(value) : value;
 }
 
+/// (turns pi/2) + a + b for |b| far below |a|, with one rounding of the size of the result.
+V add_quarters(V turns, V a, V b) {
+  const double high = single(a) ? kHalfPiF32 : kHalfPi, low = single(a) ? kHalfPiLowF32 : kHalfPiLow;
+  const Pair sum = fast_two_sum(turns * high, a);
+  return sum.high + (sum.low + fma(turns, literal(a, low), b));
+}
+
+/// atan(t) - t for |t| <= 1 and asin(x) - x for |x| <= 1/2.
+V atan_tail(V t) {
+  const V z = t * t;
+  return t * z * (single(t) ? polynomial(z, kAtanF32) : polynomial2(z, kAtanF64));
+}
+V asin_tail(V x) {
+  const V z = x * x;
+  return x * z * (single(x) ? polynomial(z, kAsinF32) : polynomial2(z, kAsinF64));
+}
+
 }  // namespace
 
 V sin(V x) { return select(abs(x) < (single(x) ? 0x1p-13 : 0x1p-27), x, sine(x, 0)); }
@@ -124,8 +140,9 @@ V cos(V x) { return sine(x, 1); }
 V tan(V x) {
   const bool f32 = single(x);
   const Reduced reduced = f32 ? reduce_single(widen(x)) : reduce_double(x);
-  const Pair s = sine_kernel(reduced.high, reduced.low, !f32);
+  Pair s = sine_kernel(reduced.high, reduced.low, !f32);
   const Pair c = cosine_kernel(reduced.high, reduced.low, !f32);
+  if (!f32) s = fast_two_sum(s.high, s.low);
   const V odd = (reduced.quadrant & integer(reduced.quadrant, 1)) != integer(reduced.quadrant, 0);
   const V sign = shift_left(reduced.quadrant & integer(reduced.quadrant, 1), 63);  // tan(r + pi/2) = -cos r / sin r
   const V numerator = select(odd, c.high, s.high);
@@ -141,18 +158,12 @@ V tan(V x) {
   return select(abs(x) < 0x1p-27, x, value);
 }
 
-V atan_kernel(V t) {
-  const V z = t * t;
-  return fma(t * z, single(t) ? polynomial(z, kAtanF32) : polynomial2(z, kAtanF64), t);
-}
-
 V atan(V x) {
   const V a = abs(x);
   const V big = a > 1;
   const V t = select(big, 1 / a, a);
-  const V inner = atan_kernel(t);
-  const double high = single(x) ? kHalfPiF32 : kHalfPi, low = single(x) ? kHalfPiLowF32 : kHalfPiLow;
-  const V result = select(big, high + (low - inner), inner);
+  const V tail = atan_tail(t);
+  const V result = select(big, add_quarters(literal(x, 1), -t, -tail), t + tail);
   return select(a < 0x1p-30, x, copy_sign(result, x));
 }
 
@@ -164,40 +175,35 @@ V atan2(V y, V x) {
   V t = smaller / larger;
   t = select(larger == 0, larger, t);
   t = select(smaller == infinity(x), literal(x, 1), t);
-  const V inner = atan_kernel(t);
-  const double high = single(x) ? kHalfPiF32 : kHalfPi, low = single(x) ? kHalfPiLowF32 : kHalfPiLow;
+  const V tail = atan_tail(t);
   const V left = negative_sign(x);
-  // pi/2 - inner, pi/2 + inner, pi - inner, inner: base +- inner.
+  // With u = atan t: pi/2 - u, pi/2 + u, pi - u or u.
   const V turns = select(steep, literal(x, 1), select(left, literal(x, 2), literal(x, 0)));
-  const V signed_inner = select(steep ^ left, -inner, inner);
-  const V result = fma(turns, literal(x, high), fma(turns, literal(x, low), signed_inner));
+  const V turned = steep ^ left;
+  const V result = add_quarters(turns, select(turned, -t, t), select(turned, -tail, tail));
   return select(is_nan(x), x, select(is_nan(y), y, copy_sign(result, y)));
-}
-
-V asin_kernel(V x) {
-  const V z = x * x;
-  return fma(x * z, single(x) ? polynomial(z, kAsinF32) : polynomial2(z, kAsinF64), x);
 }
 
 V asin(V x) {
   const V a = abs(x);
   const V outer = a > 0.5;
   // asin a = pi/2 - 2 asin sqrt((1 - a) / 2)
-  const V inner = asin_kernel(select(outer, sqrt(0.5 * (1 - a)), a));
-  const double high = single(x) ? kHalfPiF32 : kHalfPi, low = single(x) ? kHalfPiLowF32 : kHalfPiLow;
-  const V result = select(outer, high + (low - 2 * inner), inner);
+  const V inner = select(outer, sqrt(0.5 * (1 - a)), a);
+  const V tail = asin_tail(inner);
+  const V result = select(outer, add_quarters(literal(x, 1), -2 * inner, -2 * tail), inner + tail);
   return select(a < 0x1p-30, x, copy_sign(result, x));
 }
 
 V acos(V x) {
   const V a = abs(x);
   const V outer = a > 0.5;
-  const V inner = asin_kernel(select(outer, sqrt(0.5 * (1 - a)), a));
-  const double high = single(x) ? kHalfPiF32 : kHalfPi, low = single(x) ? kHalfPiLowF32 : kHalfPiLow;
   const V left = x < 0;
-  const V near_zero = high + (low - select(left, -inner, inner));
-  const V near_one = select(left, 2 * (high + (low - inner)), 2 * inner);
-  return select(outer, near_one, near_zero);
+  // 2 asin sqrt((1 - a) / 2) or pi less that; pi/2 - asin x in the middle.
+  const V inner = select(outer, 2 * sqrt(0.5 * (1 - a)), a);
+  const V tail = select(outer, literal(x, 2), literal(x, 1)) * asin_tail(select(outer, 0.5 * inner, a));
+  const V turns = select(outer, select(left, literal(x, 2), literal(x, 0)), literal(x, 1));
+  const V plus = outer ^ left;  // the sign of asin's part
+  return add_quarters(turns, select(plus, inner, -inner), select(plus, tail, -tail));
 }
 
 }  // namespace lohe::ir::math

@@ -16,7 +16,9 @@ configure_package_config_file(cmake/lohe-config.cmake.in "${CMAKE_BINARY_DIR}/lo
 write_basic_package_version_file("${CMAKE_BINARY_DIR}/lohe-config-version.cmake" COMPATIBILITY SameMinorVersion)
 install(FILES "${CMAKE_BINARY_DIR}/lohe-config.cmake" "${CMAKE_BINARY_DIR}/lohe-config-version.cmake"
   DESTINATION ${LOHE_CMAKE_DIR})
-install(FILES LICENSE DESTINATION share/doc/lohe)
+if(NOT SKBUILD)
+  install(FILES LICENSE DESTINATION share/doc/lohe)
+endif()
 if(SKBUILD AND TARGET lohe_python)
   install(TARGETS lohe_python LIBRARY DESTINATION .)
   install(DIRECTORY "${LOHE_GEN_DIR}/python/lohe/" DESTINATION . OPTIONAL)

@@ -4,7 +4,7 @@ usage: link_package.py --source python/lohe --generated GEN/python/lohe --build 
 
 BUILD/python/lohe gets one link for every entry of the source package and every generated file; the extension module
 is already there. With --inplace the extension and the generated files are linked into the source package as well, so
-that `PYTHONPATH=python` imports this build.
+that `PYTHONPATH=python` imports this build; a .gitignore there, which names itself too, keeps them out of commits.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ def mirror(source: Path, build: Path) -> None:
         place = build / Path(folder).relative_to(source)
         place.mkdir(parents=True, exist_ok=True)
         for name in files:
+            if name == ".gitignore" or (Path(folder) / name).is_symlink():
+                continue
             if not name.startswith("_C.") or name.endswith(".pyi"):
                 link(Path(folder) / name, place / name)
         for entry in place.iterdir():
@@ -51,11 +53,16 @@ def main() -> None:
     if arguments.generated.is_dir():
         mirror(arguments.generated, arguments.build)
     if arguments.inplace:
-        for extension in arguments.build.glob("_C.*.so"):
-            link(extension, arguments.source / extension.name)
-        for generated in arguments.generated.rglob("*"):
-            if generated.is_file():
-                link(generated, arguments.source / generated.relative_to(arguments.generated))
+        built = {path.name: path for path in arguments.build.glob("_C.*.so")}
+        for path in arguments.generated.rglob("*"):
+            if path.is_file():
+                built[path.relative_to(arguments.generated).as_posix()] = path
+        for name, path in built.items():
+            link(path, arguments.source / name)
+        ignored = "".join(f"/{name}\n" for name in [".gitignore", *sorted(built)])
+        note = arguments.source / ".gitignore"
+        if not note.exists() or note.read_text() != ignored:
+            note.write_text(ignored)
 
 
 if __name__ == "__main__":

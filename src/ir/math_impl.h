@@ -57,6 +57,13 @@ template <int N> V polynomial2(V x, const double (&c)[N]) {
   return fma(odd, x, even);
 }
 
+/// The same with one rounding of the size of c[0], for c[0] above the rest.
+template <int N> V polynomial_rest(V x, const double (&c)[N]) {
+  double rest[N - 1];
+  for (int i = 1; i < N; ++i) rest[i - 1] = c[i];
+  return x * polynomial2(x, rest);
+}
+
 /// An unevaluated sum: high is the float nearest to high + low.
 struct Pair {
   V high, low;

@@ -9,12 +9,12 @@ namespace {
 V erfc_tail(V a) {
   a = minimum(literal(a, 28), a);
   const V t = (a - 4) / (a + 4);
-  const V scaled = polynomial2(t, kErfcF64);
+  const Pair scaled = fast_two_sum(literal(a, kErfcF64[0]), polynomial_rest(t, kErfcF64));
   const Pair d = two_sum(a + a, literal(a, 1));
-  const V quotient = scaled / d.high;
+  const V quotient = scaled.high / d.high;
   // The quotient's error goes into the exponent as a relative one; 1.13 < scaled < 1.24, so that 0.85 is near enough to
   // its reciprocal.
-  const V error = 0.85 * (fma(-quotient, d.high, scaled) - quotient * d.low);
+  const V error = 0.85 * (fma(-quotient, d.high, scaled.high) + fma(-quotient, d.low, scaled.low));
   const V square = a * a;
   return exp_pair(-square, error - fma(a, a, -square)) * quotient;
 }
@@ -67,10 +67,14 @@ V erfinv(V x) {
   // As a function of w = -log(1 - x^2) the quotient erfinv(x) / x is smooth (M. Giles, 2012). Coefficients are our own.
   const V w = -log(fma(-x, x, literal(x, 1)));
   const V root = sqrt(maximum(w, literal(x, 0)));
-  const V centre = polynomial2(w - 3.125, kErfinvCentreF64);
-  const V tail = polynomial2(root - 3.25, kErfinvTailF64);
-  const V edge = polynomial2(root - 5, kErfinvEdgeF64);
-  const V result = x * select(w < 6.25, centre, select(root < 4, tail, edge));
+  const V in_centre = w < 6.25, in_tail = root < 4;
+  const V constant = select(in_centre, literal(x, kErfinvCentreF64[0]),
+                            select(in_tail, literal(x, kErfinvTailF64[0]), literal(x, kErfinvEdgeF64[0])));
+  const V rest = select(in_centre, polynomial_rest(w - 3.125, kErfinvCentreF64),
+                        select(in_tail, polynomial_rest(root - 3.25, kErfinvTailF64),
+                               polynomial_rest(root - 5, kErfinvEdgeF64)));
+  const Pair quotient = fast_two_sum(constant, rest);
+  const V result = fma(x, quotient.high, x * quotient.low);
   const V a = abs(x);
   return select(a == 1, copy_sign(infinity(x), x), select(a > 1, not_a_number(x), result));
 }

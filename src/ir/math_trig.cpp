@@ -141,8 +141,11 @@ V tan(V x) {
   const bool f32 = single(x);
   const Reduced reduced = f32 ? reduce_single(widen(x)) : reduce_double(x);
   Pair s = sine_kernel(reduced.high, reduced.low, !f32);
-  const Pair c = cosine_kernel(reduced.high, reduced.low, !f32);
-  if (!f32) s = fast_two_sum(s.high, s.low);
+  Pair c = cosine_kernel(reduced.high, reduced.low, !f32);
+  if (!f32) {
+    s = fast_two_sum(s.high, s.low);
+    c = fast_two_sum(c.high, c.low);
+  }
   const V odd = (reduced.quadrant & integer(reduced.quadrant, 1)) != integer(reduced.quadrant, 0);
   const V sign = shift_left(reduced.quadrant & integer(reduced.quadrant, 1), 63);  // tan(r + pi/2) = -cos r / sin r
   const V numerator = select(odd, c.high, s.high);

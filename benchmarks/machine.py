@@ -32,7 +32,7 @@ def is_amd() -> bool:
 
 
 def cpu_name() -> str:
-    """The model's name with family and model number, since names of virtual machines say little; AMX is named."""
+    """The model's name, with family, model number and AMX, since names of virtual machines say little."""
     info = _cpuinfo()
     if not info:
         return platform.processor() or platform.machine()
@@ -69,7 +69,7 @@ def clean_environment() -> dict[str, str]:
 
 
 def compile_program(source: Path, target: Path, *flags: str, compiler: str = "g++") -> Path:
-    """Compiles ``source`` to ``target`` unless it is up to date; raises ``RuntimeError`` with the compiler's words."""
+    """Compiles ``source`` unless ``target`` is newer; raises ``RuntimeError`` with the compiler's words."""
     if target.exists() and target.stat().st_mtime > source.stat().st_mtime:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -92,25 +92,25 @@ class Limits:
             )
         except (RuntimeError, OSError):
             self._program = None
-        self._rates: dict[int, float | None] = {}
+        self._times: dict[tuple[int, int], float | None] = {}
 
     @functools.cached_property
     def flops(self) -> float | None:
         """Float32 FMA rate in FLOP/s."""
         return self._measure("flops", str(self._threads))
 
-    def bandwidth(self, moved: int) -> float | None:
-        """Bytes per second of a copy with the same working set, of one thread below a MiB, as kernels are."""
-        if moved not in self._rates:
-            threads = self._threads if moved >= 1 << 20 else 1
-            self._rates[moved] = self._measure("bandwidth", str(moved), str(threads))
-        return self._rates[moved]
+    def traffic(self, read: int, written: int) -> float | None:
+        """Seconds of a loop that moves as much over the same working set; one thread below 256 KiB."""
+        if (read, written) not in self._times:
+            threads = self._threads if read + written >= 1 << 18 else 1
+            self._times[read, written] = self._measure("traffic", str(read), str(written), str(threads))
+        return self._times[read, written]
 
-    def seconds(self, moved: int, flops: int) -> float | None:
-        """The least time of a kernel that moves ``moved`` bytes and does ``flops`` float32 operations."""
+    def seconds(self, read: int, written: int, flops: int) -> float | None:
+        """The least time of a kernel that moves so many bytes and does ``flops`` float32 operations."""
         times = []
-        if moved and (rate := self.bandwidth(moved)):
-            times.append(moved / rate)
+        if read + written and (moving := self.traffic(read, written)):
+            times.append(moving)
         if flops and self.flops:
             times.append(flops / self.flops)
         return max(times) if times else None

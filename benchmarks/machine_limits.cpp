@@ -1,6 +1,6 @@
 // What this machine can do at best, for the limits in the tables.
 //   machine_limits flops THREADS          -> float32 FMA rate, FLOP/s
-//   machine_limits bandwidth BYTES THREADS -> rate of a copy that moves BYTES (half read, half written), bytes/s
+//   machine_limits traffic READ WRITTEN THREADS -> time of a loop that reads and writes so many bytes, s
 // The best of many short repetitions: a limit, not an average.
 #include <immintrin.h>
 
@@ -67,42 +67,60 @@ static double fma_rate(int threads) {
   return 2.0 * kChains * kLanes * kSteps * threads / best;
 }
 
-static double copy_rate(size_t bytes, int threads) {
-  size_t count = std::max<size_t>(bytes / 2 / sizeof(float) / kLanes / threads * kLanes, kLanes);
+static float* filled(size_t count) {
+  size_t bytes = std::max<size_t>(4096, (count * sizeof(float) + 4095) / 4096 * 4096);
+  auto* p = static_cast<float*>(std::aligned_alloc(4096, bytes));
+  std::memset(p, 1, bytes);
+  return p;
+}
+
+// The part that is both read and written is copied; what is left of either is summed or filled.
+static double traffic_time(size_t read, size_t written, int threads) {
+  auto share = [&](size_t bytes) { return bytes / sizeof(float) / kLanes / threads * kLanes; };
+  size_t in = share(read);
+  size_t out = share(written);
+  size_t both = std::min(in, out);
   std::vector<float*> from, to;
   for (int i = 0; i < threads; ++i) {
-    for (auto* side : {&from, &to}) {
-      auto* p = static_cast<float*>(std::aligned_alloc(4096, (count * sizeof(float) + 4095) / 4096 * 4096));
-      std::memset(p, 1, count * sizeof(float));
-      side->push_back(p);
-    }
+    from.push_back(filled(in));
+    to.push_back(filled(out));
   }
-  long repeats = std::max<long>(1, (64L << 20) / static_cast<long>(bytes + 1));
+  long repeats = std::max<long>(1, (64L << 20) / static_cast<long>(read + written + 1));
   double best = 1e30;
   for (int trial = 0; trial < 12; ++trial) {
     bool streaming = trial % 2 == 1;
     double elapsed = on_threads(threads, [&](int i) {
+      const float* source = from[i];
+      float* target = to[i];
       for (long r = 0; r < repeats; ++r) {
         if (streaming) {
-          for (size_t k = 0; k < count; k += kLanes) stream(to[i] + k, load(from[i] + k));
+          for (size_t k = 0; k < both; k += kLanes) stream(target + k, load(source + k));
+          for (size_t k = both; k < out; k += kLanes) stream(target + k, Vector{});
         } else {
-          std::memcpy(to[i], from[i], count * sizeof(float));
+          std::memcpy(target, source, both * sizeof(float));
+          std::memset(target + both, 0, (out - both) * sizeof(float));
         }
-        asm volatile("" ::: "memory");
+        Vector sums[4] = {};
+        size_t k = both;
+        for (; k + 4 * kLanes <= in; k += 4 * kLanes) {
+          for (size_t c = 0; c < 4; ++c) sums[c] += load(source + k + c * kLanes);
+        }
+        for (auto& v : sums) asm volatile("" ::"x"(v) : "memory");
       }
     });
     best = std::min(best, elapsed / repeats);
   }
-  return 2.0 * sizeof(float) * count * threads / best;
+  return best;
 }
 
 int main(int argc, char** argv) {
   if (argc == 3 && std::string(argv[1]) == "flops") {
     std::printf("%.6e\n", fma_rate(std::atoi(argv[2])));
-  } else if (argc == 4 && std::string(argv[1]) == "bandwidth") {
-    std::printf("%.6e\n", copy_rate(std::strtoull(argv[2], nullptr, 10), std::atoi(argv[3])));
+  } else if (argc == 5 && std::string(argv[1]) == "traffic") {
+    size_t read = std::strtoull(argv[2], nullptr, 10);
+    std::printf("%.6e\n", traffic_time(read, std::strtoull(argv[3], nullptr, 10), std::atoi(argv[4])));
   } else {
-    std::fprintf(stderr, "usage: machine_limits flops THREADS | bandwidth BYTES THREADS\n");
+    std::fprintf(stderr, "usage: machine_limits flops THREADS | traffic READ WRITTEN THREADS\n");
     return 2;
   }
 }

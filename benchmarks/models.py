@@ -1,4 +1,4 @@
-"""Models of the training benchmarks, written once against PyTorch's API and given the module as an argument."""
+"""Models of the training benchmarks, written once against PyTorch's API with the module as an argument."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def gpt(torch: Any, *, layers: int, width: int, heads: int, vocabulary: int, context: int) -> Any:
-    """A decoder-only transformer with pre-normalisation and learned positions; maps [B, T] ids to [B, T, V] logits."""
+    """A decoder-only transformer (pre-norm, learned positions); maps [B, T] ids to [B, T, V] logits."""
     nn, functional = torch.nn, torch.nn.functional
 
     class Attention(nn.Module):

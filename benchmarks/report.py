@@ -91,12 +91,13 @@ def block(suite: str, peer: str, heading: str, rows: list[Row]) -> str:
 
 PREAMBLE = """# Performance
 
-Lohe and PyTorch 2.13 run in two long-lived processes, in alternating blocks; a ratio is PyTorch's time over Lohe's in
-one run (for memory, bytes over bytes), so above 1 Lohe is better, and its median over the runs is judged. A bar of 1.0
-is met from 0.97. *As installed* is PyTorch as a user gets it; *tuned* has fused optimizers, glibc told to keep its
-memory, and on AMD the full instruction set for its MKL; *compiled* is `torch.compile`. The limit is the least time
-that this machine's measured float32 FMA rate or copy bandwidth over the same working set allows; a cell stays empty
-where that is not simple. `tools/bench --write` replaces the tables of the processor it runs on.
+Lohe and PyTorch 2.13 run in two long-lived processes, in alternating blocks; a ratio is PyTorch's time over
+Lohe's in one run (for memory, bytes over bytes), so above 1 Lohe is better, and its median over the runs is
+judged. A bar of 1.0 is met from 0.97. *As installed* is PyTorch as a user gets it; *tuned* has fused
+optimizers, glibc told to keep its memory, and on AMD the full instruction set for its MKL; *compiled* is
+`torch.compile`. The limit is the least time that this machine's measured float32 FMA rate, or a plain loop
+that reads and writes as many bytes over the same working set, allows; a cell stays empty where that is not
+simple. `tools/bench --write` replaces the tables of the processor it runs on.
 """
 
 # Processors that the bars name; a section says "not measured" until a run on such a machine replaces it.

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Measures Lohe against PyTorch 2.13; ``tools/bench`` runs this. Prints tables, asserts nothing about time.
 
-Both sides live in processes of their own and are timed in alternating blocks, Lohe, PyTorch, Lohe, PyTorch, so that
-drift of the machine meets both. Each answer carries the side's thread count, which is checked after every block.
+Both sides live in processes of their own and are timed in alternating blocks, Lohe, PyTorch, Lohe, PyTorch,
+so that drift of the machine meets both. Each answer carries the side's thread count, checked after every
+block.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ class Side:
         self._process: subprocess.Popen[str] | None = None
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        """The worker's answer; ``{"error": text}`` when it has none. Raises when its thread count has moved."""
+        """The worker's answer, ``{"error": text}`` when it has none; raises when its threads have changed."""
         if self._process is None or self._process.poll() is not None:
             self._process = subprocess.Popen(
                 self._command,
@@ -151,7 +152,7 @@ def timed_rows(suite: str, peer: str, settings: Settings, limits: machine.Limits
     for key, case in suites.all_cases().items():
         if case.suite != suite or not re.search(settings.only, key):
             continue
-        limit = limits.seconds(case.moved, case.flops)
+        limit = limits.seconds(case.read, case.written, case.flops)
         row = report.Row(case.name, bar=bar(key, peer), limit=limit)
         for run in range(-1, settings.runs):  # the first round prepares both and is not counted
             values = []
@@ -243,6 +244,7 @@ def cpp_rows(peer: str, settings: Settings, lohe_flags: str) -> list[report.Row]
         )
     except (RuntimeError, OSError) as error:
         reason = next((line for line in str(error).splitlines() if "error" in line), str(error))[:160]
+        print(f"cpp: not measured: {reason}", flush=True)
         return [report.Row(name, bar=bar(f"cpp: {name}", peer), note=reason) for name in names]
     environments = (machine.clean_environment(), peer_setup(peer, build)[0])
     rows = {name: report.Row(name, bar=bar(f"cpp: {name}", peer)) for name in names}
@@ -269,8 +271,9 @@ def _libtorch_flags() -> list[str]:
 def header(threads: int, versions: dict[str, str]) -> str:
     named = ", ".join(f"{name} {version}" for name, version in versions.items())
     return (
-        f"{machine.cpu_level()}; governor {machine.governor()}; {os.cpu_count()} processors, {threads} threads unless "
-        f"the table says otherwise; {named}; {datetime.date.today().isoformat()}."
+        f"{machine.cpu_level()}; governor {machine.governor()}; {os.cpu_count()} processors, "
+        f"{threads} threads unless the table says otherwise; {named}; load average at the start "
+        f"{os.getloadavg()[0]:.2f}; {datetime.date.today().isoformat()}."
     )
 
 

@@ -1,4 +1,4 @@
-"""What is measured: every case builds its data with the module it is given and names the statement to repeat."""
+"""What is measured: a case builds its data with the module it is given and names the statement to repeat."""
 
 from __future__ import annotations
 
@@ -22,32 +22,34 @@ class Options:
 class Case:
     """``make(torch, options)`` returns the names that ``statement`` uses.
 
-    ``moved`` bytes and ``flops`` (float32) state the least work of one repetition, from which the limit follows;
-    0 where that is not simple.
+    ``read`` and ``written`` bytes and ``flops`` (float32) state the least work of one repetition, from which
+    the limit follows; 0 where that is not simple.
     """
 
     name: str
     suite: str
     make: Callable[[Any, Options], dict[str, Any]]
     statement: str
-    moved: int = 0
+    read: int = 0
+    written: int = 0
     flops: int = 0
 
 
+# name: statement, and how many tensors of the dtype it reads
 POINTWISE = {
-    "add": ("torch.add(x, y)", 3),
-    "mul": ("torch.mul(x, y)", 3),
-    "exp": ("torch.exp(x)", 2),
-    "gelu": ("torch.nn.functional.gelu(x)", 2),
-    "gelu tanh": ("torch.nn.functional.gelu(x, approximate='tanh')", 2),
-    "sigmoid": ("torch.sigmoid(x)", 2),
-    "tanh": ("torch.tanh(x)", 2),
-    "where": ("torch.where(mask, x, y)", 3.25),
+    "add": ("torch.add(x, y)", 2),
+    "mul": ("torch.mul(x, y)", 2),
+    "exp": ("torch.exp(x)", 1),
+    "gelu": ("torch.nn.functional.gelu(x)", 1),
+    "gelu tanh": ("torch.nn.functional.gelu(x, approximate='tanh')", 1),
+    "sigmoid": ("torch.sigmoid(x)", 1),
+    "tanh": ("torch.tanh(x)", 1),
+    "where": ("torch.where(mask, x, y)", 2),
 }
 SIZES = {"L1": 1 << 11, "L2": 1 << 17, "memory": 1 << 24}
 ROWS, COLUMNS = 4096, 1024
-MATMULS = [(64, 64, 64), (256, 256, 256), (1024, 1024, 1024), (1024, 1536, 384), (1024, 384, 1536), (2048, 3072, 768),
-           (7, 768, 768), (1, 1024, 1024)]  # fmt: skip
+MATMULS = [(64, 64, 64), (256, 256, 256), (1024, 1024, 1024), (1024, 1536, 384), (1024, 384, 1536),
+           (2048, 3072, 768), (7, 768, 768), (1, 1024, 1024)]  # fmt: skip
 # name: batch, in, out, image, kernel, stride, groups
 CONVOLUTIONS = {
     "3x3, 64 to 64, 32x32, batch 16": (16, 64, 64, 32, 3, 1, 1),
@@ -83,7 +85,8 @@ def _overhead() -> Iterator[Case]:
 
     statements = {
         "a + b": "a + b", "a * 2.0": "a * 2.0", "a[1:3]": "a[1:3]", "a.view(2, 2)": "a.view(2, 2)",
-        "m.transpose(0, 1)": "m.transpose(0, 1)", "a.add_(b)": "a.add_(b)", "torch.empty(4)": "torch.empty(4)",
+        "m.transpose(0, 1)": "m.transpose(0, 1)", "a.add_(b)": "a.add_(b)",
+        "torch.empty(4)": "torch.empty(4)",
     }  # fmt: skip
     for name, statement in statements.items():
         yield Case(name, "overhead", pair, statement)
@@ -103,13 +106,13 @@ def _tensors(dtype: str, *shape: int) -> Callable[[Any, Options], dict[str, Any]
 def _kernels() -> Iterator[Case]:
     for dtype, width in (("float32", 4), ("bfloat16", 2)):
         for level, count in SIZES.items():
-            for name, (statement, parts) in POINTWISE.items():
-                moved = count * (2 * width + 1 + width if name == "where" else int(parts) * width)
-                yield Case(f"{name}, {dtype}, {level}", "kernels", _tensors(dtype, count), statement, moved)
+            data, size = _tensors(dtype, count), count * width
+            for name, (statement, sources) in POINTWISE.items():
+                read = sources * size + (count if name == "where" else 0)
+                yield Case(f"{name}, {dtype}, {level}", "kernels", data, statement, read, size)
             other, other_width = ("bfloat16", 2) if dtype == "float32" else ("float32", 4)
             cast = f"x.to(torch.{other})"
-            moved = count * (width + other_width)
-            yield Case(f"cast to {other}, {dtype}, {level}", "kernels", _tensors(dtype, count), cast, moved)
+            yield Case(f"cast to {other}, {dtype}, {level}", "kernels", data, cast, size, count * other_width)
         matrix, whole = _tensors(dtype, ROWS, COLUMNS), ROWS * COLUMNS * width
         for op in ("sum", "mean", "amax"):
             for over, dim in (("rows", "0"), ("columns", "1"), ("all", "(0, 1)")):
@@ -117,7 +120,7 @@ def _kernels() -> Iterator[Case]:
                     f"{op} over {over}, {dtype}, 4096x1024", "kernels", matrix, f"torch.{op}(x, {dim})", whole
                 )
         copy = "x.t().contiguous()"
-        yield Case(f"transposed copy, {dtype}, 4096x1024", "kernels", matrix, copy, 2 * whole)
+        yield Case(f"transposed copy, {dtype}, 4096x1024", "kernels", matrix, copy, whole, whole)
         for name in ("softmax", "log_softmax", "layer_norm"):
             yield from _normalisation(name, dtype, whole)
 
@@ -126,7 +129,7 @@ def _normalisation(name: str, dtype: str, whole: int) -> Iterator[Case]:
     argument = f"({COLUMNS},)" if name == "layer_norm" else "-1"
     forward = f"torch.nn.functional.{name}(x, {argument})"
     plain = _tensors(dtype, ROWS, COLUMNS)
-    yield Case(f"{name}, {dtype}, 4096x1024", "kernels", plain, forward, 2 * whole)
+    yield Case(f"{name}, {dtype}, 4096x1024", "kernels", plain, forward, whole, whole)
 
     def make(torch: Any, options: Options) -> dict[str, Any]:
         names = plain(torch, options)
@@ -136,7 +139,7 @@ def _normalisation(name: str, dtype: str, whole: int) -> Iterator[Case]:
         return {"torch": torch, "result": result, "x": x, "cotangent": names["y"]}
 
     backward = "torch.autograd.grad(result, x, cotangent, retain_graph=True)"
-    yield Case(f"{name} backward, {dtype}, 4096x1024", "kernels", make, backward, 3 * whole)
+    yield Case(f"{name} backward, {dtype}, 4096x1024", "kernels", make, backward, 2 * whole, whole)
 
 
 def _matmul() -> Iterator[Case]:

@@ -1,8 +1,8 @@
 """The long-lived process that measures one side; ``run.py`` starts it and talks JSON lines over pipes.
 
-Requests: ``{"do": "hello"}``, ``{"do": "block", "case": name, "seconds": s}``, ``{"do": "drop"}`` (forget the case's
-data), ``{"do": "memory", "case": name}``. Every answer to a block carries the seconds of one repetition and the
-number of threads in use after it.
+Requests: ``{"do": "hello"}``, ``{"do": "block", "case": name, "seconds": s}``, ``{"do": "drop"}`` (forget the
+case's data), ``{"do": "memory", "case": name}``. Every answer to a block carries the seconds of one
+repetition and the number of threads in use after it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 class Side:
-    """The cases of one framework, each made on first use and timed by ``timeit`` (a tight loop, no collector)."""
+    """The cases of one framework, made on first use and timed by ``timeit``: a tight loop, no collector."""
 
     def __init__(self, module: Any, options: suites.Options):
         self._module = module
@@ -70,7 +70,12 @@ class Side:
         if name not in self._timers:
             self._timers[name] = self._prepare(name, seconds)
         timer, repetitions = self._timers[name]
-        return {"seconds": timer.timeit(repetitions) / repetitions, "repetitions": repetitions}
+        each = timer.timeit(repetitions) / repetitions
+        self._timers[name] = (
+            timer,
+            max(1, round(seconds / each)),
+        )  # the first estimate may have met a busy machine
+        return {"seconds": each, "repetitions": repetitions}
 
     def drop(self) -> dict[str, Any]:
         self._timers.clear()

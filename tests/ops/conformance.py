@@ -147,7 +147,7 @@ class Run:
             worker.stop()
 
     def _entry(self, worker: Worker | None, name: str, entry: Entry) -> Worker | None:
-        """All cases of one entry, going on in a new process after each crash. Returns the process that is left."""
+        """All cases of one entry, in a new process after each crash. Returns the process that is left."""
         after: str | None = None
         for _ in range(CRASHES_PER_ENTRY):
             worker = worker or Worker({"OMP_NUM_THREADS": "1", **self.settings.environment})

@@ -1,9 +1,9 @@
 """Carries values between PyTorch, the oracle, and the module under test.
 
 A :class:`Bridge` rebuilds the tensors of one sample in a target module so that everything an operator can
-observe is kept: sizes, strides, storage offset, which tensors share a storage, lazy conjugate and negative bits,
-``requires_grad``, and which arguments are one and the same object. :class:`Translator` finds, for a callable of
-the operator database, the callable of the same dotted name in the target module.
+observe is kept: sizes, strides, storage offset, which tensors share a storage, lazy conjugate and negative
+bits, ``requires_grad``, and which arguments are one and the same object. :class:`Translator` finds, for a
+callable of the operator database, the callable of the same dotted name in the target module.
 """
 
 from __future__ import annotations
@@ -208,8 +208,8 @@ class Translator:
     def callable(self, f: Any) -> Any:
         """The counterpart of ``f``; raises :class:`Missing` with the dotted name when there is none.
 
-        A function of PyTorch's test suite (a wrapper around an operator) is rebuilt with its globals, closure and
-        defaults translated, so that it calls ``module`` in the same way.
+        A function of PyTorch's test suite (a wrapper around an operator) is rebuilt with its globals, closure
+        and defaults translated, so that it calls ``module`` in the same way.
         """
         if self.module is torch:
             return f

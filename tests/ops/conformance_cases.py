@@ -1,9 +1,10 @@
 """The cases of PyTorch's operator database, with names that are stable from run to run.
 
-A case id reads ``<entry>/<variant>/<dtype>/<index>``, for example ``nn.functional.gelu/function/float32/7`` or
-``linalg.pinv@hermitian/method/float64/3``. The entry is the database's name with ``@`` and the name of the variant
-test where one entry is not enough. Variants: ``function``, ``method``, ``inplace``, ``alias:<name>``, four of
-``out=`` (:data:`OUT_VARIANTS`), ``refuse`` (a dtype the database does not list) and ``error`` (its error inputs).
+A case id reads ``<entry>/<variant>/<dtype>/<index>``, for example ``nn.functional.gelu/function/float32/7``
+or ``linalg.pinv@hermitian/method/float64/3``. The entry is the database's name with ``@`` and the name of the
+variant test where one entry is not enough. Variants: ``function``, ``method``, ``inplace``, ``alias:<name>``,
+four of ``out=`` (:data:`OUT_VARIANTS`), ``refuse`` (a dtype the database does not list) and ``error`` (its
+error inputs).
 """
 
 from __future__ import annotations
@@ -36,20 +37,20 @@ DTYPES = (
 )
 
 OUT_VARIANTS = ("out", "out_strided", "out_empty", "out_dtype")
-# PyTorch 2.13 writes outside of a batched out= whose strides are reversed: `triu(torch.ones(3, 3, 5, 5), out=...)`
-# corrupts the heap, and lu and lu_unpack call it.
+# PyTorch 2.13 writes outside of a batched out= whose strides are reversed: `triu(torch.ones(3, 3, 5, 5),
+# out=...)` corrupts the heap, and lu and lu_unpack call it.
 NO_STRIDED_OUT = {"tril", "triu", "linalg.lu", "lu_unpack"}
 VARIANT_SAMPLES = 12  # the forms other than the function share its kernels, so a spread of samples is enough
 REFUSED_SAMPLES = 2
 
 # The result depends on a random stream, which each framework defines for itself, or on uninitialised memory.
 NONDETERMINISTIC = {
-    "bernoulli", "cauchy", "empty", "empty_like", "empty_permuted", "empty_strided", "exponential", "geometric",
-    "log_normal", "multinomial", "new_empty", "new_empty_strided", "nn.functional.alpha_dropout",
+    "bernoulli", "cauchy", "empty", "empty_like", "empty_permuted", "empty_strided", "exponential",
+    "geometric", "log_normal", "multinomial", "new_empty", "new_empty_strided", "nn.functional.alpha_dropout",
     "nn.functional.dropout", "nn.functional.dropout2d", "nn.functional.dropout3d",
     "nn.functional.feature_alpha_dropout", "nn.functional.fractional_max_pool2d",
-    "nn.functional.fractional_max_pool3d", "nn.functional.rrelu", "normal", "pca_lowrank", "rand_like", "randint",
-    "randint_like", "randn", "randn_like", "resize_", "resize_as_", "svd_lowrank", "uniform",
+    "nn.functional.fractional_max_pool3d", "nn.functional.rrelu", "normal", "pca_lowrank", "rand_like",
+    "randint", "randint_like", "randn", "randn_like", "resize_", "resize_as_", "svd_lowrank", "uniform",
 }  # fmt: skip
 
 # Results that are moved, selected, or changed in sign or to an integer are equal bit for bit in every dtype.
@@ -57,21 +58,22 @@ EXACT = {
     "H", "T", "__getitem__", "abs", "alias_copy", "amax", "amin", "aminmax", "as_strided", "as_strided_copy",
     "as_strided_scatter", "atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "broadcast_tensors",
     "broadcast_to", "cartesian_prod", "cat", "ceil", "chunk", "clamp", "clamp_max", "clamp_min", "clone",
-    "column_stack", "combinations", "conj", "conj_physical", "constant_pad_nd", "contiguous", "copysign", "cummax",
-    "cummin", "diag", "diag_embed", "diagflat", "diagonal", "diagonal_copy", "diagonal_scatter", "dsplit", "dstack",
-    "expand", "expand_as", "expand_copy", "eye", "fill", "flatten", "flip", "fliplr", "flipud", "floor", "fmax",
-    "fmin", "full", "full_like", "gather", "hsplit", "hstack", "imag", "index_copy", "index_fill", "index_select",
-    "kthvalue", "mH", "mT", "masked_fill", "masked_scatter", "masked_select", "maximum", "meshgrid", "minimum",
-    "mode", "movedim", "msort", "narrow", "narrow_copy", "neg", "nn.functional.channel_shuffle",
-    "nn.functional.pixel_shuffle", "nn.functional.pixel_unshuffle", "nn.functional.relu", "nn.functional.unfold",
-    "ones", "ones_like", "permute", "permute_copy", "positive", "ravel", "real", "repeat", "repeat_interleave",
-    "reshape", "reshape_as", "resolve_conj", "resolve_neg", "roll", "rot90", "round", "scatter", "select",
-    "select_scatter", "sign", "slice", "slice_scatter", "sort", "split", "split_with_sizes",
-    "split_with_sizes_copy", "squeeze", "squeeze_copy", "stack", "swapaxes", "t", "t_copy", "take",
-    "take_along_dim", "tensor_split", "tile", "topk", "transpose", "transpose_copy", "tril", "triu", "trunc",
-    "unbind", "unbind_copy", "unflatten", "unfold", "unfold_copy", "unique", "unique_consecutive", "unsafe_chunk",
-    "unsafe_split", "unsqueeze", "unsqueeze_copy", "view", "view_as", "view_as_complex", "view_as_real",
-    "view_copy", "vsplit", "vstack", "where", "zero_", "zeros", "zeros_like",
+    "column_stack", "combinations", "conj", "conj_physical", "constant_pad_nd", "contiguous", "copysign",
+    "cummax", "cummin", "diag", "diag_embed", "diagflat", "diagonal", "diagonal_copy", "diagonal_scatter",
+    "dsplit", "dstack", "expand", "expand_as", "expand_copy", "eye", "fill", "flatten", "flip", "fliplr",
+    "flipud", "floor", "fmax", "fmin", "full", "full_like", "gather", "hsplit", "hstack", "imag",
+    "index_copy", "index_fill", "index_select", "kthvalue", "mH", "mT", "masked_fill", "masked_scatter",
+    "masked_select", "maximum", "meshgrid", "minimum", "mode", "movedim", "msort", "narrow", "narrow_copy",
+    "neg", "nn.functional.channel_shuffle", "nn.functional.pixel_shuffle", "nn.functional.pixel_unshuffle",
+    "nn.functional.relu", "nn.functional.unfold", "ones", "ones_like", "permute", "permute_copy", "positive",
+    "ravel", "real", "repeat", "repeat_interleave", "reshape", "reshape_as", "resolve_conj", "resolve_neg",
+    "roll", "rot90", "round", "scatter", "select", "select_scatter", "sign", "slice", "slice_scatter", "sort",
+    "split", "split_with_sizes", "split_with_sizes_copy", "squeeze", "squeeze_copy", "stack", "swapaxes", "t",
+    "t_copy", "take", "take_along_dim", "tensor_split", "tile", "topk", "transpose", "transpose_copy", "tril",
+    "triu", "trunc", "unbind", "unbind_copy", "unflatten", "unfold", "unfold_copy", "unique",
+    "unique_consecutive", "unsafe_chunk", "unsafe_split", "unsqueeze", "unsqueeze_copy", "view", "view_as",
+    "view_as_complex", "view_as_real", "view_copy", "vsplit", "vstack", "where", "zero_", "zeros",
+    "zeros_like",
 }  # fmt: skip
 
 
@@ -102,8 +104,8 @@ def database() -> dict[str, Any]:
 def tolerance(op: Any, dtype: torch.dtype) -> tuple[float, float]:
     """``(rtol, atol)``: the defaults of ``torch.testing`` for ``dtype``, widened by the database's overrides.
 
-    Sources: ``torch.testing.assert_close`` (table of default tolerances), and the entry's ``toleranceOverride`` and
-    ``precisionOverride`` decorators that apply on the CPU.
+    Sources: ``torch.testing.assert_close`` (table of default tolerances), and the entry's
+    ``toleranceOverride`` and ``precisionOverride`` decorators that apply on the CPU.
     """
     from torch.testing._comparison import default_tolerances
 
@@ -126,8 +128,9 @@ def tolerance(op: Any, dtype: torch.dtype) -> tuple[float, float]:
 class Enumeration:
     """Which cases of an entry to run.
 
-    ``limit`` bounds the samples per entry and dtype, spread evenly (0: all). ``fraction`` keeps a pseudo-random
-    share of the cases, chosen by ``seed`` and the case's id alone, so that the choice does not depend on order.
+    ``limit`` bounds the samples per entry and dtype, spread evenly (0: all). ``fraction`` keeps a
+    pseudo-random share of the cases, chosen by ``seed`` and the case's id alone, so that the choice does not
+    depend on order.
     """
 
     def __init__(
@@ -175,7 +178,8 @@ class Enumeration:
     def _refused(self, entry: str, op: Any, dtype: torch.dtype) -> Iterator[Case]:
         try:
             samples = _samples(entry, op, dtype, False, REFUSED_SAMPLES)
-        except Exception:  # noqa: BLE001 - the generators of samples need not accept a dtype the entry refuses
+        except Exception:  # noqa: BLE001 - the generators of samples need not accept a dtype the entry
+        refuses
             return
         for index, sample in enumerate(samples):
             yield Case(f"{entry}/refuse/{dtype_name(dtype)}/{index}", "refuse", dtype, sample, False)

@@ -72,8 +72,8 @@ class Comparison:
     ) -> list[Difference]:
         """All differences, most severe class first; empty when the case passes.
 
-        ``before_module`` is called when PyTorch is done and the module's turn comes, so that a crash can be laid at
-        the right door. Raises :class:`Unsupported` when the sample is outside the comparison.
+        ``before_module`` is called when PyTorch is done and the module's turn comes, so that a crash can be
+        laid at the right door. Raises :class:`Unsupported` when the sample is outside the comparison.
         """
         expected = self.outcome(torch, op, case)
         before_module()
@@ -251,7 +251,8 @@ class _Judge:
         elif _error_name(want) != _error_name(got):
             yield Difference(
                 "error_type",
-                f"got {_error_name(got)}: {_first_line(got)}; expected {_error_name(want)}: {_first_line(want)}",
+                f"got {_error_name(got)}: {_first_line(got)}; "
+                f"expected {_error_name(want)}: {_first_line(want)}",
             )
 
     def _leaf(self, path: str, want: Any, got: Any, index: int) -> Any:
@@ -329,9 +330,10 @@ class _Judge:
     def _mismatch(self, got: torch.Tensor, want: torch.Tensor, reference: Any, exact: bool = False) -> str:
         """Empty when equal within the class of tolerance, else what differs.
 
-        Exact: bool and integers, and operators that only move, select or change signs. Otherwise the tolerance of
-        PyTorch's tests. A result outside of that still passes when its largest error against PyTorch's own result
-        in 64 bits is at most twice PyTorch's, since then PyTorch's rounding is what the comparison measures.
+        Exact: bool and integers, and operators that only move, select or change signs. Otherwise the
+        tolerance of PyTorch's tests. A result outside of that still passes when its largest error against
+        PyTorch's own result in 64 bits is at most twice PyTorch's, since then PyTorch's rounding is what the
+        comparison measures.
         """
         if got.numel() == 0:
             return ""
@@ -435,7 +437,7 @@ def _strides(t: Any) -> tuple[int, ...]:
 
 
 def _relations(module: Any, outcome: Outcome) -> dict[str, Any]:
-    """For each result with memory: the first argument or result that it is or shares memory with, and its offset."""
+    """For each result with memory: the first argument or result that it shares it with, and its offset."""
     known: list[tuple[str, Any, int]] = []
 
     def relate(name: str, t: Any) -> Any:
@@ -479,7 +481,8 @@ def _same_python(want: Any, got: Any, random: bool) -> bool:
 def _describe(got: torch.Tensor, want: torch.Tensor, same: torch.Tensor) -> str:
     wrong = (~same).nonzero()
     where = tuple(wrong[0].tolist()) if wrong.numel() or same.dim() == 0 else ()
-    return f"{len(wrong)} of {want.numel()} differ, at {list(where)} got {got[where].item()}, expected {want[where].item()}"
+    first = f"at {list(where)} got {got[where].item()}, expected {want[where].item()}"
+    return f"{len(wrong)} of {want.numel()} differ, {first}"
 
 
 def _shape_of(outcome: Outcome) -> str:

@@ -17,7 +17,7 @@ from conformance_compare import CLASSES
 
 @dataclasses.dataclass
 class Entry:
-    """The cases of one database entry: how many passed, which failed and why, which lie outside the comparison."""
+    """The cases of one entry: how many passed, which failed and why, which lie outside the comparison."""
 
     passed: int = 0
     failures: dict[str, list[tuple[str, str]]] = dataclasses.field(default_factory=dict)
@@ -81,9 +81,9 @@ def markdown(
     lines = [
         "# Conformance with PyTorch's operator database",
         "",
-        "Every entry of `torch.testing._internal.common_methods_invocations.op_db` (PyTorch 2.13.0, CPU) that Lohe has is",
-        "run on both systems: value, dtype, shape, strides, aliasing, changed arguments, gradients of a random cotangent,",
-        "and the type of raised errors. `tools/conformance --write` writes this page.",
+        "Every entry of `torch.testing._internal.common_methods_invocations.op_db` (PyTorch 2.13.0, CPU) that Lohe",
+        "has is run on both systems: value, dtype, shape, strides, aliasing, changed arguments, gradients of a",
+        "random cotangent, and the type of raised errors. `tools/conformance --write` writes this page.",
         "",
         f"Settings: {settings}.",
         "",
@@ -94,10 +94,11 @@ def markdown(
         f"| entries of the database that Lohe has | {len(entries)} of {total_entries} |",
         f"| failing cases that are accepted differences | {_accepted(entries, known)} |",
         "",
-        "Values are compared exactly for bool and integers and for operators that move, select or change signs; other",
-        "floating results by the default tolerances of `torch.testing.assert_close`, widened by the database's own",
-        "overrides. A float result outside of these passes when its largest error against PyTorch in 64 bits is at most",
-        "twice PyTorch's own. Random and uninitialised results are compared in dtype, shape and strides only.",
+        "Values are compared exactly for bool and integers and for operators that move, select or change signs;",
+        "other floating results by the default tolerances of `torch.testing.assert_close`, widened by the",
+        "database's own overrides. A float result outside of these passes when its largest error against PyTorch",
+        "in 64 bits is at most twice PyTorch's own. Random and uninitialised results are compared in dtype, shape",
+        "and strides only.",
         "",
         "| class | cases |",
         "|---|---|",

@@ -1,8 +1,9 @@
 """The process that runs cases for ``conformance.py``; it may die, its parent goes on.
 
 Reads one JSON request a line from standard input and writes JSON lines to what was standard output:
-``["run", id]`` before a case, ``["turn", id]`` when PyTorch is done with it, then ``["ok", id]``, ``["skip", id, why]``, ``["fail", id, [[class, message], ...]]``
-or ``["digest", id, hash]``; ``["broken", entry, why]`` when an entry's samples cannot be made; ``["end", entry]``.
+``["run", id]`` before a case, ``["turn", id]`` when PyTorch is done with it, then ``["ok", id]``, ``["skip",
+id, why]``, ``["fail", id, [[class, message], ...]]`` or ``["digest", id, hash]``; ``["broken", entry, why]``
+when an entry's samples cannot be made; ``["end", entry]``.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ ADDRESS_SPACE = 24 << 30  # bytes; a result of absurd size raises instead of tak
 
 
 def open_channel() -> int:
-    """The descriptor of standard output, which from here on leads to standard error instead: libraries print."""
+    """The descriptor of standard output, which then leads to standard error instead: libraries print."""
     channel = os.dup(1)
     os.dup2(2, 1)
     return channel
 
 
 def import_product() -> Any:
-    """The installed ``lohe``, or the package in this source tree; raises ``ModuleNotFoundError`` without either."""
+    """The installed ``lohe``, or this source tree's; raises ``ModuleNotFoundError`` without either."""
     if importlib.util.find_spec("lohe") is None:
         sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "python"))
     module = importlib.import_module("lohe")

@@ -1,6 +1,7 @@
 """A sample of the operator database on every run; ``tools/conformance`` runs all of it.
 
-``LOHE_CONFORMANCE_SEED`` chooses the sample (CI passes its run number), ``LOHE_CONFORMANCE_SAMPLE`` its share.
+``LOHE_CONFORMANCE_SEED`` chooses the sample (CI passes its run number), ``LOHE_CONFORMANCE_SAMPLE`` its
+share.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@
 
 namespace lohe {
 
-/// A vector of trivially copyable elements whose first N live inside it: shapes and strides never allocate up to rank N.
+/// A vector of trivially copyable elements whose first N live inside it: shapes and strides never allocate up
+/// to rank N.
 template <class T, int N>
 class SmallVector {
   static_assert(std::is_trivially_copyable_v<T>);

@@ -178,8 +178,7 @@ class Enumeration:
     def _refused(self, entry: str, op: Any, dtype: torch.dtype) -> Iterator[Case]:
         try:
             samples = _samples(entry, op, dtype, False, REFUSED_SAMPLES)
-        except Exception:  # noqa: BLE001 - the generators of samples need not accept a dtype the entry
-        refuses
+        except Exception:  # noqa: BLE001 - generators of samples need not accept a refused dtype
             return
         for index, sample in enumerate(samples):
             yield Case(f"{entry}/refuse/{dtype_name(dtype)}/{index}", "refuse", dtype, sample, False)

@@ -57,7 +57,7 @@ def check_includes(path: str, text: str, order: list[str]) -> list[str]:
                 problems.append(f"{where}: <{name}> may only be included in {owner}")
         target = name.split("/")[0]
         if parts[0] == "include" and quoted and target != "lohe":
-            problems.append(f'{where}: a public header includes "{name}"; only lohe/ and the standard library are public')
+            problems.append(f'{where}: a public header may include lohe/ and the standard library, not "{name}"')
         if not room or not quoted or target == "lohe":
             continue
         if target not in order:

@@ -73,7 +73,12 @@ V power_of_two(V n) {
 
 V sigmoid(V x) {
   const V e = exp(-abs(x));
-  return select(x < 0, e, literal(x, 1)) / (1 + e);
+  const V left = x < 0;
+  const Pair d = fast_two_sum(literal(x, 1), e);
+  const V quotient = select(left, e, literal(x, 1)) / d.high;
+  // 1 / d is the quotient itself, or 1 less it; with that the denominator's rounding comes off again.
+  const V inverse = select(left, 1 - quotient, quotient);
+  return fma(-quotient * d.low, inverse, quotient);
 }
 
 V tanh(V x) {

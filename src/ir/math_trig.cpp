@@ -124,7 +124,7 @@ V add_quarters(V turns, V a, V b) {
 /// atan(t) - t for |t| <= 1 and asin(x) - x for |x| <= 1/2.
 V atan_tail(V t) {
   const V z = t * t;
-  return t * z * (single(t) ? polynomial(z, kAtanF32) : polynomial2(z, kAtanF64));
+  return t * z * (single(t) ? polynomial(z, kAtanF32) : polynomial(z, kAtanF64));  // two chains would cancel
 }
 V asin_tail(V x) {
   const V z = x * x;

@@ -5,8 +5,7 @@
 // float32 functions of one argument: every N-th of the 2^32 arguments (N = 1: all); the reference is the C library in
 // float64 (in x87 extended precision where its own error could count). float64 and functions of two arguments: random
 // arguments, half of them with uniformly random bits, half in the range where the function is interesting; the reference is
-// libquadmath's, computed in 113 bits. An ulp is the distance of floats at the exact result (at least the smallest
-// denormal); results on the wrong side of a special value (NaN, infinity, sign of zero) count as infinitely wrong.
+// libquadmath's, computed in 113 bits. ulp.h says how errors count.
 //
 // The functions' source text is compiled against the executing vocabulary in math_accuracy/ir/builder.h, which runs it
 // natively instead of through a back end.
@@ -27,11 +26,12 @@
 #include "../../src/ir/math_pow.cpp"
 #include "../../src/ir/math_special.cpp"
 #include "../../src/ir/math_trig.cpp"
+#include "ulp.h"
 
 namespace {
 
-using lohe::ir::Type;
 using lohe::ir::V;
+using lohe::testing::ulps;
 namespace math = lohe::ir::math;
 
 struct Worst {
@@ -40,36 +40,6 @@ struct Worst {
     if (!(e <= error)) *this = {e, at, at_y};
   }
 };
-
-/// Distance in ulp between `got` and the exact `want`.
-template <class T, class Wide>
-double ulps(T got, Wide want, double floor_at = 0) {
-  constexpr int digits = std::numeric_limits<T>::digits;
-  constexpr int lowest = std::numeric_limits<T>::min_exponent - digits;  // exponent of the smallest denormal
-  const T rounded = static_cast<T>(want);
-  if (rounded != rounded || got != got) return (rounded != rounded) == (got != got) ? 0 : INFINITY;
-  if (got == rounded) return got != 0 || std::signbit(got) == std::signbit(rounded) || want != 0 ? std::min(0.5, 0.5) : INFINITY;
-  if (std::isinf(got) && std::isinf(rounded)) return INFINITY;
-  double magnitude = std::fabs(static_cast<double>(want));
-  if (std::isinf(rounded) || std::isinf(got)) {
-    // Overflow on one side only: measure from the largest float's next neighbour.
-    const Wide limit = std::ldexp(1.0L, std::numeric_limits<T>::max_exponent - 1) * 2.0L;
-    const Wide g = std::isinf(got) ? (got > 0 ? limit : -limit) : static_cast<Wide>(got);
-    const Wide w = std::isinf(static_cast<double>(want)) && std::numeric_limits<T>::digits == 24
-                       ? (want > 0 ? limit : -limit)
-                       : want;
-    return static_cast<double>((g > w ? g - w : w - g) / static_cast<Wide>(std::ldexp(1.0L, std::numeric_limits<T>::max_exponent - digits)));
-  }
-  magnitude = std::max(magnitude, floor_at);
-  int exponent;
-  std::frexp(magnitude, &exponent);
-  const int unit = std::max(exponent - digits, lowest);
-  const Wide difference = static_cast<Wide>(got) - want;
-  const double d = static_cast<double>(difference < 0 ? -difference : difference);
-  return std::ldexp(d, -unit);
-}
-
-using Sample = std::function<double(std::mt19937_64&)>;
 
 struct Case {
   const char* name;

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import dataclasses
 import json
 import os
@@ -105,11 +106,17 @@ class Worker:
                 self._process.wait(timeout=2)
             except (subprocess.TimeoutExpired, BrokenPipeError):
                 self._process.kill()
-        return self._process.wait()
+        return self._reap()
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.wait()
+        self._reap()
+
+    def _reap(self) -> int:
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()  # type: ignore[union-attr]
+        return self._process.wait()
 
 
 class Run:

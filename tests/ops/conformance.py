@@ -33,6 +33,7 @@ from conformance_worker import import_product
 CASE_SECONDS = 30.0  # a case takes milliseconds; the limit is for those that never end
 START_SECONDS = 120.0
 CRASHES_PER_ENTRY = 8
+CI_SHARE = 0.02
 
 # Settings that must not change a bit of any result: environment of the worker, and number of threads.
 MODES: dict[str, tuple[dict[str, str], int]] = {
@@ -298,7 +299,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--dtypes", default="", help="comma-separated dtypes (default: all twelve)")
     parser.add_argument(
-        "--sample", type=float, default=1.0, metavar="FRACTION", help="share of the cases to run"
+        "--sample",
+        type=float,
+        nargs="?",
+        default=1.0,
+        const=CI_SHARE,
+        metavar="FRACTION",
+        help=f"share of the cases to run (without a number {CI_SHARE})",
     )
     parser.add_argument("--seed", type=int, default=0, help="chooses the share")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
@@ -372,6 +379,9 @@ def main(arguments: list[str] | None = None) -> int:
     if len(unexpected) > options.show:
         print(f"... and {len(unexpected) - options.show} more failing cases (--show, --json)")
     print(table(entries))
+    passed, skipped = sum(e.passed for e in entries.values()), sum(len(e.skipped) for e in entries.values())
+    accepted = sum(len(e.failures) for e in entries.values()) - len(unexpected)
+    print(f"{passed} passed, {len(unexpected)} failed, {skipped} skipped; {accepted} accepted differences")
     if options.json:
         write_json(options.json, entries)
     if options.write:

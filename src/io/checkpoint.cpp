@@ -57,7 +57,7 @@ class Archive {
   }
 
   Value read() {
-    LOHE_CHECK_KIND(kNotImplemented, zip_.find(folder_ + "constants.pkl") == nullptr, "'", source_,
+    LOHE_CHECK_KIND(kNotImplemented, !zip_.contains(folder_ + "constants.pkl"), "'", source_,
                     "' is a TorchScript archive, which is not read; save model.state_dict() with torch.save");
     const ZipEntry* pickle = zip_.find(folder_ + "data.pkl");
     LOHE_CHECK(pickle != nullptr, "'", source_, "' is a zip archive without '", folder_.substr(0, 100),

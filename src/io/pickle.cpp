@@ -6,6 +6,7 @@
 #include <string_view>
 #include <type_traits>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 #include "io/pickle_ops.h"
@@ -20,7 +21,7 @@ constexpr size_t kBatch = 1000;  // items an APPENDS or SETITEMS, as Python's pi
 std::string storage_class(Dtype dtype) {
   std::string name(info(dtype).tensor_type);
   constexpr std::string_view kTensor = "Tensor";
-  LOHE_INTERNAL_ASSERT(name.ends_with(kTensor));
+  LOHE_INTERNAL_ASSERT(name.ends_with(kTensor), "tensor type ", name);
   return name.substr(0, name.size() - kTensor.size()) + "Storage";
 }
 
@@ -346,10 +347,15 @@ class Pickler {
 
   void save(const Value& value) {
     LOHE_CHECK_VALUE(depth_ < kMaxNesting, "cannot save a value that nests deeper than ", kMaxNesting,
-                     " levels, or that contains itself");
+                     " levels");
+    // Python writes rings through its memo, but readers that run no code refuse them, this one too.
+    const void* container = container_of(value);
+    LOHE_CHECK_VALUE(container == nullptr || open_.insert(container).second, "cannot save a ",
+                     value.type_name(), " that contains itself");
     ++depth_;
     std::visit([this](const auto& held) { save_held(held); }, value.variant());
     --depth_;
+    if (container != nullptr) open_.erase(container);
   }
 
   void save_held(None) { op(Op::kNone); }
@@ -451,6 +457,7 @@ class Pickler {
 
   Pickled out_;
   int depth_ = 0;
+  std::unordered_set<const void*> open_;  // containers being written
   uint32_t next_memo_ = 0;
   std::unordered_map<const void*, uint32_t> objects_;
   std::unordered_map<std::string, uint32_t> names_;

@@ -108,7 +108,13 @@ void write_file(const std::map<std::string, TensorBlob>& tensors,
                              ": the safetensors format has no dtype for it (" +
                              detail::concat(info(tensor.dtype).name) + ")");
     }
-    items.push_back({{name, tensor.dtype, tensor.sizes, 0, 0}, bytes_of(name, tensor)});
+    // Not in one braced expression: when bytes_of throws, GCC 12 destroys the parts of such a temporary
+    // twice.
+    Item& item = items.emplace_back();
+    item.entry.name = name;
+    item.entry.dtype = tensor.dtype;
+    item.entry.shape = tensor.sizes;
+    item.bytes = bytes_of(name, tensor);
   }
   std::sort(items.begin(), items.end(),
             [](const Item& a, const Item& b) { return a.bytes.data() < b.bytes.data(); });

@@ -13,16 +13,6 @@ namespace {
 
 using Fail = std::function<void(const std::string&)>;
 
-/// The object behind a value that can hold other values, or null.
-const void* node_of(const Value& value) {
-  if (const auto* list = value.get_if<std::shared_ptr<List>>()) return list->get();
-  if (const auto* tuple = value.get_if<std::shared_ptr<Tuple>>()) return tuple->get();
-  if (const auto* dict = value.get_if<std::shared_ptr<Dict>>()) return dict->get();
-  if (const auto* set = value.get_if<std::shared_ptr<Set>>()) return set->get();
-  if (const auto* tensor = value.get_if<std::shared_ptr<TensorBlob>>()) return tensor->get();
-  return nullptr;
-}
-
 /// The i-th value that `node` holds; false behind the last.
 bool child_of(const Value& node, size_t i, Value* child) {
   const auto from = [&](const std::vector<Value>& items) {
@@ -221,13 +211,13 @@ class Settler {
       const Frame done = path_.back();
       path_.pop_back();
       if (done.height > kMaxNesting) fail_("it nests deeper than " + std::to_string(kMaxNesting) + " levels");
-      states_[node_of(done.node)] = {done.height, done.hashable};
+      states_[container_of(done.node)] = {done.height, done.hashable};
       join_equal_keys(done.node);
       leave_child({done.height, done.hashable}, done.node);
     }
   }
 
-  bool reached(const Value& value) const { return states_.contains(node_of(value)); }
+  bool reached(const Value& value) const { return states_.contains(container_of(value)); }
 
  private:
   struct State {
@@ -243,7 +233,7 @@ class Settler {
 
   void enter(const Value& value) {
     if (value.is<Global>()) fail_("it stores a class or function as a value; only data is read");
-    const void* node = node_of(value);
+    const void* node = container_of(value);
     if (node == nullptr) {
       leave_child({0, is_hashable(value)}, value);
       return;

@@ -67,6 +67,15 @@ std::string_view Value::type_name() const {
   return std::visit(Namer{}, variant_);
 }
 
+const void* container_of(const Value& value) {
+  if (const auto* list = value.get_if<std::shared_ptr<List>>()) return list->get();
+  if (const auto* tuple = value.get_if<std::shared_ptr<Tuple>>()) return tuple->get();
+  if (const auto* dict = value.get_if<std::shared_ptr<Dict>>()) return dict->get();
+  if (const auto* set = value.get_if<std::shared_ptr<Set>>()) return set->get();
+  if (const auto* tensor = value.get_if<std::shared_ptr<TensorBlob>>()) return tensor->get();
+  return nullptr;
+}
+
 const Value* Dict::find(std::string_view key) const {
   for (const auto& [name, value] : items) {
     const Text* text = name.get_if<Text>();

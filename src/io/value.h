@@ -159,6 +159,9 @@ struct Set {
   std::vector<Value> items;
 };
 
+/// The object behind a value that can hold other values (a tensor by its attributes), or null.
+const void* container_of(const Value& value);
+
 Value make_list(std::vector<Value> items);
 Value make_tuple(std::vector<Value> items);
 Value make_dict(std::vector<std::pair<Value, Value>> items, DictKind kind = DictKind::kPlain);

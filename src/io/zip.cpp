@@ -197,12 +197,9 @@ ZipReader::ZipReader(std::span<const std::byte> archive, std::string source) : s
     const std::string name(record.name);
     LOHE_CHECK((record.flags & kFlagEncrypted) == 0, "'", source_, "': entry '", name,
                "' is encrypted, which is not supported");
-    LOHE_CHECK(
-        record.method == 0, "'", source_, "': entry '", name, "' is compressed (method ", record.method,
-        "); only stored entries, as torch.save writes them, are supported: pack the archive anew without "
-        "compression (zip -0)");
-    if (record.compressed != record.size)
+    if (record.method == 0 && record.compressed != record.size) {
       corrupt(source_, "the two sizes of stored entry '" + name + "' differ");
+    }
     if (!fits(record.header, kLocalSize, directory.offset) ||
         load_at<uint32_t>(archive, record.header) != kLocalSignature) {
       corrupt(source_, "entry '" + name + "' has no local header");
@@ -210,7 +207,7 @@ ZipReader::ZipReader(std::span<const std::byte> archive, std::string source) : s
     const uint64_t local_name = load_at<uint16_t>(archive, record.header + 26);
     const uint64_t local_extra = load_at<uint16_t>(archive, record.header + 28);
     const uint64_t data = record.header + kLocalSize + local_name + local_extra;
-    if (!fits(data, record.size, directory.offset))
+    if (!fits(data, record.compressed, directory.offset))
       corrupt(source_, "entry '" + name + "' runs out of the file");
     if (local_name != name_length ||
         std::memcmp(archive.data() + record.header + kLocalSize, record.name.data(), name_length) != 0) {
@@ -222,7 +219,7 @@ ZipReader::ZipReader(std::span<const std::byte> archive, std::string source) : s
         ((local_flags ^ record.flags) & (kFlagDescriptor | kFlagEncrypted)) != 0) {
       corrupt(source_, "the local header of entry '" + name + "' contradicts the directory");
     }
-    uint64_t data_end = data + record.size;
+    uint64_t data_end = data + record.compressed;
     if ((local_flags & kFlagDescriptor) != 0) {
       data_end = end_of_descriptor(archive.first(directory.offset), data_end, record);
       if (data_end == 0)
@@ -231,7 +228,7 @@ ZipReader::ZipReader(std::span<const std::byte> archive, std::string source) : s
       corrupt(source_, "the local header of entry '" + name + "' contradicts the directory");
     }
     extents.emplace_back(record.header, data_end);
-    entries_.push_back({name, record.crc32, archive.subspan(data, record.size)});
+    entries_.push_back({name, record.crc32, record.method, archive.subspan(data, record.compressed)});
   }
   std::sort(extents.begin(), extents.end());
   for (size_t i = 1; i < extents.size(); ++i) {
@@ -247,7 +244,13 @@ ZipReader::ZipReader(std::span<const std::byte> archive, std::string source) : s
 
 const ZipEntry* ZipReader::find(std::string_view name) const {
   const auto found = by_name_.find(name);
-  return found == by_name_.end() ? nullptr : &entries_[found->second];
+  if (found == by_name_.end()) return nullptr;
+  const ZipEntry& entry = entries_[found->second];
+  LOHE_CHECK(
+      entry.method == 0, "'", source_, "': entry '", entry.name, "' is compressed (method ", entry.method,
+      "); only stored entries, as torch.save writes them, are supported: pack the archive anew without "
+      "compression (zip -0)");
+  return &entry;
 }
 
 void ZipReader::check_crc(const ZipEntry& entry) const {

@@ -11,10 +11,11 @@
 
 namespace lohe::io {
 
-/// One stored file of a zip archive.
+/// One file of a zip archive.
 struct ZipEntry {
   std::string name;
   uint32_t crc32 = 0;
+  uint16_t method = 0;  ///< 0 for stored; `bytes` of any other are compressed
   std::span<const std::byte> bytes;
 };
 
@@ -29,7 +30,8 @@ class ZipReader {
   ZipReader& operator=(const ZipReader&) = delete;
 
   const std::vector<ZipEntry>& entries() const noexcept { return entries_; }
-  /// The entry, or null.
+  bool contains(std::string_view name) const { return by_name_.contains(name); }
+  /// The stored entry of that name, or null. @throws Error if it is compressed
   const ZipEntry* find(std::string_view name) const;
   /// @throws Error if the bytes do not have the checksum that the archive gives for them.
   void check_crc(const ZipEntry& entry) const;

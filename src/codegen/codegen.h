@@ -9,11 +9,12 @@
 #include "base/hash.h"
 #include "ir/kernel.h"
 
-/// From kernel IR to functions that run. All levels, and the interpreter, give the same bits (NaN payloads excepted).
+/// From kernel IR to functions that run. All levels, and the interpreter, give the same bits (NaN payloads
+/// excepted).
 namespace lohe::codegen {
 
-/// Instruction set levels of x86-64, in the psABI's numbering: v2 (SSE4.2), v3 (AVX2, FMA, F16C), v4 (AVX-512 F, BW, DQ,
-/// VL, CD). A higher level includes the lower ones.
+/// Instruction set levels of x86-64, in the psABI's numbering: v2 (SSE4.2), v3 (AVX2, FMA, F16C), v4 (AVX-512
+/// F, BW, DQ, VL, CD). A higher level includes the lower ones.
 enum class CpuLevel : uint8_t { kV2, kAvx2, kAvx512 };
 inline constexpr CpuLevel kCpuLevels[] = {CpuLevel::kV2, CpuLevel::kAvx2, CpuLevel::kAvx512};
 
@@ -54,14 +55,15 @@ struct PrebuiltKernel {
 };
 /// Hash of the kernel's text and the generator's version; the same at every level and in every process.
 Hash128 kernel_hash(const ir::Kernel& kernel);
-/// Makes kernels known to all caches. Called by static initializers of the generated table; `kernels` must live on.
+/// Makes kernels known to all caches. Called by static initializers of the generated table; `kernels` must
+/// live on.
 void register_prebuilt(std::span<const PrebuiltKernel> kernels);
 size_t prebuilt_count();
 
 struct KernelCacheOptions {
   CpuLevel level;
-  bool interpreter = false;          ///< never make machine code
-  std::filesystem::path directory;   ///< of the disk cache; empty: none
+  bool interpreter = false;         ///< never make machine code
+  std::filesystem::path directory;  ///< of the disk cache; empty: none
   uint64_t max_disk_bytes = uint64_t{256} << 20;
   /// From LOHE_CPU_LEVEL, LOHE_KERNELS, LOHE_CACHE_DIR, XDG_CACHE_HOME and HOME.
   static KernelCacheOptions from_environment();
@@ -71,8 +73,9 @@ struct KernelCacheStats {
   uint64_t memory_hits, prebuilt_hits, disk_hits, compiled, interpreted;
 };
 
-/// Finds or makes the function of a kernel: in memory, among the prebuilt ones, on disk, by LLVM, and last the
-/// interpreter (with one warning). Thread-safe: a kernel is made once, and other threads that want it wait.
+/// Finds or makes the function of a kernel: in memory, among the prebuilt ones, on disk, by LLVM, and last
+/// the interpreter (with one warning). Thread-safe: a kernel is made once, and other threads that want it
+/// wait.
 class KernelCache {
  public:
   explicit KernelCache(KernelCacheOptions options);
@@ -92,9 +95,10 @@ class KernelCache {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Compiles `kernels` for each level and writes into `directory` one object a level, `prebuilt_<level>.o`, and
-/// `prebuilt_table.o`, whose constructor registers them all. Equal kernels are written once. Linked into a library, the
-/// objects need nothing but this room; the levels of other machines than the build's can be written too.
+/// Compiles `kernels` for each level and writes into `directory` one object a level, `prebuilt_<level>.o`,
+/// and `prebuilt_table.o`, whose constructor registers them all. Equal kernels are written once. Linked into
+/// a library, the objects need nothing but this room; the levels of other machines than the build's can be
+/// written too.
 void write_prebuilt(std::span<const ir::Kernel> kernels, std::span<const CpuLevel> levels,
                     const std::filesystem::path& directory);
 

@@ -22,7 +22,8 @@ constexpr bool has(uint32_t word, uint32_t bits) { return (word & bits) == bits;
 
 CpuLevel detect() {
   uint32_t a = 0, b = 0, c = 0, d = 0;
-  LOHE_CHECK_KIND(kNotImplemented, __get_cpuid(1, &a, &b, &c, &d) != 0, "lohe: this processor does not answer CPUID");
+  LOHE_CHECK_KIND(kNotImplemented, __get_cpuid(1, &a, &b, &c, &d) != 0,
+                  "lohe: this processor does not answer CPUID");
   const uint32_t features1 = c;
   // SSE3, SSSE3, CMPXCHG16B, SSE4.1, SSE4.2, POPCNT.
   LOHE_CHECK_KIND(kNotImplemented, has(c, bit(0) | bit(9) | bit(13) | bit(19) | bit(20) | bit(23)),
@@ -32,11 +33,13 @@ CpuLevel detect() {
   const uint64_t state = enabled_state();
   if ((state & 0x6) != 0x6) return CpuLevel::kV2;
   uint32_t extended = 0;
-  if (__get_cpuid(0x80000001, &a, &b, &extended, &d) == 0 || !has(extended, bit(5))) return CpuLevel::kV2;  // LZCNT
+  if (__get_cpuid(0x80000001, &a, &b, &extended, &d) == 0 || !has(extended, bit(5)))
+    return CpuLevel::kV2;  // LZCNT
   if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return CpuLevel::kV2;
   if (!has(b, bit(3) | bit(5) | bit(8))) return CpuLevel::kV2;  // BMI1, AVX2, BMI2
   // AVX-512 F, DQ, CD, BW, VL, and the state of mask and upper registers.
-  if (!has(b, bit(16) | bit(17) | bit(28) | bit(30) | bit(31)) || (state & 0xE6) != 0xE6) return CpuLevel::kAvx2;
+  if (!has(b, bit(16) | bit(17) | bit(28) | bit(30) | bit(31)) || (state & 0xE6) != 0xE6)
+    return CpuLevel::kAvx2;
   return CpuLevel::kAvx512;
 }
 
@@ -45,8 +48,8 @@ CpuLevel chosen() {
   const std::string word = env_string("LOHE_CPU_LEVEL", name(highest));
   for (CpuLevel level : kCpuLevels) {
     if (word != name(level)) continue;
-    LOHE_CHECK_VALUE(level <= highest, "environment variable LOHE_CPU_LEVEL='", word, "': this machine (", cpu_name(),
-                     ") goes up to ", name(highest), "; unset it to use that");
+    LOHE_CHECK_VALUE(level <= highest, "environment variable LOHE_CPU_LEVEL='", word, "': this machine (",
+                     cpu_name(), ") goes up to ", name(highest), "; unset it to use that");
     return level;
   }
   raise(ErrorKind::kValue, "environment variable LOHE_CPU_LEVEL='", word,
@@ -76,14 +79,16 @@ const char* cpu_name() {
     uint32_t words[12] = {};
     for (uint32_t i = 0; i < 3; ++i) {
       uint32_t* w = words + 4 * i;
-      if (__get_cpuid(0x80000002 + i, w, w + 1, w + 2, w + 3) == 0) return std::string("unknown x86-64 processor");
+      if (__get_cpuid(0x80000002 + i, w, w + 1, w + 2, w + 3) == 0)
+        return std::string("unknown x86-64 processor");
     }
     char brand[49] = {};
     std::memcpy(brand, words, 48);
     std::string result = brand;
     const size_t first = result.find_first_not_of(' ');
     const size_t last = result.find_last_not_of(' ');
-    return first == std::string::npos ? std::string("unknown x86-64 processor") : result.substr(first, last - first + 1);
+    return first == std::string::npos ? std::string("unknown x86-64 processor")
+                                      : result.substr(first, last - first + 1);
   }();
   return text.c_str();
 }

@@ -36,7 +36,9 @@ struct Header {
 };
 static_assert(sizeof(Header) == 40);
 
-Hash128 checksum(std::string_view key, std::string_view object) { return Hasher().update(key).update(object).digest(); }
+Hash128 checksum(std::string_view key, std::string_view object) {
+  return Hasher().update(key).update(object).digest();
+}
 
 /// Code is run from here: nobody else may be able to put it here.
 std::string unsafe_reason(const fs::path& directory) {
@@ -53,7 +55,9 @@ std::string unsafe_reason(const fs::path& directory) {
 DiskCache::DiskCache(fs::path directory, uint64_t max_bytes)
     : directory_(std::move(directory)), max_bytes_(max_bytes), written_since_scan_(max_bytes) {}
 
-fs::path DiskCache::path_of(const std::string& key) const { return directory_ / (hash_bytes(key).hex() + kExtension); }
+fs::path DiskCache::path_of(const std::string& key) const {
+  return directory_ / (hash_bytes(key).hex() + kExtension);
+}
 
 void DiskCache::disable(const std::string& why) {
   {
@@ -139,8 +143,9 @@ void DiskCache::store(const std::string& key, const std::string& object) {
   if (scan) evict();
 }
 
-/// Removes the entries that were not used for longest until three quarters of the bound are left, and what killed
-/// writers left behind. Other processes may do the same meanwhile: a file that is gone already is no failure.
+/// Removes the entries that were not used for longest until three quarters of the bound are left, and what
+/// killed writers left behind. Other processes may do the same meanwhile: a file that is gone already is no
+/// failure.
 void DiskCache::evict() {
   struct Entry {
     fs::path path;

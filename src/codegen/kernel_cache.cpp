@@ -12,9 +12,9 @@
 #include "codegen/llvm/compiler.h"
 #include "lohe/error.h"
 
-// Where a kernel's function comes from, cheapest first. A kernel is known by its text: equal text, equal code. The hash
-// finds it, the full text decides in memory and on disk; among prebuilt kernels, which are made by the build from the
-// same generator, 128 bits are trusted.
+// Where a kernel's function comes from, cheapest first. A kernel is known by its text: equal text, equal
+// code. The hash finds it, the full text decides in memory and on disk; among prebuilt kernels, which are
+// made by the build from the same generator, 128 bits are trusted.
 
 namespace lohe::codegen {
 namespace {
@@ -23,8 +23,8 @@ std::string hashed_text(const std::string& text) {
   return "generator " + std::to_string(kGeneratorVersion) + "\n" + text;
 }
 
-/// Everything that decides an object's bytes. Code for a level runs on every processor of that level, so the level
-/// stands for the features; it is a level that this machine has.
+/// Everything that decides an object's bytes. Code for a level runs on every processor of that level, so the
+/// level stands for the features; it is a level that this machine has.
 std::string disk_key(const std::string& text, CpuLevel level) {
   return std::string("llvm ") + llvm_version() + "\nlevel " + name(level) + "\n" + hashed_text(text);
 }
@@ -149,7 +149,8 @@ struct KernelCache::Impl {
     std::unique_ptr<Entry> next;  ///< another kernel of the same hash
   };
 
-  explicit Impl(KernelCacheOptions o) : options(std::move(o)), disk(options.directory, options.max_disk_bytes) {}
+  explicit Impl(KernelCacheOptions o)
+      : options(std::move(o)), disk(options.directory, options.max_disk_bytes) {}
 
   ~Impl() {
     for (auto& [hash, entry] : entries) entry.release();
@@ -167,7 +168,8 @@ struct KernelCache::Impl {
   std::atomic<uint64_t> memory_hits{0}, prebuilt_hits{0}, disk_hits{0}, compiled{0}, interpreted{0};
 };
 
-ir::KernelFunction KernelCache::Impl::machine_code(const ir::Kernel& kernel, const Entry& entry, const Hash128& hash) {
+ir::KernelFunction KernelCache::Impl::machine_code(const ir::Kernel& kernel, const Entry& entry,
+                                                   const Hash128& hash) {
   if (ir::KernelFunction function = find_prebuilt(hash, options.level)) {
     ++prebuilt_hits;
     return function;
@@ -195,8 +197,8 @@ CompiledKernel KernelCache::Impl::make(const ir::Kernel& kernel, const Entry& en
     try {
       return {machine_code(kernel, entry, hash), nullptr};
     } catch (const std::exception& error) {
-      log_warning_once("kernel-code", "kernel '", kernel.name, "' has no machine code and is interpreted, which is slow: ",
-                       error.what());
+      log_warning_once("kernel-code", "kernel '", kernel.name,
+                       "' has no machine code and is interpreted, which is slow: ", error.what());
     }
   }
   ++interpreted;
@@ -204,8 +206,8 @@ CompiledKernel KernelCache::Impl::make(const ir::Kernel& kernel, const Entry& en
 }
 
 KernelCache::KernelCache(KernelCacheOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {
-  LOHE_CHECK_VALUE(impl_->options.level <= detected_cpu_level(), "KernelCache: level ", name(impl_->options.level),
-                   " on a machine that goes up to ", name(detected_cpu_level()));
+  LOHE_CHECK_VALUE(impl_->options.level <= detected_cpu_level(), "KernelCache: level ",
+                   name(impl_->options.level), " on a machine that goes up to ", name(detected_cpu_level()));
 }
 
 KernelCache::~KernelCache() = default;

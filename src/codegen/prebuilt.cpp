@@ -23,7 +23,8 @@ void write_prebuilt(std::span<const ir::Kernel> kernels, std::span<const CpuLeve
       rows.push_back({hash, level, "lohe_prebuilt_" + hash.hex() + "_" + name(level)});
       named.push_back({kernel, rows.back().symbol});
     }
-    write_file_atomically(directory / (std::string("prebuilt_") + name(level) + ".o"), compile_to_object(named, level));
+    write_file_atomically(directory / (std::string("prebuilt_") + name(level) + ".o"),
+                          compile_to_object(named, level));
   }
   write_file_atomically(directory / "prebuilt_table.o", compile_registration(rows));
 }

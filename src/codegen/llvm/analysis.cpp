@@ -63,7 +63,8 @@ class VaryingValues {
   std::vector<bool> varying_;
 };
 
-/// Varying 64-bit integers that only number elements (indices and what addresses are made of) do not set the width.
+/// Varying 64-bit integers that only number elements (indices and what addresses are made of) do not set the
+/// width.
 class WidestType {
  public:
   WidestType(const Kernel& kernel, const std::vector<bool>& varying) : kernel_(kernel), varying_(varying) {}
@@ -91,8 +92,8 @@ class WidestType {
   void visit(Value value) {
     const ir::Inst& inst = kernel_.insts[value];
     if (!varying_[value]) return;
-    const bool index_arithmetic =
-        (inst.type == ir::Type::kI64 || inst.type == ir::Type::kU64) && inst.op != Op::kLoadUnit && inst.op != Op::kLoad;
+    const bool index_arithmetic = (inst.type == ir::Type::kI64 || inst.type == ir::Type::kU64) &&
+                                  inst.op != Op::kLoadUnit && inst.op != Op::kLoad;
     if (!index_arithmetic) take(inst.type);
   }
   void take(ir::Type type) { widest_ = std::max(widest_, ir::size_of(type)); }

@@ -4,9 +4,9 @@
 #include "codegen/llvm/emitter.h"
 #include "lohe/error.h"
 
-// Exactness decides every choice here. LLVM's own operations are IEEE-exact as long as no fast-math flag is set, so
-// most of this file is the places where LLVM leaves a result undefined (shifts and conversions out of range, division by
-// zero) or would call a library function (fma, half types at x86-64-v2).
+// Exactness decides every choice here. LLVM's own operations are IEEE-exact as long as no fast-math flag is
+// set, so most of this file is the places where LLVM leaves a result undefined (shifts and conversions out of
+// range, division by zero) or would call a library function (fma, half types at x86-64-v2).
 
 namespace lohe::codegen {
 
@@ -33,10 +33,18 @@ llvm::Type* shaped(llvm::Type* element, llvm::Value* x) {
 llvm::Type* Arithmetic::type(Type t, int width) const {
   llvm::Type* element = nullptr;
   switch (t) {
-    case Type::kBool: element = b_.getInt1Ty(); break;
-    case Type::kF32: element = b_.getFloatTy(); break;
-    case Type::kF64: element = b_.getDoubleTy(); break;
-    default: element = b_.getIntNTy(static_cast<unsigned>(8 * ir::size_of(t))); break;
+    case Type::kBool:
+      element = b_.getInt1Ty();
+      break;
+    case Type::kF32:
+      element = b_.getFloatTy();
+      break;
+    case Type::kF64:
+      element = b_.getDoubleTy();
+      break;
+    default:
+      element = b_.getIntNTy(static_cast<unsigned>(8 * ir::size_of(t)));
+      break;
   }
   return width == 0 ? element : llvm::FixedVectorType::get(element, static_cast<unsigned>(width));
 }
@@ -44,11 +52,12 @@ llvm::Type* Arithmetic::type(Type t, int width) const {
 llvm::Constant* Arithmetic::constant(Type t, uint64_t bits) const {
   if (t == Type::kBool) return b_.getInt1(bits != 0);
   if (t == Type::kF32) {
-    return llvm::ConstantFP::get(b_.getContext(),
-                                 llvm::APFloat(llvm::APFloat::IEEEsingle(), llvm::APInt(32, bits & 0xFFFFFFFFu)));
+    return llvm::ConstantFP::get(
+        b_.getContext(), llvm::APFloat(llvm::APFloat::IEEEsingle(), llvm::APInt(32, bits & 0xFFFFFFFFu)));
   }
   if (t == Type::kF64) {
-    return llvm::ConstantFP::get(b_.getContext(), llvm::APFloat(llvm::APFloat::IEEEdouble(), llvm::APInt(64, bits)));
+    return llvm::ConstantFP::get(b_.getContext(),
+                                 llvm::APFloat(llvm::APFloat::IEEEdouble(), llvm::APInt(64, bits)));
   }
   const unsigned size = static_cast<unsigned>(8 * ir::size_of(t));
   return llvm::ConstantInt::get(b_.getContext(), llvm::APInt(64, bits).trunc(size));
@@ -77,38 +86,61 @@ llvm::Value* Arithmetic::apply(Op op, Type t, Type from, llvm::Value* a, llvm::V
   const auto binary = [&](llvm::Intrinsic::ID id) { return b_.CreateBinaryIntrinsic(id, a, b); };
   const bool is_signed = ir::is_signed_int(t);
   switch (op) {
-    case Op::kAdd: return floating ? b_.CreateFAdd(a, b) : b_.CreateAdd(a, b);
-    case Op::kSub: return floating ? b_.CreateFSub(a, b) : b_.CreateSub(a, b);
-    case Op::kMul: return floating ? b_.CreateFMul(a, b) : b_.CreateMul(a, b);
-    case Op::kNeg: return floating ? b_.CreateFNeg(a) : b_.CreateNeg(a);
+    case Op::kAdd:
+      return floating ? b_.CreateFAdd(a, b) : b_.CreateAdd(a, b);
+    case Op::kSub:
+      return floating ? b_.CreateFSub(a, b) : b_.CreateSub(a, b);
+    case Op::kMul:
+      return floating ? b_.CreateFMul(a, b) : b_.CreateMul(a, b);
+    case Op::kNeg:
+      return floating ? b_.CreateFNeg(a) : b_.CreateNeg(a);
     case Op::kAbs:
       if (floating) return unary(llvm::Intrinsic::fabs);
       return is_signed ? b_.CreateBinaryIntrinsic(llvm::Intrinsic::abs, a, b_.getFalse()) : a;
-    case Op::kMin: return binary(is_signed ? llvm::Intrinsic::smin : llvm::Intrinsic::umin);
-    case Op::kMax: return binary(is_signed ? llvm::Intrinsic::smax : llvm::Intrinsic::umax);
+    case Op::kMin:
+      return binary(is_signed ? llvm::Intrinsic::smin : llvm::Intrinsic::umin);
+    case Op::kMax:
+      return binary(is_signed ? llvm::Intrinsic::smax : llvm::Intrinsic::umax);
     case Op::kDiv:
-    case Op::kRem: return divide(op, t, a, b);
-    case Op::kFma: return fma(t, a, b, c);
-    case Op::kSqrt: return unary(llvm::Intrinsic::sqrt);
-    case Op::kFloor: return unary(llvm::Intrinsic::floor);
-    case Op::kCeil: return unary(llvm::Intrinsic::ceil);
-    case Op::kTrunc: return unary(llvm::Intrinsic::trunc);
-    case Op::kRoundEven: return unary(llvm::Intrinsic::roundeven);
-    case Op::kAnd: return b_.CreateAnd(a, b);
-    case Op::kOr: return b_.CreateOr(a, b);
-    case Op::kXor: return b_.CreateXor(a, b);
-    case Op::kNot: return b_.CreateNot(a);
+    case Op::kRem:
+      return divide(op, t, a, b);
+    case Op::kFma:
+      return fma(t, a, b, c);
+    case Op::kSqrt:
+      return unary(llvm::Intrinsic::sqrt);
+    case Op::kFloor:
+      return unary(llvm::Intrinsic::floor);
+    case Op::kCeil:
+      return unary(llvm::Intrinsic::ceil);
+    case Op::kTrunc:
+      return unary(llvm::Intrinsic::trunc);
+    case Op::kRoundEven:
+      return unary(llvm::Intrinsic::roundeven);
+    case Op::kAnd:
+      return b_.CreateAnd(a, b);
+    case Op::kOr:
+      return b_.CreateOr(a, b);
+    case Op::kXor:
+      return b_.CreateXor(a, b);
+    case Op::kNot:
+      return b_.CreateNot(a);
     case Op::kShl:
-    case Op::kShr: return shift(op, t, a, b);
+    case Op::kShr:
+      return shift(op, t, a, b);
     case Op::kEq:
     case Op::kNe:
     case Op::kLt:
-    case Op::kLe: return compare(op, from, a, b);
-    case Op::kSelect: return b_.CreateSelect(a, b, c);
-    case Op::kCast: return cast(a, from, t);
+    case Op::kLe:
+      return compare(op, from, a, b);
+    case Op::kSelect:
+      return b_.CreateSelect(a, b, c);
+    case Op::kCast:
+      return cast(a, from, t);
     case Op::kBitcast:
-      return from_memory(b_.CreateBitCast(to_memory(a, from), type(t == Type::kBool ? Type::kU8 : t, width_of(a))), t);
-    default: break;
+      return from_memory(
+          b_.CreateBitCast(to_memory(a, from), type(t == Type::kBool ? Type::kU8 : t, width_of(a))), t);
+    default:
+      break;
   }
   LOHE_INTERNAL_ASSERT(false, "not an arithmetic instruction");
 }
@@ -116,7 +148,10 @@ llvm::Value* Arithmetic::apply(Op op, Type t, Type from, llvm::Value* a, llvm::V
 llvm::Value* Arithmetic::compare(Op op, Type t, llvm::Value* a, llvm::Value* b) {
   using P = llvm::CmpInst::Predicate;
   if (ir::is_float(t)) {
-    const P p = op == Op::kEq ? P::FCMP_OEQ : op == Op::kNe ? P::FCMP_UNE : op == Op::kLt ? P::FCMP_OLT : P::FCMP_OLE;
+    const P p = op == Op::kEq   ? P::FCMP_OEQ
+                : op == Op::kNe ? P::FCMP_UNE
+                : op == Op::kLt ? P::FCMP_OLT
+                                : P::FCMP_OLE;
     return b_.CreateFCmp(p, a, b);
   }
   if (op == Op::kEq || op == Op::kNe) return b_.CreateICmp(op == Op::kEq ? P::ICMP_EQ : P::ICMP_NE, a, b);
@@ -152,8 +187,9 @@ llvm::Value* Arithmetic::divide(Op op, Type t, llvm::Value* a, llvm::Value* b) {
   }
   llvm::Value* quotient;
   if (width_of(a) != 0 && bits <= 32) {
-    // x86 has no vector integer division. For |a| < 2^32 a quotient k - d has d / k >= 2^-32, so the rounding of a
-    // 53-bit division never reaches the next integer, and truncation is exact; 24 bits serve |a| < 2^16 likewise.
+    // x86 has no vector integer division. For |a| < 2^32 a quotient k - d has d / k >= 2^-32, so the rounding
+    // of a 53-bit division never reaches the next integer, and truncation is exact; 24 bits serve |a| < 2^16
+    // likewise.
     llvm::Type* real = shaped(bits == 32 ? b_.getDoubleTy() : b_.getFloatTy(), a);
     llvm::Type* wide = shaped(b_.getIntNTy(bits == 32 && !is_signed ? 64 : 32), a);
     const auto to_real = [&](llvm::Value* x) {
@@ -189,16 +225,17 @@ llvm::Value* Arithmetic::fma(Type t, llvm::Value* a, llvm::Value* b, llvm::Value
   if (width == 0) return b_.CreateCall(function, {a, b, c});
   llvm::Value* result = llvm::PoisonValue::get(a->getType());
   for (uint64_t i = 0; i < static_cast<uint64_t>(width); ++i) {
-    llvm::Value* lane = b_.CreateCall(
-        function, {b_.CreateExtractElement(a, i), b_.CreateExtractElement(b, i), b_.CreateExtractElement(c, i)});
+    llvm::Value* lane = b_.CreateCall(function, {b_.CreateExtractElement(a, i), b_.CreateExtractElement(b, i),
+                                                 b_.CreateExtractElement(c, i)});
     result = b_.CreateInsertElement(result, lane, i);
   }
   return result;
 }
 
-/// A single-precision fma in double precision. The product is exact; the sum is rounded to odd (its error, from the
-/// two-sum of Knuth, moves an inexact even result by one unit toward the exact one), after which rounding to 24 bits is
-/// the only rounding that counts (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", 2008).
+/// A single-precision fma in double precision. The product is exact; the sum is rounded to odd (its error,
+/// from the two-sum of Knuth, moves an inexact even result by one unit toward the exact one), after which
+/// rounding to 24 bits is the only rounding that counts (Boldo and Melquiond, "Emulation of FMA and correctly
+/// rounded sums", 2008).
 llvm::Value* Arithmetic::fma_by_double(llvm::Value* a, llvm::Value* b, llvm::Value* c) {
   llvm::Type* real = shaped(b_.getDoubleTy(), a);
   llvm::Type* word = shaped(b_.getInt64Ty(), a);
@@ -251,7 +288,8 @@ llvm::Value* Arithmetic::cast(llvm::Value* x, Type from, Type to) {
 }
 
 llvm::Value* Arithmetic::float_to_int(llvm::Value* x, Type from, Type to) {
-  LOHE_INTERNAL_ASSERT(to == Type::kI32 || to == Type::kI64, "float to ", ir::name(to), " goes through i32 or i64");
+  LOHE_INTERNAL_ASSERT(to == Type::kI32 || to == Type::kI64, "float to ", ir::name(to),
+                       " goes through i32 or i64");
   const int width = width_of(x);
   if (from == Type::kF32 && to == Type::kI32) {
     // The instruction itself gives the minimum for NaN and values out of range.
@@ -260,16 +298,19 @@ llvm::Value* Arithmetic::float_to_int(llvm::Value* x, Type from, Type to) {
       return b_.CreateIntrinsic(llvm::Intrinsic::x86_avx_cvtt_ps2dq_256, {}, {x});
     }
     if (width == 16 && level_ == CpuLevel::kAvx512) {
-      return b_.CreateIntrinsic(llvm::Intrinsic::x86_avx512_mask_cvttps2dq_512, {},
-                                {x, llvm::Constant::getNullValue(type(to, width)), b_.getInt16(0xFFFF), b_.getInt32(4)});
+      return b_.CreateIntrinsic(
+          llvm::Intrinsic::x86_avx512_mask_cvttps2dq_512, {},
+          {x, llvm::Constant::getNullValue(type(to, width)), b_.getInt16(0xFFFF), b_.getInt32(4)});
     }
   }
   const int bits = 8 * ir::size_of(to);
   const double limit = bits == 32 ? 2147483648.0 : 9223372036854775808.0;
-  // A double between -2^31 - 1 and -2^31 truncates to the minimum, which is what it gets as a value out of range.
+  // A double between -2^31 - 1 and -2^31 truncates to the minimum, which is what it gets as a value out of
+  // range.
   llvm::Value* above = b_.CreateFCmpOGE(x, llvm::ConstantFP::get(x->getType(), -limit));
   llvm::Value* inside = b_.CreateAnd(above, b_.CreateFCmpOLT(x, llvm::ConstantFP::get(x->getType(), limit)));
-  return b_.CreateSelect(inside, b_.CreateFPToSI(x, type(to, width)), int_like(x, bits, uint64_t{1} << (bits - 1)));
+  return b_.CreateSelect(inside, b_.CreateFPToSI(x, type(to, width)),
+                         int_like(x, bits, uint64_t{1} << (bits - 1)));
 }
 
 llvm::Value* Arithmetic::half_to_float(llvm::Value* x) {
@@ -277,8 +318,8 @@ llvm::Value* Arithmetic::half_to_float(llvm::Value* x) {
   if (level_ != CpuLevel::kV2) {
     return b_.CreateFPExt(b_.CreateBitCast(x, shaped(b_.getHalfTy(), x)), real);
   }
-  // Exponent and mantissa move up by 13 bits; multiplying by 2^112 rebases the exponent and normalises denormals, all
-  // exactly. Only the exponent of infinities and NaN then still has to be filled.
+  // Exponent and mantissa move up by 13 bits; multiplying by 2^112 rebases the exponent and normalises
+  // denormals, all exactly. Only the exponent of infinities and NaN then still has to be filled.
   llvm::Type* word = shaped(b_.getInt32Ty(), x);
   llvm::Value* bits = b_.CreateZExt(x, word);
   llvm::Value* magnitude = b_.CreateAnd(bits, int_like(x, 32, 0x7FFF));
@@ -305,15 +346,16 @@ llvm::Value* Arithmetic::float_to_half(llvm::Value* x) {
   llvm::Value* lowest = b_.CreateAnd(b_.CreateLShr(magnitude, int_like(x, 32, 13)), int_like(x, 32, 1));
   llvm::Value* rounded = b_.CreateAdd(b_.CreateAdd(magnitude, int_like(x, 32, 0xC8000FFF)), lowest);
   llvm::Value* normal = b_.CreateLShr(rounded, int_like(x, 32, 13));
-  // Denormal results: adding 0.5 puts the unit of the half's denormals (2^-24) at the last place of the sum, so that
-  // the addition itself rounds.
+  // Denormal results: adding 0.5 puts the unit of the half's denormals (2^-24) at the last place of the sum,
+  // so that the addition itself rounds.
   llvm::Value* sum = b_.CreateFAdd(b_.CreateBitCast(magnitude, real), llvm::ConstantFP::get(real, 0.5));
   llvm::Value* denormal = b_.CreateSub(b_.CreateBitCast(sum, word), int_like(x, 32, 0x3F000000));
   llvm::Value* finite =
       b_.CreateSelect(b_.CreateICmpULT(magnitude, int_like(x, 32, 0x38800000)), denormal, normal);
   // 65520 and above rounds to infinity; NaN keeps the top of its payload and is quieted.
-  llvm::Value* nan = b_.CreateOr(b_.CreateAnd(b_.CreateLShr(magnitude, int_like(x, 32, 13)), int_like(x, 32, 0x3FF)),
-                                 int_like(x, 32, 0x7E00));
+  llvm::Value* nan =
+      b_.CreateOr(b_.CreateAnd(b_.CreateLShr(magnitude, int_like(x, 32, 13)), int_like(x, 32, 0x3FF)),
+                  int_like(x, 32, 0x7E00));
   llvm::Value* special =
       b_.CreateSelect(b_.CreateICmpUGT(magnitude, int_like(x, 32, 0x7F800000)), nan, int_like(x, 32, 0x7C00));
   llvm::Value* value =

@@ -21,9 +21,9 @@
 #include "codegen/llvm/emitter.h"
 #include "lohe/error.h"
 
-// Four passes are enough because the emitter already chose vectors, unrolling and the place of every load: common
-// subexpressions across unrolled bodies, folding, hoisting of what is uniform, and straightening of empty loops. The
-// whole O2 pipeline took two to three times as long for the same machine code.
+// Four passes are enough because the emitter already chose vectors, unrolling and the place of every load:
+// common subexpressions across unrolled bodies, folding, hoisting of what is uniform, and straightening of
+// empty loops. The whole O2 pipeline took two to three times as long for the same machine code.
 
 namespace lohe::codegen {
 namespace {
@@ -44,9 +44,9 @@ std::unique_ptr<llvm::TargetMachine> make_target(CpuLevel level) {
   options.AllowFPOpFusion = llvm::FPOpFusion::Strict;
   options.FunctionSections = true;
   constexpr const char* cpus[] = {"x86-64-v2", "x86-64-v3", "x86-64-v4"};
-  return std::unique_ptr<llvm::TargetMachine>(target->createTargetMachine(
-      kTriple, cpus[static_cast<int>(level)], "", options, llvm::Reloc::PIC_, llvm::CodeModel::Small,
-      llvm::CodeGenOptLevel::Default));
+  return std::unique_ptr<llvm::TargetMachine>(
+      target->createTargetMachine(kTriple, cpus[static_cast<int>(level)], "", options, llvm::Reloc::PIC_,
+                                  llvm::CodeModel::Small, llvm::CodeGenOptLevel::Default));
 }
 
 /// Neither a context nor a target machine may be shared between threads, and a machine takes long to make.
@@ -87,8 +87,9 @@ std::string emit_object(llvm::Module& module, llvm::TargetMachine& target) {
   return std::string(bytes.begin(), bytes.end());
 }
 
-/// Neither a context nor a target machine may be shared between threads. The machine, dear to make, lasts as long as its
-/// thread; contexts are made for each object, since types and constants of earlier kernels pile up in a lasting one.
+/// Neither a context nor a target machine may be shared between threads. The machine, dear to make, lasts as
+/// long as its thread; contexts are made for each object, since types and constants of earlier kernels pile
+/// up in a lasting one.
 llvm::TargetMachine& thread_target(CpuLevel level) {
   thread_local std::array<std::unique_ptr<llvm::TargetMachine>, std::size(kCpuLevels)> targets;
   auto& machine = targets[static_cast<size_t>(level)];
@@ -115,8 +116,8 @@ std::string compile_registration(std::span<const PrebuiltRow> rows) {
   llvm::Module module("lohe_prebuilt", context);
   prepare(module, target);
   llvm::IRBuilder<> b(context);
-  auto* kernel_type =
-      llvm::FunctionType::get(b.getInt32Ty(), {b.getPtrTy(), b.getPtrTy(), b.getInt64Ty(), b.getInt64Ty()}, false);
+  auto* kernel_type = llvm::FunctionType::get(
+      b.getInt32Ty(), {b.getPtrTy(), b.getPtrTy(), b.getInt64Ty(), b.getInt64Ty()}, false);
   // PrebuiltKernel: two words, a byte padded to a word, a pointer.
   auto* row_type = llvm::StructType::get(b.getInt64Ty(), b.getInt64Ty(), b.getInt64Ty(), b.getPtrTy());
   static_assert(sizeof(PrebuiltKernel) == 32 && offsetof(PrebuiltKernel, level) == 16 &&
@@ -124,14 +125,16 @@ std::string compile_registration(std::span<const PrebuiltRow> rows) {
   std::vector<llvm::Constant*> values;
   for (const PrebuiltRow& row : rows) {
     values.push_back(llvm::ConstantStruct::get(
-        row_type, b.getInt64(row.hash.first), b.getInt64(row.hash.second), b.getInt64(static_cast<uint64_t>(row.level)),
+        row_type, b.getInt64(row.hash.first), b.getInt64(row.hash.second),
+        b.getInt64(static_cast<uint64_t>(row.level)),
         llvm::cast<llvm::Constant>(module.getOrInsertFunction(row.symbol, kernel_type).getCallee())));
   }
   auto* table_type = llvm::ArrayType::get(row_type, values.size());
   auto* table = new llvm::GlobalVariable(module, table_type, true, llvm::GlobalValue::InternalLinkage,
                                          llvm::ConstantArray::get(table_type, values), "table");
   llvm::FunctionCallee registry = module.getOrInsertFunction(
-      "lohe_register_prebuilt", llvm::FunctionType::get(b.getVoidTy(), {b.getPtrTy(), b.getInt64Ty()}, false));
+      "lohe_register_prebuilt",
+      llvm::FunctionType::get(b.getVoidTy(), {b.getPtrTy(), b.getInt64Ty()}, false));
   auto* constructor = llvm::Function::Create(llvm::FunctionType::get(b.getVoidTy(), false),
                                              llvm::GlobalValue::InternalLinkage, "register_table", module);
   b.SetInsertPoint(llvm::BasicBlock::Create(context, "entry", constructor));

@@ -15,7 +15,8 @@ struct NamedKernel {
 /// One object file that defines all of them.
 std::string compile_to_object(std::span<const NamedKernel> kernels, CpuLevel level);
 
-/// An object whose constructor hands a table of prebuilt kernels, functions of other objects, to the registry.
+/// An object whose constructor hands a table of prebuilt kernels, functions of other objects, to the
+/// registry.
 struct PrebuiltRow {
   Hash128 hash;
   CpuLevel level;

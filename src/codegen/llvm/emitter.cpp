@@ -6,17 +6,17 @@
 
 #include "lohe/error.h"
 
-// Why the generator writes explicit vectors: LLVM's loop vectoriser took two to four times as long to compile and lost up
-// to five times in speed on row reductions (a maximum needs nnan before it will touch it), and its choices would decide
-// the bits of a reduction. Here the virtual lanes of the IR are laid over registers: `lanes` / width accumulators, so
-// that the width is a matter of speed only.
+// Why the generator writes explicit vectors: LLVM's loop vectoriser took two to four times as long to compile
+// and lost up to five times in speed on row reductions (a maximum needs nnan before it will touch it), and
+// its choices would decide the bits of a reduction. Here the virtual lanes of the IR are laid over registers:
+// `lanes` / width accumulators, so that the width is a matter of speed only.
 //
-// A vector loop becomes up to three loops over one body: an unrolled one (where the body is light, or has accumulators to
-// keep in registers), one of single vectors, and one masked step for the rest. Nothing beyond the last element is ever
-// touched, because buffers may end at an inaccessible page.
+// A vector loop becomes up to three loops over one body: an unrolled one (where the body is light, or has
+// accumulators to keep in registers), one of single vectors, and one masked step for the rest. Nothing beyond
+// the last element is ever touched, because buffers may end at an inaccessible page.
 //
-// Accumulators live in stack slots between those loops, so that a nest of dims, the remainder and the masked step need
-// no copies of the body for each accumulator; the unrolled loop holds them in registers.
+// Accumulators live in stack slots between those loops, so that a nest of dims, the remainder and the masked
+// step need no copies of the body for each accumulator; the unrolled loop holds them in registers.
 
 namespace lohe::codegen {
 namespace {
@@ -32,10 +32,15 @@ constexpr int kUnrolledBudget = 160;
 class Emitter {
  public:
   Emitter(const ir::Kernel& kernel, CpuLevel level, const std::string& symbol, llvm::Module& module)
-      : kernel_(kernel), level_(level), b_(module.getContext()), arithmetic_(b_, module, level),
-        varying_(find_varying(kernel)), values_(kernel.insts.size(), nullptr) {
+      : kernel_(kernel),
+        level_(level),
+        b_(module.getContext()),
+        arithmetic_(b_, module, level),
+        varying_(find_varying(kernel)),
+        values_(kernel.insts.size(), nullptr) {
     llvm::Type* pointer = b_.getPtrTy();
-    auto* type = llvm::FunctionType::get(b_.getInt32Ty(), {pointer, pointer, b_.getInt64Ty(), b_.getInt64Ty()}, false);
+    auto* type =
+        llvm::FunctionType::get(b_.getInt32Ty(), {pointer, pointer, b_.getInt64Ty(), b_.getInt64Ty()}, false);
     function_ = llvm::Function::Create(type, llvm::GlobalValue::ExternalLinkage, symbol, module);
     function_->setDoesNotThrow();
     function_->addFnAttr("prefer-vector-width", std::to_string(8 * register_bytes(level)));
@@ -69,20 +74,22 @@ class Emitter {
  private:
   /// The current step of the vector loop that encloses what is emitted.
   struct Step {
-    int width = 0;                  ///< 0: outside vector loops
-    llvm::Value* index = nullptr;   ///< index of lane 0
-    llvm::Value* mask = nullptr;    ///< null: all lanes
-    llvm::Value* last = nullptr;    ///< with a mask: number of the last active lane
+    int width = 0;                 ///< 0: outside vector loops
+    llvm::Value* index = nullptr;  ///< index of lane 0
+    llvm::Value* mask = nullptr;   ///< null: all lanes
+    llvm::Value* last = nullptr;   ///< with a mask: number of the last active lane
   };
 
-  // Values ------------------------------------------------------------------------------------------------------------
+  // Values
+  // ------------------------------------------------------------------------------------------------------------
 
   llvm::Value* scalar(ir::Value v) {
     const ir::Inst& inst = kernel_.insts[v];
     if (inst.op == Op::kConst) return arithmetic_.constant(inst.type, inst.imm);
     if (inst.op == Op::kBegin) return function_->getArg(2);
     if (inst.op == Op::kEnd) return function_->getArg(3);
-    LOHE_INTERNAL_ASSERT(values_[v] != nullptr, "value ", v, " of kernel ", kernel_.name, " is used where it is not set");
+    LOHE_INTERNAL_ASSERT(values_[v] != nullptr, "value ", v, " of kernel ", kernel_.name,
+                         " is used where it is not set");
     return values_[v];
   }
 
@@ -107,7 +114,8 @@ class Emitter {
         values_[v] = b_.CreateICmpNE(word, b_.getInt64(0));
         continue;
       }
-      llvm::Value* low = b_.CreateTrunc(word, b_.getIntNTy(static_cast<unsigned>(8 * ir::size_of(inst.type))));
+      llvm::Value* low =
+          b_.CreateTrunc(word, b_.getIntNTy(static_cast<unsigned>(8 * ir::size_of(inst.type))));
       values_[v] = b_.CreateBitCast(low, arithmetic_.type(inst.type, 0));
     }
   }
@@ -118,22 +126,29 @@ class Emitter {
       case Op::kConst:
       case Op::kParam:
       case Op::kBegin:
-      case Op::kEnd: return;
+      case Op::kEnd:
+        return;
       case Op::kLoad:
-      case Op::kLoadUnit: values_[v] = load(inst); return;
-      default: break;
+      case Op::kLoadUnit:
+        values_[v] = load(inst);
+        return;
+      default:
+        break;
     }
     const bool wide = varying_[v];
     const Type from = kernel_.insts[inst.a].type;
     // A select between vectors by one condition needs no vector of conditions.
     const bool wide_first = wide && !(inst.op == Op::kSelect && !varying_[inst.a]);
-    values_[v] = arithmetic_.apply(inst.op, inst.type, from, operand(inst.a, wide_first), operand(inst.b, wide),
-                                   operand(inst.c, wide));
+    values_[v] = arithmetic_.apply(inst.op, inst.type, from, operand(inst.a, wide_first),
+                                   operand(inst.b, wide), operand(inst.c, wide));
   }
 
-  // Memory ------------------------------------------------------------------------------------------------------------
+  // Memory
+  // ------------------------------------------------------------------------------------------------------------
 
-  llvm::Type* memory_type(Type t, int width) const { return arithmetic_.type(t == Type::kBool ? Type::kU8 : t, width); }
+  llvm::Type* memory_type(Type t, int width) const {
+    return arithmetic_.type(t == Type::kBool ? Type::kU8 : t, width);
+  }
 
   llvm::Value* address(int16_t buffer, llvm::Value* index) {
     return b_.CreateGEP(memory_type(kernel_.buffers[buffer].type, 0), pointers_[buffer], index);
@@ -205,12 +220,14 @@ class Emitter {
       if (step_.mask != nullptr) failed = b_.CreateAnd(failed, step_.mask);
       failed = b_.CreateOrReduce(failed);
     }
-    llvm::Value* code = b_.CreateSelect(failed, b_.getInt32(static_cast<uint32_t>(check.code)), b_.getInt32(0));
+    llvm::Value* code =
+        b_.CreateSelect(failed, b_.getInt32(static_cast<uint32_t>(check.code)), b_.getInt32(0));
     llvm::Value* before = b_.CreateLoad(b_.getInt32Ty(), status_);
     b_.CreateStore(b_.CreateBinaryIntrinsic(llvm::Intrinsic::smax, before, code), status_);
   }
 
-  // Control -----------------------------------------------------------------------------------------------------------
+  // Control
+  // -----------------------------------------------------------------------------------------------------------
 
   llvm::BasicBlock* new_block(const char* label) {
     return llvm::BasicBlock::Create(b_.getContext(), label, function_);
@@ -241,8 +258,10 @@ class Emitter {
   using Values = std::vector<llvm::Value*>;
   using Body = std::function<Values(llvm::Value* index, const Values& carried)>;
 
-  /// for (i = begin; i < end; i += step), carrying values; already rotated, so that LICM has a place to hoist to.
-  Values emit_loop(llvm::Value* begin, llvm::Value* end, uint64_t step, const Values& initial, const Body& body) {
+  /// for (i = begin; i < end; i += step), carrying values; already rotated, so that LICM has a place to hoist
+  /// to.
+  Values emit_loop(llvm::Value* begin, llvm::Value* end, uint64_t step, const Values& initial,
+                   const Body& body) {
     llvm::BasicBlock* before = b_.GetInsertBlock();
     llvm::BasicBlock* inside = new_block("loop");
     llvm::BasicBlock* after = new_block("after");
@@ -286,12 +305,14 @@ class Emitter {
     for (size_t i = 0; i < left.size(); ++i) {
       llvm::Value* value = scalar(reduce.combined[i]);
       const bool wide = left[i]->getType()->isVectorTy();
-      result.push_back(wide && !value->getType()->isVectorTy() ? arithmetic_.splat(value, step_.width) : value);
+      result.push_back(wide && !value->getType()->isVectorTy() ? arithmetic_.splat(value, step_.width)
+                                                               : value);
     }
     return result;
   }
 
-  // Serial loops ------------------------------------------------------------------------------------------------------
+  // Serial loops
+  // ------------------------------------------------------------------------------------------------------
 
   void emit_serial(const ir::Loop& loop) {
     const bool wide = step_.width != 0;
@@ -308,26 +329,29 @@ class Emitter {
 
   Values emit_serial_dim(const ir::Loop& loop, size_t dim, const Values& initial) {
     const ir::Loop::Dim& d = loop.dims[dim];
-    return emit_loop(scalar(d.begin), scalar(d.end), 1, initial, [&](llvm::Value* index, const Values& carried) {
-      values_[d.index] = index;
-      if (dim + 1 < loop.dims.size()) return emit_serial_dim(loop, dim + 1, carried);
-      emit(loop.body);
-      Values next;
-      for (const ir::Reduce& reduce : loop.reduces) {
-        const size_t first = next.size();
-        const Values left(carried.begin() + first, carried.begin() + first + reduce.init.size());
-        Values right;
-        for (ir::Value element : reduce.elements) right.push_back(operand(element, step_.width != 0));
-        const Values combined = combine(reduce, left, right);
-        next.insert(next.end(), combined.begin(), combined.end());
-      }
-      return next;
-    });
+    return emit_loop(
+        scalar(d.begin), scalar(d.end), 1, initial, [&](llvm::Value* index, const Values& carried) {
+          values_[d.index] = index;
+          if (dim + 1 < loop.dims.size()) return emit_serial_dim(loop, dim + 1, carried);
+          emit(loop.body);
+          Values next;
+          for (const ir::Reduce& reduce : loop.reduces) {
+            const size_t first = next.size();
+            const Values left(carried.begin() + first, carried.begin() + first + reduce.init.size());
+            Values right;
+            for (ir::Value element : reduce.elements) right.push_back(operand(element, step_.width != 0));
+            const Values combined = combine(reduce, left, right);
+            next.insert(next.end(), combined.begin(), combined.end());
+          }
+          return next;
+        });
   }
 
-  // Vector loops ------------------------------------------------------------------------------------------------------
+  // Vector loops
+  // ------------------------------------------------------------------------------------------------------
 
-  /// The accumulators of one Reduce: for each of its values, lanes / width vectors in consecutive stack slots.
+  /// The accumulators of one Reduce: for each of its values, lanes / width vectors in consecutive stack
+  /// slots.
   struct Accumulators {
     const ir::Reduce* reduce;
     std::vector<llvm::AllocaInst*> slots;
@@ -354,7 +378,8 @@ class Emitter {
     for (const ir::Reduce& reduce : loop.reduces) {
       Accumulators acc{&reduce, {}, reduce.lanes / step_.width};
       for (size_t i = 0; i < reduce.init.size(); ++i) {
-        acc.slots.push_back(allocate(slot_type(kernel_.insts[reduce.left[i]].type), static_cast<uint64_t>(acc.count)));
+        acc.slots.push_back(
+            allocate(slot_type(kernel_.insts[reduce.left[i]].type), static_cast<uint64_t>(acc.count)));
         llvm::Value* init = vector(reduce.init[i]);
         for (int n = 0; n < acc.count; ++n) store_slot(acc, i, number(n), init);
       }
@@ -381,7 +406,8 @@ class Emitter {
   }
 
   /// One vector of the loop's body.
-  void emit_body(const ir::Loop& loop, llvm::Value* index, llvm::Value* mask = nullptr, llvm::Value* last = nullptr) {
+  void emit_body(const ir::Loop& loop, llvm::Value* index, llvm::Value* mask = nullptr,
+                 llvm::Value* last = nullptr) {
     step_.index = index;
     step_.mask = mask;
     step_.last = last;
@@ -405,14 +431,16 @@ class Emitter {
     for (const Accumulators& acc : accumulators) {
       llvm::Value* which = number(0);
       if (acc.count > 1) {
-        which = b_.CreateLShr(b_.CreateSub(index, begin), number(__builtin_ctz(static_cast<unsigned>(step_.width))));
+        which = b_.CreateLShr(b_.CreateSub(index, begin),
+                              number(__builtin_ctz(static_cast<unsigned>(step_.width))));
         which = b_.CreateAnd(which, number(acc.count - 1));
       }
       Values left;
       for (size_t i = 0; i < acc.slots.size(); ++i) left.push_back(load_slot(acc, i, which));
       const Values combined = combine(*acc.reduce, left, elements(*acc.reduce));
       for (size_t i = 0; i < left.size(); ++i) {
-        store_slot(acc, i, which, mask == nullptr ? combined[i] : b_.CreateSelect(mask, combined[i], left[i]));
+        store_slot(acc, i, which,
+                   mask == nullptr ? combined[i] : b_.CreateSelect(mask, combined[i], left[i]));
       }
     }
   }
@@ -487,22 +515,23 @@ class Emitter {
         for (size_t i = 0; i < acc.slots.size(); ++i) initial.push_back(load_slot(acc, i, number(n)));
       }
     }
-    const Values results = emit_loop(begin, end, width * unroll, initial, [&](llvm::Value* index, const Values& carried) {
-      Values next = carried;
-      for (uint64_t u = 0; u < unroll; ++u) {
-        emit_body(loop, b_.CreateAdd(index, b_.getInt64(u * width)));
-        size_t first = 0;
-        for (const Accumulators& acc : accumulators) {
-          const size_t values = acc.slots.size();
-          const size_t at = first + (u % static_cast<uint64_t>(acc.count)) * values;
-          const Values left(next.begin() + at, next.begin() + at + values);
-          const Values combined = combine(*acc.reduce, left, elements(*acc.reduce));
-          std::copy(combined.begin(), combined.end(), next.begin() + at);
-          first += values * static_cast<size_t>(acc.count);
-        }
-      }
-      return next;
-    });
+    const Values results =
+        emit_loop(begin, end, width * unroll, initial, [&](llvm::Value* index, const Values& carried) {
+          Values next = carried;
+          for (uint64_t u = 0; u < unroll; ++u) {
+            emit_body(loop, b_.CreateAdd(index, b_.getInt64(u * width)));
+            size_t first = 0;
+            for (const Accumulators& acc : accumulators) {
+              const size_t values = acc.slots.size();
+              const size_t at = first + (u % static_cast<uint64_t>(acc.count)) * values;
+              const Values left(next.begin() + at, next.begin() + at + values);
+              const Values combined = combine(*acc.reduce, left, elements(*acc.reduce));
+              std::copy(combined.begin(), combined.end(), next.begin() + at);
+              first += values * static_cast<size_t>(acc.count);
+            }
+          }
+          return next;
+        });
     size_t next = 0;
     for (const Accumulators& acc : accumulators) {
       for (int n = 0; n < acc.count; ++n) {

@@ -17,8 +17,8 @@ inline constexpr const char* kFmaSymbol = "lohe_kernel_fma";
 /// Bytes of a vector register at a level.
 constexpr int register_bytes(CpuLevel level) { return 16 << static_cast<int>(level); }
 
-/// The arithmetic of the kernel IR on LLVM values, scalars and vectors alike. Half types live in i16 registers, so that
-/// LLVM never gets to choose how they convert.
+/// The arithmetic of the kernel IR on LLVM values, scalars and vectors alike. Half types live in i16
+/// registers, so that LLVM never gets to choose how they convert.
 class Arithmetic {
  public:
   Arithmetic(llvm::IRBuilder<>& builder, llvm::Module& module, CpuLevel level)
@@ -55,11 +55,13 @@ class Arithmetic {
 /// Adds the function `symbol` for `kernel` to `module`.
 void emit_kernel(const ir::Kernel& kernel, CpuLevel level, const std::string& symbol, llvm::Module& module);
 
-/// Facts about values that hold wherever they are used: which differ from lane to lane of the enclosing vector loop.
+/// Facts about values that hold wherever they are used: which differ from lane to lane of the enclosing
+/// vector loop.
 std::vector<bool> find_varying(const ir::Kernel& kernel);
 /// Instructions in a block, those of its inner loops included.
 int count_instructions(const ir::Block& block);
 /// Lanes of a vector loop: a register of the widest type that its varying values and memory have.
-int vector_width(const ir::Kernel& kernel, const std::vector<bool>& varying, const ir::Loop& loop, CpuLevel level);
+int vector_width(const ir::Kernel& kernel, const std::vector<bool>& varying, const ir::Loop& loop,
+                 CpuLevel level);
 
 }  // namespace lohe::codegen

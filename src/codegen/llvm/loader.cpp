@@ -33,13 +33,16 @@ class Loader {
     llvm::InitializeNativeTargetAsmPrinter();
     orc::LLJITBuilder builder;
     // The host is asked for nothing: objects are already made for their level.
-    builder.setJITTargetMachineBuilder(orc::JITTargetMachineBuilder(llvm::Triple("x86_64-unknown-linux-gnu")));
+    builder.setJITTargetMachineBuilder(
+        orc::JITTargetMachineBuilder(llvm::Triple("x86_64-unknown-linux-gnu")));
     builder.setLinkProcessSymbolsByDefault(false);
+    builder.setPlatformSetUp(orc::setUpInactivePlatform);
     builder.setNumCompileThreads(0);
     jit_ = must(builder.create());
     orc::SymbolMap symbols;
-    symbols[jit_->mangleAndIntern(kFmaSymbol)] = {orc::ExecutorAddr::fromPtr(&lohe_kernel_fma),
-                                                  llvm::JITSymbolFlags::Exported | llvm::JITSymbolFlags::Callable};
+    symbols[jit_->mangleAndIntern(kFmaSymbol)] = {
+        orc::ExecutorAddr::fromPtr(&lohe_kernel_fma),
+        llvm::JITSymbolFlags::Exported | llvm::JITSymbolFlags::Callable};
     must(jit_->getMainJITDylib().define(orc::absoluteSymbols(std::move(symbols))));
   }
 

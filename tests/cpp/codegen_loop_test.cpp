@@ -1,0 +1,390 @@
+#include "codegen_fixture.h"
+#include "ir/math.h"
+
+namespace lohe::codegen::testing {
+namespace {
+
+using ir::Builder;
+using ir::Op;
+using ir::Type;
+using ir::V;
+
+using Values = std::vector<V>;
+
+V integer(Builder& b, int64_t x) { return b.constant_int(Type::kI64, x); }
+
+Builder::Reduction sum(Builder& b, Type t, int lanes) {
+  return {
+      {b.constant_int(t, 0)}, lanes, [](const Values& l, const Values& r) { return Values{l[0] + r[0]}; }};
+}
+
+/// Sizes around every width and every number of lanes.
+const int64_t kSizes[] = {0,  1,  2,  3,  4,  5,   7,   8,   9,   15,  16,  17,  31,
+                          32, 33, 63, 64, 65, 127, 128, 129, 200, 255, 256, 257, 1000};
+
+TEST(CodegenLoops, PointwiseTailsStayInsideTheirBuffers) {
+  for (Type t :
+       {Type::kBool, Type::kI8, Type::kF16, Type::kI16, Type::kF32, Type::kI32, Type::kF64, Type::kI64}) {
+    Builder b("copy");
+    const int16_t in = b.buffer(t, false), out = b.buffer(t, true);
+    b.loop({{b.begin(), b.end()}}, true,
+           [&](const Values&) { b.store_unit(out, integer(b, 0), b.load_unit(in, integer(b, 0))); });
+    std::vector<Launch> runs;
+    for (int64_t size : kSizes) {
+      Launch run{{interesting(t, static_cast<size_t>(size), 1), zeros(t, size)}, {}, 0, size, {}};
+      runs.push_back(run);
+      run.begin = size / 3;
+      run.end = size - size / 4;
+      runs.push_back(run);
+    }
+    expect_all_levels_agree(b.finish(), runs);
+  }
+}
+
+TEST(CodegenLoops, ResultMayBeAnOperand) {
+  Builder b("in_place");
+  const int16_t x = b.buffer(Type::kF32, false), y = b.buffer(Type::kF32, false),
+                out = b.buffer(Type::kF32, true);
+  b.loop({{b.begin(), b.end()}}, true, [&](const Values&) {
+    V zero = integer(b, 0);
+    b.store_unit(out, zero, b.load_unit(x, zero) * b.load_unit(y, zero) + 1);
+  });
+  std::vector<Launch> runs;
+  for (int64_t size : kSizes) {
+    const Bytes a = interesting(Type::kF32, static_cast<size_t>(size), 1);
+    runs.push_back({{a, interesting(Type::kF32, static_cast<size_t>(size), 2), a}, {}, 0, size, {-1, -1, 0}});
+    runs.push_back({{a, a, a}, {}, 0, size, {-1, 0, 0}});
+  }
+  // Compared by hand, since the aliased buffers come back through the first.
+  const ir::Kernel kernel = b.finish();
+  for (CpuLevel level : levels()) {
+    const ir::KernelFunction function = load_object(compile_to_object(kernel, level, "k"), "k");
+    for (const Launch& run : runs) {
+      const Result got = call(run, true, function);
+      const Result expected =
+          call(run, true, [&](void* const* p, const int64_t* q, int64_t begin, int64_t end) {
+            return ir::interpret(kernel, p, q, begin, end);
+          });
+      EXPECT_TRUE(same(Type::kF32, expected.buffers[0], got.buffers[0]));
+    }
+  }
+}
+
+/// Row reduction: out[r] = reduce over in[r, 0..n), rows [begin, end).
+void expect_row_reduction(const std::string& name, Type in, Type acc, int lanes,
+                          const std::function<Builder::Reduction(Builder&)>& make,
+                          const std::function<Values(Builder&, V x, V index)>& elements) {
+  Builder b(name);
+  const int16_t source = b.buffer(in, false);
+  V n = b.param(Type::kI64);
+  Builder::Reduction reduction = make(b);
+  reduction.lanes = lanes;
+  std::vector<int16_t> targets;
+  for (const V& init : reduction.init) targets.push_back(b.buffer(init.type(), true));
+  b.loop({{b.begin(), b.end()}}, false, [&](const Values& row) {
+    V base = row[0] * n;
+    auto results = b.reduce({{integer(b, 0), n}}, true, {reduction}, [&](const Values& i) {
+      V x = b.load_unit(source, base);
+      if (ir::is_half(in)) x = b.cast(x, Type::kF32);
+      return std::vector<Values>{elements(b, b.cast(x, acc), i[0])};
+    });
+    for (size_t k = 0; k < targets.size(); ++k) b.store(targets[k], row[0], results[0][k]);
+  });
+  const ir::Kernel kernel = b.finish();
+  std::vector<Launch> runs;
+  for (int64_t size : kSizes) {
+    const int64_t rows = 3;
+    Launch run{{interesting(in, static_cast<size_t>(rows * size), static_cast<uint64_t>(size))},
+               {size},
+               0,
+               rows,
+               {}};
+    // A second set of rows without special values, so that sums are not all NaN.
+    Launch plain = run;
+    if (in == Type::kF32) {
+      std::mt19937 random(static_cast<unsigned>(size));
+      for (size_t i = 0; i + 4 <= plain.buffers[0].size(); i += 4) {
+        const float x = static_cast<float>(random() % 100000) * 0.001f - 40.0f;
+        std::memcpy(&plain.buffers[0][i], &x, 4);
+      }
+    }
+    for (int16_t target : targets) {
+      const Bytes empty = zeros(kernel.buffers[static_cast<size_t>(target)].type, rows);
+      run.buffers.push_back(empty);
+      plain.buffers.push_back(empty);
+    }
+    runs.push_back(run);
+    runs.push_back(plain);
+  }
+  expect_all_levels_agree(kernel, runs);
+}
+
+TEST(CodegenReductions, SumsHaveTheSameBitsAtEveryWidth) {
+  for (int lanes : {16, 32, 64, 128}) {
+    for (auto [in, acc] : {std::pair{Type::kF32, Type::kF32},
+                           {Type::kF64, Type::kF64},
+                           {Type::kF16, Type::kF32},
+                           {Type::kBF16, Type::kF32},
+                           {Type::kF32, Type::kF64},
+                           {Type::kI32, Type::kI64},
+                           {Type::kU8, Type::kI64},
+                           {Type::kI8, Type::kI8}}) {
+      expect_row_reduction(
+          std::string("sum_") + ir::name(in), in, acc, lanes,
+          [acc = acc](Builder& b) { return sum(b, acc, 0); }, [](Builder&, V x, V) { return Values{x}; });
+    }
+  }
+}
+
+TEST(CodegenReductions, MaximumWithIndexCarriesTwoValues) {
+  for (int lanes : {16, 64}) {
+    expect_row_reduction(
+        "argmax", Type::kF32, Type::kF32, lanes,
+        [](Builder& b) {
+          return Builder::Reduction{
+              {b.constant(Type::kF32, -INFINITY), integer(b, -1)}, 0, [](const Values& l, const Values& r) {
+                V take_right =
+                    (l[0] < r[0]) | ((l[0] == r[0]) & (r[1] < l[1])) | (is_nan(r[0]) & ~is_nan(l[0]));
+                return Values{select(take_right, r[0], l[0]), select(take_right, r[1], l[1])};
+              }};
+        },
+        [](Builder&, V x, V i) { return Values{x, i}; });
+  }
+}
+
+TEST(CodegenReductions, AnyAndAllCarryBools) {
+  expect_row_reduction(
+      "any", Type::kF32, Type::kF32, 64,
+      [](Builder& b) {
+        return Builder::Reduction{{b.constant_bits(Type::kBool, 0)}, 0, [](const Values& l, const Values& r) {
+                                    return Values{l[0] | r[0]};
+                                  }};
+      },
+      [](Builder& b, V x, V) { return Values{x == b.constant(Type::kF32, 39.0)}; });
+}
+
+TEST(CodegenReductions, WelfordCombinesThreeValuesOfAHeavyBody) {
+  for (int lanes : {16, 64, 128}) {
+    expect_row_reduction(
+        "welford", Type::kF32, Type::kF32, lanes,
+        [](Builder& b) {
+          V zero = b.constant(Type::kF32, 0);
+          return Builder::Reduction{{zero, zero, zero}, 0, [](const Values& l, const Values& r) {
+                                      V count = l[2] + r[2];
+                                      V safe = select(count == 0.0, count + 1.0, count);
+                                      V delta = r[0] - l[0];
+                                      V mean = l[0] + delta * (r[2] / safe);
+                                      V m2 = l[1] + r[1] + delta * delta * (l[2] * r[2] / safe);
+                                      return Values{mean, m2, count};
+                                    }};
+        },
+        [](Builder& b, V x, V) {
+          return Values{ir::math::exp(x * 0.01), b.constant(Type::kF32, 0), b.constant(Type::kF32, 1)};
+        });
+  }
+}
+
+TEST(CodegenReductions, AccumulatorsLiveAcrossTheOuterDimsOfANest) {
+  for (int lanes : {16, 64}) {
+    Builder b("nest");
+    const int16_t in = b.buffer(Type::kF32, false), out = b.buffer(Type::kF32, true);
+    V rows = b.param(Type::kI64), columns = b.param(Type::kI64), stride = b.param(Type::kI64);
+    b.loop({{b.begin(), b.end()}}, false, [&](const Values& r) {
+      auto results =
+          b.reduce({{integer(b, 0), rows}, {integer(b, 0), columns}}, true, {sum(b, Type::kF32, lanes)},
+                   [&](const Values& i) { return std::vector<Values>{{b.load_unit(in, i[0] * stride)}}; });
+      b.store(out, r[0], results[0][0]);
+    });
+    std::vector<Launch> runs;
+    for (int64_t columns : {0, 1, 5, 16, 17, 64, 70, 200}) {
+      const int64_t rows = 5, stride = columns + 3;
+      const int64_t size = columns == 0 ? 0 : (rows - 1) * stride + columns;
+      Bytes data(static_cast<size_t>(4 * size));
+      std::mt19937 random(1);
+      for (size_t i = 0; i + 4 <= data.size(); i += 4) {
+        const float x = static_cast<float>(random() % 100000) * 0.001f;
+        std::memcpy(&data[i], &x, 4);
+      }
+      runs.push_back({{data, zeros(Type::kF32, 2)}, {rows, columns, stride}, 0, 2, {}});
+    }
+    expect_all_levels_agree(b.finish(), runs);
+  }
+}
+
+TEST(CodegenReductions, LoopsThatStartAboveZeroCountLanesFromTheirBegin) {
+  Builder b("offset");
+  const int16_t in = b.buffer(Type::kF32, false), out = b.buffer(Type::kF32, true);
+  V first = b.param(Type::kI64), last = b.param(Type::kI64);
+  auto results =
+      b.reduce({{first, last}}, true, {sum(b, Type::kF32, 32), sum(b, Type::kF32, 64)}, [&](const Values&) {
+        V x = b.load_unit(in, integer(b, 0));
+        return std::vector<Values>{{x}, {x * x}};
+      });
+  b.store(out, integer(b, 0), results[0][0]);
+  b.store(out, integer(b, 1), results[1][0]);
+  std::vector<Launch> runs;
+  Bytes data(4 * 300);
+  for (size_t i = 0; i < 300; ++i) {
+    const float x = static_cast<float>(i * i % 97) * 0.37f;
+    std::memcpy(&data[4 * i], &x, 4);
+  }
+  for (int64_t begin : {0, 1, 13, 33, 100}) {
+    for (int64_t end : {100, 101, 133, 300})
+      runs.push_back({{data, zeros(Type::kF32, 2)}, {begin, end}, 0, 1, {}});
+  }
+  expect_all_levels_agree(b.finish(), runs);
+}
+
+TEST(CodegenLoops, SerialReductionInsideAVectorLoopKeepsIndexOrder) {
+  // Column sums: lanes run over columns, the chain over rows.
+  Builder b("columns");
+  const int16_t in = b.buffer(Type::kF32, false), out = b.buffer(Type::kF32, true);
+  V rows = b.param(Type::kI64), columns = b.param(Type::kI64);
+  b.loop({{b.begin(), b.end()}}, true, [&](const Values&) {
+    auto results = b.reduce({{integer(b, 0), rows}}, false, {sum(b, Type::kF32, 0)}, [&](const Values& r) {
+      return std::vector<Values>{{b.load_unit(in, r[0] * columns)}};
+    });
+    b.store_unit(out, integer(b, 0), results[0][0]);
+  });
+  std::vector<Launch> runs;
+  for (int64_t columns : {1, 3, 16, 33, 100}) {
+    Bytes data = interesting(Type::kF32, static_cast<size_t>(columns * 7), 3);
+    runs.push_back({{data, zeros(Type::kF32, columns)}, {7, columns}, 0, columns, {}});
+    runs.push_back({{data, zeros(Type::kF32, columns)}, {0, columns}, 0, columns, {}});
+    runs.push_back({{data, zeros(Type::kF32, columns)}, {7, columns}, columns / 2, columns, {}});
+  }
+  expect_all_levels_agree(b.finish(), runs);
+}
+
+TEST(CodegenLoops, GathersAndScattersOfEveryType) {
+  for (Type t :
+       {Type::kBool, Type::kU8, Type::kI16, Type::kBF16, Type::kI32, Type::kF32, Type::kI64, Type::kF64}) {
+    for (Type index_type : {Type::kI32, Type::kI64}) {
+      Builder b(std::string("gather_") + ir::name(t));
+      const int16_t index = b.buffer(index_type, false), in = b.buffer(t, false), out = b.buffer(t, true),
+                    scattered = b.buffer(t, true), strided = b.buffer(t, true);
+      V n = b.param(Type::kI64);
+      b.loop({{b.begin(), b.end()}}, true, [&](const Values& i) {
+        V zero = integer(b, 0);
+        V at = b.cast(b.load_unit(index, zero), Type::kI64);
+        V x = b.load(in, at);
+        b.store_unit(out, zero, x);
+        b.store(scattered, n - 1 - i[0], x);
+        b.store(strided, i[0] * 3, b.load(in, zero));
+      });
+      std::vector<Launch> runs;
+      for (int64_t size : {1, 3, 16, 17, 65, 200}) {
+        Bytes indices = zeros(index_type, size);
+        for (int64_t i = 0; i < size; ++i) {
+          const int64_t value = (i * 7 + 3) % size;
+          std::memcpy(&indices[static_cast<size_t>(i * ir::size_of(index_type))], &value,
+                      static_cast<size_t>(ir::size_of(index_type)));
+        }
+        runs.push_back({{indices, interesting(t, static_cast<size_t>(size), 9), zeros(t, size),
+                         zeros(t, size), zeros(t, 3 * size - 2)},
+                        {size},
+                        0,
+                        size,
+                        {}});
+      }
+      expect_all_levels_agree(b.finish(), runs);
+    }
+  }
+}
+
+TEST(CodegenLoops, ChecksReturnTheLargestFailingCode) {
+  Builder b("checks");
+  const int16_t in = b.buffer(Type::kI64, false), out = b.buffer(Type::kI64, true);
+  V limit = b.param(Type::kI64);
+  b.loop({{b.begin(), b.end()}}, true, [&](const Values&) {
+    V x = b.load_unit(in, integer(b, 0));
+    b.check(x < limit, 3);
+    b.check(integer(b, -5) < x, 8);
+    b.store_unit(out, integer(b, 0), x * 2);
+  });
+  std::vector<Launch> runs;
+  for (int64_t bad : {-1, 0, 7, 8, 36}) {
+    for (int64_t value : {1000, -1000, 5}) {
+      Bytes data = zeros(Type::kI64, 37);
+      if (bad >= 0) std::memcpy(&data[static_cast<size_t>(8 * bad)], &value, 8);
+      runs.push_back({{data, zeros(Type::kI64, 37)}, {100}, 0, 37, {}});
+    }
+  }
+  expect_all_levels_agree(b.finish(), runs);
+}
+
+TEST(CodegenLoops, NestsOfSeveralDims) {
+  Builder b("strided");
+  const int16_t in = b.buffer(Type::kF32, false), out = b.buffer(Type::kF32, true);
+  V columns = b.param(Type::kI64);
+  b.loop({{b.begin(), b.end()}, {integer(b, 0), integer(b, 3)}, {integer(b, 0), columns}}, true,
+         [&](const Values& i) {
+           V row = (i[0] * 3 + i[1]) * columns;
+           b.store_unit(out, row,
+                        b.load_unit(in, row) * b.cast(b.cast(i[2], Type::kI32), Type::kF32) +
+                            b.cast(i[0], Type::kF32));
+         });
+  std::vector<Launch> runs;
+  for (int64_t columns : {0, 1, 5, 16, 33}) {
+    runs.push_back(
+        {{interesting(Type::kF32, static_cast<size_t>(12 * columns), 4), zeros(Type::kF32, 12 * columns)},
+         {columns},
+         1,
+         4,
+         {}});
+  }
+  expect_all_levels_agree(b.finish(), runs);
+}
+
+TEST(CodegenMath, ElementaryFunctionsAgreeAtEveryLevel) {
+  using Function = V (*)(V);
+  const std::pair<const char*, Function> functions[] = {
+      {"exp", ir::math::exp},   {"log", ir::math::log},         {"log1p", ir::math::log1p},
+      {"sin", ir::math::sin},   {"cos", ir::math::cos},         {"tanh", ir::math::tanh},
+      {"erf", ir::math::erf},   {"sigmoid", ir::math::sigmoid}, {"lgamma", ir::math::lgamma},
+      {"atan", ir::math::atan}, {"expm1", ir::math::expm1}};
+  for (const auto& [name, function] : functions) {
+    for (Type t : {Type::kF32, Type::kF64}) {
+      Builder b(name);
+      const int16_t in = b.buffer(t, false), out = b.buffer(t, true);
+      b.loop({{b.begin(), b.end()}}, true, [&](const Values&) {
+        b.store_unit(out, integer(b, 0), function(b.load_unit(in, integer(b, 0))));
+      });
+      expect_all_levels_agree(b.finish(), {{{interesting(t, 5001, 8), zeros(t, 5001)}, {}, 0, 5001, {}}});
+    }
+  }
+}
+
+TEST(CodegenReductions, SoftmaxRowsAgreeAtEveryLevel) {
+  Builder b("softmax");
+  const int16_t in = b.buffer(Type::kF32, false), out = b.buffer(Type::kF32, true);
+  V n = b.param(Type::kI64);
+  b.loop({{b.begin(), b.end()}}, false, [&](const Values& row) {
+    V base = row[0] * n, zero = integer(b, 0);
+    Builder::Reduction maximum{{b.constant(Type::kF32, -INFINITY)}, 64, [](const Values& l, const Values& r) {
+                                 return Values{select((l[0] < r[0]) | is_nan(r[0]), r[0], l[0])};
+                               }};
+    V top = b.reduce({{zero, n}}, true, {maximum},
+                     [&](const Values&) { return std::vector<Values>{{b.load_unit(in, base)}}; })[0][0];
+    V total = b.reduce({{zero, n}}, true, {sum(b, Type::kF32, 64)}, [&](const Values&) {
+      V e = ir::math::exp(b.load_unit(in, base) - top);
+      b.store_unit(out, base, e);
+      return std::vector<Values>{{e}};
+    })[0][0];
+    b.loop({{zero, n}}, true,
+           [&](const Values&) { b.store_unit(out, base, b.load_unit(out, base) / total); });
+  });
+  std::vector<Launch> runs;
+  for (int64_t n : {1, 7, 16, 63, 64, 65, 500}) {
+    Bytes data(static_cast<size_t>(4 * 3 * n));
+    for (size_t i = 0; i < data.size() / 4; ++i) {
+      const float x = static_cast<float>(i * i % 103) * 0.2f - 10.0f;
+      std::memcpy(&data[4 * i], &x, 4);
+    }
+    runs.push_back({{data, zeros(Type::kF32, 3 * n)}, {n}, 0, 3, {}});
+  }
+  expect_all_levels_agree(b.finish(), runs);
+}
+
+}  // namespace
+}  // namespace lohe::codegen::testing

@@ -88,7 +88,7 @@ class Limits:
         try:
             flags = ("-std=c++20", "-march=native", "-pthread")
             self._program: Path | None = compile_program(
-                HERE / "machine_limits.cpp", build / "machine_limits", *flags
+                HERE / "programs" / "machine_limits.cpp", build / "machine_limits", *flags
             )
         except (RuntimeError, OSError):
             self._program = None

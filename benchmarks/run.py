@@ -233,8 +233,8 @@ def memory_rows(peer: str, settings: Settings) -> list[report.Row]:
 
 
 def cpp_rows(peer: str, settings: Settings, lohe_flags: str) -> list[report.Row]:
-    """benchmarks/cpp_overhead.cpp built against both, the programs run in turn."""
-    source, build = HERE / "cpp_overhead.cpp", settings.build
+    """programs/cpp_overhead.cpp built against both, the programs run in turn."""
+    source, build = HERE / "programs" / "cpp_overhead.cpp", settings.build
     names = re.findall(r'measure\("(.*?)"', source.read_text())
     try:
         flags = ("-std=c++20", "-DLOHE_BENCHMARK", *shlex.split(lohe_flags))
@@ -257,6 +257,13 @@ def cpp_rows(peer: str, settings: Settings, lohe_flags: str) -> list[report.Row]
     for row in rows.values():
         print(row.markdown(), flush=True)
     return list(rows.values())
+
+
+def lohe_flags() -> str:
+    """``LOHE_CPP_FLAGS``, or what the build folder of ``LOHE_PRESET`` (default release) needs."""
+    build = HERE.parent / "build" / os.environ.get("LOHE_PRESET", "release")
+    found = f"-I{HERE.parent}/include -I{build}/gen -L{build}/lib -Wl,-rpath,{build}/lib -llohe"
+    return os.environ.get("LOHE_CPP_FLAGS", found)
 
 
 def _libtorch_flags() -> list[str]:
@@ -304,9 +311,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--build", type=Path, default=HERE.parent / "build" / "bench", help="folder for programs"
     )
-    parser.add_argument(
-        "--lohe-cpp-flags", default=os.environ.get("LOHE_CPP_FLAGS", ""), help="to build against Lohe"
-    )
+    parser.add_argument("--lohe-cpp-flags", default=lohe_flags(), help="to build against Lohe")
     parser.add_argument("--list", action="store_true", help="print the cases and their bars")
     parser.add_argument(
         "--write", action="store_true", help="write this processor's section of docs/performance.md"

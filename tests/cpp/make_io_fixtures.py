@@ -18,9 +18,19 @@ import torch
 from safetensors.torch import save_file
 
 DTYPES = [
-    torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16, torch.bfloat16, torch.float32,
-    torch.float64, torch.complex64, torch.complex128, torch.bool,
-]  # fmt: skip
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.float16,
+    torch.bfloat16,
+    torch.float32,
+    torch.float64,
+    torch.complex64,
+    torch.complex128,
+    torch.bool,
+]
 
 
 def arange(count: int, dtype: torch.dtype) -> torch.Tensor:
@@ -43,14 +53,35 @@ def plain_data() -> dict:
     nested = collections.defaultdict(list)
     nested["x"].append(1)
     return {
-        "none": None, "true": True, "false": False, "ints": [0, 255, 256, 65535, 65536, -1, 2**31, -(2**31), 2**62],
-        "big": 2**70, "negative": -(2**70), "long": 2**3000, "float": 1.5, "complex": 1 - 2j, "text": "grün \U0001f525",
-        "bytes": b"\x00ab\xff", "empty_bytes": b"", "bytearray": bytearray(b"xyz\x80"), "tuples": ((), (1,), (1, 2), (1, 2, 3),
-        (1, 2, 3, 4)), "shared": [shared, shared], "set": {1}, "frozenset": frozenset([2]), "counter": counter,
-        "defaultdict": nested, "ordered": collections.OrderedDict(b=1, a=2), "size": torch.Size([2, 3]),
-        "dtype": torch.bfloat16, "device": torch.device("cuda", 1), "layout": torch.strided,
-        1: "int key", (1, 2): "tuple key", 1.5: "float key", "many": list(range(2500)),
-    }  # fmt: skip
+        "none": None,
+        "true": True,
+        "false": False,
+        "ints": [0, 255, 256, 65535, 65536, -1, 2**31, -(2**31), 2**62],
+        "big": 2**70,
+        "negative": -(2**70),
+        "long": 2**3000,
+        "float": 1.5,
+        "complex": 1 - 2j,
+        "text": "grün \U0001f525",
+        "bytes": b"\x00ab\xff",
+        "empty_bytes": b"",
+        "bytearray": bytearray(b"xyz\x80"),
+        "tuples": ((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)),
+        "shared": [shared, shared],
+        "set": {1},
+        "frozenset": frozenset([2]),
+        "counter": counter,
+        "defaultdict": nested,
+        "ordered": collections.OrderedDict(b=1, a=2),
+        "size": torch.Size([2, 3]),
+        "dtype": torch.bfloat16,
+        "device": torch.device("cuda", 1),
+        "layout": torch.strided,
+        1: "int key",
+        (1, 2): "tuple key",
+        1.5: "float key",
+        "many": list(range(2500)),
+    }
 
 
 def tensors() -> dict:
@@ -62,13 +93,22 @@ def tensors() -> dict:
     plain.note = 7
     return {
         "dtypes": {str(dtype)[6:]: arange(4, dtype) for dtype in DTYPES},
-        "base": base, "view": base.reshape(3, 4)[1:, ::2].t(), "scalar": torch.tensor(3.25),
-        "empty": torch.empty(0, 5), "expanded": torch.tensor([2.0]).expand(1000, 1000), "parameter": parameter,
-        "tagged": tagged, "plain": plain, "leaf": torch.ones(2, requires_grad=True), "same": [base, base],
-        "conj": torch.tensor([1 + 2j]).conj(), "neg": torch.tensor([1 + 2j]).conj().imag,
-        "buffer": torch.nn.Buffer(torch.ones(1), persistent=False), "untyped": arange(3, torch.int16).untyped_storage(),
+        "base": base,
+        "view": base.reshape(3, 4)[1:, ::2].t(),
+        "scalar": torch.tensor(3.25),
+        "empty": torch.empty(0, 5),
+        "expanded": torch.tensor([2.0]).expand(1000, 1000),
+        "parameter": parameter,
+        "tagged": tagged,
+        "plain": plain,
+        "leaf": torch.ones(2, requires_grad=True),
+        "same": [base, base],
+        "conj": torch.tensor([1 + 2j]).conj(),
+        "neg": torch.tensor([1 + 2j]).conj().imag,
+        "buffer": torch.nn.Buffer(torch.ones(1), persistent=False),
+        "untyped": arange(3, torch.int16).untyped_storage(),
         "typed": arange(3, torch.int16).storage(),
-    }  # fmt: skip
+    }
 
 
 class Custom:
@@ -118,7 +158,11 @@ def main(folder: Path) -> None:
     repacked(folder / "state_dict.pt", folder / "stored.pt", zipfile.ZIP_STORED)
 
     reals = {str(dtype)[6:]: arange(4, dtype) for dtype in DTYPES if dtype != torch.complex128}
-    reals |= {"scalar": torch.tensor(3.25), "empty": torch.empty(0, 5), "grün \"x\"\n": torch.arange(6.0).reshape(2, 3)}
+    reals |= {
+        "scalar": torch.tensor(3.25),
+        "empty": torch.empty(0, 5),
+        'grün "x"\n': torch.arange(6.0).reshape(2, 3),
+    }
     save_file(reals, folder / "all.safetensors", metadata={"format": "pt"})
     save_file({}, folder / "none.safetensors")
     save_file({"a": torch.ones(2, dtype=torch.uint16)}, folder / "uint16.safetensors")

@@ -48,7 +48,11 @@ def resave(value: Any, folder: Path) -> Path:
 def assert_same(actual: Any, expected: Any) -> None:
     assert type(actual) is type(expected)
     if isinstance(expected, torch.Tensor):
-        assert (actual.dtype, actual.shape, actual.stride()) == (expected.dtype, expected.shape, expected.stride())
+        assert (actual.dtype, actual.shape, actual.stride()) == (
+            expected.dtype,
+            expected.shape,
+            expected.stride(),
+        )
         assert actual.storage_offset() == expected.storage_offset()
         assert actual.requires_grad == expected.requires_grad
         assert (actual.is_conj(), actual.is_neg()) == (expected.is_conj(), expected.is_neg())
@@ -88,11 +92,12 @@ def test_torch_reads_plain_data(tmp_path: Path) -> None:
 
 
 def test_torch_reads_tensors_and_their_sharing(tmp_path: Path) -> None:
-    expected = _fixtures().tensors()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        loaded = torch.load(resave(expected, tmp_path), weights_only=True)
-        assert_same(loaded, expected)
+        copied = resave(_fixtures().tensors(), tmp_path)
+        loaded = torch.load(copied, weights_only=True)
+        # PyTorch itself does not bring everything back: an untyped storage returns as a typed one.
+        assert_same(loaded, torch.load(tmp_path / "value.pt", weights_only=True))
     assert loaded["same"][0] is loaded["base"]
     assert loaded["view"].data_ptr() == loaded["base"].data_ptr() + 16
 
@@ -110,7 +115,7 @@ def test_an_optimizer_goes_on_after_a_round_trip(tmp_path: Path) -> None:
 
 
 def test_zipfile_finds_every_checksum_right(tmp_path: Path) -> None:
-    with zipfile.ZipFile(resave(_fixtures().tensors(), tmp_path)) as archive:
+    with zipfile.ZipFile(resave(_fixtures().state_dict(), tmp_path)) as archive:
         assert archive.testzip() is None
         assert archive.read("value_copy/byteorder") == b"little"
         assert archive.read("value_copy/version") == b"3\n"
@@ -118,9 +123,7 @@ def test_zipfile_finds_every_checksum_right(tmp_path: Path) -> None:
 
 def test_safetensors_files_are_the_same_bytes(tmp_path: Path) -> None:
     tensors = {
-        str(dtype)[6:]: torch.arange(5).to(dtype)
-        for dtype in _fixtures().DTYPES
-        if dtype != torch.complex128
+        str(dtype)[6:]: torch.arange(5).to(dtype) for dtype in _fixtures().DTYPES if dtype != torch.complex128
     }
     tensors["matrix"] = torch.randn(3, 4)
     tensors["empty"] = torch.empty(0, 2)

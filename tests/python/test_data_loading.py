@@ -73,7 +73,9 @@ def test_persistent_workers_serve_several_epochs_and_a_broken_off_one():
 
 def test_worker_exception_is_raised_with_its_traceback():
     loader = data.DataLoader(Squares(fail_at=4), batch_size=2, num_workers=2)
-    with pytest.raises(ValueError, match=r"Caught ValueError in DataLoader worker process 0(.|\n)*bad sample"):
+    with pytest.raises(
+        ValueError, match=r"Caught ValueError in DataLoader worker process 0(.|\n)*bad sample"
+    ):
         list(loader)
 
 
@@ -97,7 +99,7 @@ def test_collate_enters_containers():
     assert batch["a"][0].tolist() == [1, 3]
     assert batch["a"][1].dtype == lohe.float64
     assert batch["p"].x.tolist() == [1, 2]
-    assert batch["p"].y == ["s", "t"]
+    assert batch["p"].y == ("s", "t")
     with pytest.raises(TypeError):
         data.default_collate([object()])
     with pytest.raises(RuntimeError):
@@ -134,9 +136,12 @@ def test_random_split_has_the_lengths_of_torch(lengths):
 
 @pytest.mark.parametrize("drop_last", [False, True])
 def test_distributed_sampler_shares_all_keys(drop_last):
-    ours = [list(data.DistributedSampler(range(10), 3, r, shuffle=False, drop_last=drop_last)) for r in range(3)]
+    ours = [
+        list(data.DistributedSampler(range(10), 3, r, shuffle=False, drop_last=drop_last)) for r in range(3)
+    ]
     theirs = [
-        list(torch_data.DistributedSampler(range(10), 3, r, shuffle=False, drop_last=drop_last)) for r in range(3)
+        list(torch_data.DistributedSampler(range(10), 3, r, shuffle=False, drop_last=drop_last))
+        for r in range(3)
     ]
     assert ours == theirs
 

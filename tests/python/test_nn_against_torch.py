@@ -15,7 +15,12 @@ LAYERS = [
     ("Linear", (4, 3), {"bias": False}, [(4,)]),
     ("Bilinear", (4, 3, 2), {}, [(5, 4), (5, 3)]),
     ("Conv1d", (4, 6, 3), {"padding": "same", "dilation": 2}, [(2, 4, 9)]),
-    ("Conv2d", (4, 6, 3), {"stride": 2, "padding": 1, "groups": 2, "padding_mode": "reflect"}, [(2, 4, 7, 7)]),
+    (
+        "Conv2d",
+        (4, 6, 3),
+        {"stride": 2, "padding": 1, "groups": 2, "padding_mode": "reflect"},
+        [(2, 4, 7, 7)],
+    ),
     ("Conv2d", (4, 6, (3, 2)), {"bias": False}, [(4, 7, 7)]),
     ("Conv3d", (2, 3, 2), {}, [(1, 2, 4, 4, 4)]),
     ("ConvTranspose1d", (4, 3, 3), {"stride": 2}, [(2, 4, 5)]),
@@ -65,7 +70,12 @@ LAYERS = [
     ("LSTMCell", (4, 3), {}, [(2, 4)]),
     ("GRUCell", (4, 3), {}, [(4,)]),
     ("MultiheadAttention", (4, 2), {"batch_first": True}, [(2, 5, 4)] * 3),
-    ("MultiheadAttention", (4, 2), {"kdim": 3, "vdim": 2, "add_bias_kv": True}, [(5, 2, 4), (6, 2, 3), (6, 2, 2)]),
+    (
+        "MultiheadAttention",
+        (4, 2),
+        {"kdim": 3, "vdim": 2, "add_bias_kv": True},
+        [(5, 2, 4), (6, 2, 3), (6, 2, 2)],
+    ),
     ("TransformerEncoderLayer", (4, 2, 8, 0.0), {"norm_first": True}, [(5, 2, 4)]),
     ("TransformerDecoderLayer", (4, 2, 8, 0.0), {"activation": "gelu"}, [(5, 2, 4), (6, 2, 4)]),
     ("Transformer", (4, 2, 1, 1, 8, 0.0), {}, [(5, 2, 4), (6, 2, 4)]),
@@ -115,15 +125,21 @@ def test_layer_state_text_output_and_gradient(name, args, kwargs, shapes):
     theirs, ours = getattr(torch.nn, name)(*args, **kwargs), getattr(lohe.nn, name)(*args, **kwargs)
     assert repr(ours) == repr(theirs)
     state = theirs.state_dict()
-    assert [(k, tuple(v.shape)) for k, v in ours.state_dict().items()] == [(k, tuple(v.shape)) for k, v in state.items()]
+    assert [(k, tuple(v.shape)) for k, v in ours.state_dict().items()] == [
+        (k, tuple(v.shape)) for k, v in state.items()
+    ]
     ours.load_state_dict({k: _to_lohe(v) for k, v in state.items()})
     if shapes is None:
         return
-    inputs = [torch.randn(shape, generator=torch.Generator().manual_seed(i)) for i, shape in enumerate(shapes)]
+    inputs = [
+        torch.randn(shape, generator=torch.Generator().manual_seed(i)) for i, shape in enumerate(shapes)
+    ]
     expected, got = _flat(theirs(*inputs)), _flat(ours(*map(_to_lohe, inputs)))
     assert len(got) == len(expected)
     for a, b in zip(expected, got):
-        torch.testing.assert_close(torch.tensor(b.tolist()).reshape(tuple(b.shape)), a.detach(), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            torch.tensor(b.tolist()).reshape(tuple(b.shape)), a.detach(), rtol=1e-4, atol=1e-5
+        )
     if any(True for _ in theirs.parameters()):
         expected[0].square().sum().backward()
         got[0].square().sum().backward()
@@ -216,7 +232,9 @@ def test_hooks_run_in_order_and_replace_values():
         t.nn.init.ones_(layer.weight)
         layer.register_forward_pre_hook(lambda m, args, log=log: log.append("pre") or (args[0] * 2,))
         layer.register_forward_hook(lambda m, args, out, log=log: log.append("post") or out + 1)
-        layer.register_forward_hook(lambda m, a, kw, out, log=log: log.append("first"), with_kwargs=True, prepend=True)
+        layer.register_forward_hook(
+            lambda m, a, kw, out, log=log: log.append("first"), with_kwargs=True, prepend=True
+        )
         layer.register_full_backward_pre_hook(lambda m, go, log=log: log.append(go[0].tolist()))
         layer.register_full_backward_hook(
             lambda m, gi, go, log=log: log.append(gi[0].tolist()) or (gi[0] * 10,)
@@ -260,7 +278,10 @@ def test_clipping_gives_the_norm_and_the_gradients_of_torch():
 
 def test_pad_sequence_pads_on_both_sides():
     for side in ("left", "right"):
-        rows = [t.nn.utils.rnn.pad_sequence([t.ones(2), t.ones(3)], True, 9.0, side).tolist() for t in (torch, lohe)]
+        rows = [
+            t.nn.utils.rnn.pad_sequence([t.ones(2), t.ones(3)], True, 9.0, side).tolist()
+            for t in (torch, lohe)
+        ]
         assert rows[0] == rows[1]
 
 

@@ -216,7 +216,9 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: lohe.Generator | Non
         return tensor
     rows = tensor.size(0)
     columns = tensor.numel() // rows
-    flat = lohe.empty((rows, columns), dtype=tensor.dtype, device=tensor.device).normal_(0, 1, generator=generator)
+    flat = lohe.empty((rows, columns), dtype=tensor.dtype, device=tensor.device).normal_(
+        0, 1, generator=generator
+    )
     if rows < columns:
         flat = flat.t()
     q, r = lohe.linalg.qr(flat)

@@ -34,7 +34,9 @@ class Parameter(lohe.Tensor, metaclass=_MarkedTensorMeta):
         if data is None:
             data = lohe.empty(0)
         elif not isinstance(data, lohe.Tensor):
-            raise TypeError(f"Parameter(): data must be a Tensor, got {type(data).__name__}; use lohe.tensor(data)")
+            raise TypeError(
+                f"Parameter(): data must be a Tensor, got {type(data).__name__}; use lohe.tensor(data)"
+            )
         if type(data) is lohe.Tensor or type(data) is Parameter:
             return lohe.Tensor._make_subclass(cls, data, requires_grad)
         # A tensor subclass stays what it is and is only marked.

@@ -27,7 +27,9 @@ class Adadelta(Optimizer):
         maximize: bool = False,
         differentiable: bool = False,
     ) -> None:
-        check_hyperparameters(lr, eps=eps, weight_decay=weight_decay, foreach=foreach, differentiable=differentiable)
+        check_hyperparameters(
+            lr, eps=eps, weight_decay=weight_decay, foreach=foreach, differentiable=differentiable
+        )
         if not 0.0 <= rho <= 1.0:
             raise ValueError(f"Invalid rho value: {rho}")
         defaults = {

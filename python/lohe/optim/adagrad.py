@@ -29,7 +29,12 @@ class Adagrad(Optimizer):
         fused: bool | None = None,
     ) -> None:
         check_hyperparameters(
-            lr, eps=eps, weight_decay=weight_decay, foreach=foreach, fused=fused, differentiable=differentiable
+            lr,
+            eps=eps,
+            weight_decay=weight_decay,
+            foreach=foreach,
+            fused=fused,
+            differentiable=differentiable,
         )
         if not 0.0 <= lr_decay:
             raise ValueError(f"Invalid lr_decay value: {lr_decay}")

@@ -28,7 +28,12 @@ class Adamax(Optimizer):
         capturable: bool = False,
     ) -> None:
         check_hyperparameters(
-            lr, eps=eps, betas=betas, weight_decay=weight_decay, foreach=foreach, differentiable=differentiable
+            lr,
+            eps=eps,
+            betas=betas,
+            weight_decay=weight_decay,
+            foreach=foreach,
+            differentiable=differentiable,
         )
         defaults = {
             "lr": lr,

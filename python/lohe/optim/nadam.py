@@ -30,7 +30,12 @@ class NAdam(Optimizer):
         differentiable: bool = False,
     ) -> None:
         check_hyperparameters(
-            lr, eps=eps, betas=betas, weight_decay=weight_decay, foreach=foreach, differentiable=differentiable
+            lr,
+            eps=eps,
+            betas=betas,
+            weight_decay=weight_decay,
+            foreach=foreach,
+            differentiable=differentiable,
         )
         if not 0.0 <= momentum_decay:
             raise ValueError(f"Invalid momentum_decay value: {momentum_decay}")

@@ -79,7 +79,9 @@ def check_hyperparameters(
     if fused and foreach:
         raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
     if differentiable:
-        raise NotImplementedError("differentiable=True is not supported: updates are made in place outside autograd")
+        raise NotImplementedError(
+            "differentiable=True is not supported: updates are made in place outside autograd"
+        )
 
 
 def new_step() -> Tensor:
@@ -209,18 +211,24 @@ class Optimizer:
             names = [name for name, _ in params]
             params = [param for _, param in params]
         elif any(isinstance(param, tuple) for param in params):
-            raise ValueError("all optimizer params should be with/without names. Some param names are missing")
+            raise ValueError(
+                "all optimizer params should be with/without names. Some param names are missing"
+            )
         if names is not None:
             param_group["param_names"] = names
         param_group["params"] = params
         for param in params:
             if not isinstance(param, Tensor):
-                raise TypeError("optimizer can only optimize Tensors, but one of the params is " + type(param).__name__)
+                raise TypeError(
+                    "optimizer can only optimize Tensors, but one of the params is " + type(param).__name__
+                )
             if not self.defaults.get("differentiable") and not (param.is_leaf or param.retains_grad):
                 raise ValueError("can't optimize a non-leaf Tensor")
         for name, default in self.defaults.items():
             if default is required and name not in param_group:
-                raise ValueError(f"parameter group didn't specify a value of required optimization parameter {name}")
+                raise ValueError(
+                    f"parameter group didn't specify a value of required optimization parameter {name}"
+                )
             param_group.setdefault(name, default)
         if len(params) != len(set(params)):
             warnings.warn(
@@ -304,19 +312,27 @@ class Optimizer:
         """Runs ``hook(optimizer, args, kwargs)`` after a step."""
         return _add(self._optimizer_step_post_hooks, hook)
 
-    def register_state_dict_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+    def register_state_dict_pre_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> RemovableHandle:
         """Runs ``hook(optimizer)`` before ``state_dict``."""
         return _add(self._optimizer_state_dict_pre_hooks, hook, prepend)
 
-    def register_state_dict_post_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+    def register_state_dict_post_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> RemovableHandle:
         """Runs ``hook(optimizer, state_dict)`` after ``state_dict``; it may return another dict."""
         return _add(self._optimizer_state_dict_post_hooks, hook, prepend)
 
-    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+    def register_load_state_dict_pre_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> RemovableHandle:
         """Runs ``hook(optimizer, state_dict)`` before loading; it may return another dict."""
         return _add(self._optimizer_load_state_dict_pre_hooks, hook, prepend)
 
-    def register_load_state_dict_post_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+    def register_load_state_dict_post_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> RemovableHandle:
         """Runs ``hook(optimizer)`` after loading."""
         return _add(self._optimizer_load_state_dict_post_hooks, hook, prepend)
 

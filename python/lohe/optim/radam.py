@@ -29,7 +29,12 @@ class RAdam(Optimizer):
         differentiable: bool = False,
     ) -> None:
         check_hyperparameters(
-            lr, eps=eps, betas=betas, weight_decay=weight_decay, foreach=foreach, differentiable=differentiable
+            lr,
+            eps=eps,
+            betas=betas,
+            weight_decay=weight_decay,
+            foreach=foreach,
+            differentiable=differentiable,
         )
         defaults = {
             "lr": lr,

@@ -28,7 +28,9 @@ class RMSprop(Optimizer):
         maximize: bool = False,
         differentiable: bool = False,
     ) -> None:
-        check_hyperparameters(lr, eps=eps, weight_decay=weight_decay, foreach=foreach, differentiable=differentiable)
+        check_hyperparameters(
+            lr, eps=eps, weight_decay=weight_decay, foreach=foreach, differentiable=differentiable
+        )
         if not 0.0 <= momentum:
             raise ValueError(f"Invalid momentum value: {momentum}")
         if not 0.0 <= alpha:

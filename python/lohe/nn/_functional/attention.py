@@ -158,7 +158,9 @@ def multi_head_attention_forward(
             is_causal = False
 
     if embed_dim != embed_dim_to_check:
-        raise AssertionError(f"was expecting embedding dimension of {embed_dim_to_check}, but got {embed_dim}")
+        raise AssertionError(
+            f"was expecting embedding dimension of {embed_dim_to_check}, but got {embed_dim}"
+        )
     head_dim = embed_dim // num_heads
     if head_dim * num_heads != embed_dim:
         raise AssertionError(f"embed_dim {embed_dim} not divisible by num_heads {num_heads}")
@@ -205,13 +207,14 @@ def multi_head_attention_forward(
         attn_mask, key_padding_mask = _room_for_one_more(attn_mask), _room_for_one_more(key_padding_mask)
 
     heads = batch * num_heads
-    q = q.view(target_length, heads, head_dim).transpose(0, 1)
+    # The parts of a packed projection are not contiguous.
+    q = q.reshape(target_length, heads, head_dim).transpose(0, 1)
     if static_k is None:
-        k = k.view(k.shape[0], heads, head_dim).transpose(0, 1)
+        k = k.reshape(k.shape[0], heads, head_dim).transpose(0, 1)
     else:
         k = _check_static(static_k, "static_k", heads, head_dim)
     if static_v is None:
-        v = v.view(v.shape[0], heads, head_dim).transpose(0, 1)
+        v = v.reshape(v.shape[0], heads, head_dim).transpose(0, 1)
     else:
         v = _check_static(static_v, "static_v", heads, head_dim)
     if add_zero_attn:

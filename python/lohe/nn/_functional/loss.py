@@ -33,7 +33,8 @@ def _legacy_reduction(size_average: bool | None, reduce: bool | None, emit_warni
     name = "none" if not reduce else "mean" if size_average else "sum"
     if emit_warning:
         warnings.warn(
-            f"size_average and reduce args will be deprecated, please use reduction='{name}' instead.", stacklevel=4
+            f"size_average and reduce args will be deprecated, please use reduction='{name}' instead.",
+            stacklevel=4,
         )
     return name
 
@@ -295,8 +296,10 @@ def gaussian_nll_loss(
 
 def _differ_by_ones(size: tuple, other: tuple) -> bool:
     """Whether `other` equals `size` up to dimensions of extent 1 in exactly one place."""
-    return len(size) == len(other) and sum(a != b for a, b in zip(size, other)) == 1 and all(
-        a == b or b == 1 for a, b in zip(size, other)
+    return (
+        len(size) == len(other)
+        and sum(a != b for a, b in zip(size, other)) == 1
+        and all(a == b or b == 1 for a, b in zip(size, other))
     )
 
 

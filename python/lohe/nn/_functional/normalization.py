@@ -52,7 +52,9 @@ def instance_norm(
             positions *= extent
         if positions == 1:
             raise ValueError(f"Expected more than 1 spatial element when training, got input size {size}")
-    return ops.instance_norm(input, weight, bias, running_mean, running_var, use_input_stats, momentum, eps, False)
+    return ops.instance_norm(
+        input, weight, bias, running_mean, running_var, use_input_stats, momentum, eps, False
+    )
 
 
 def layer_norm(
@@ -74,7 +76,11 @@ def rms_norm(
 
 
 def group_norm(
-    input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
 ) -> Tensor:
     """Normalizes groups of channels of each sample of (N, C, *) (Wu and He, 2018)."""
     if input.dim() < 2:

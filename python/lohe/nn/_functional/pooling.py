@@ -18,9 +18,7 @@ def _sizes(output_size: Any, input: Tensor, n: int) -> list[int]:
     if not isinstance(output_size, (tuple, list)):
         output_size = (output_size,) * n
     if input.dim() <= len(output_size):
-        raise ValueError(
-            f"Input dimension should be at least {len(output_size) + 1}, but got {input.dim()}"
-        )
+        raise ValueError(f"Input dimension should be at least {len(output_size) + 1}, but got {input.dim()}")
     extents = input.size()[-len(output_size) :]
     return [extent if size is None else size for size, extent in zip(output_size, extents)]
 
@@ -157,7 +155,9 @@ def adaptive_max_pool3d(input: Tensor, output_size: Any, return_indices: bool = 
     return result if return_indices else result[0]
 
 
-def _lp_pool(input: Tensor, norm_type: float, kernel_size: Any, stride: Any, ceil_mode: bool, n: int) -> Tensor:
+def _lp_pool(
+    input: Tensor, norm_type: float, kernel_size: Any, stride: Any, ceil_mode: bool, n: int
+) -> Tensor:
     kernel = [kernel_size] * n if isinstance(kernel_size, int) else list(kernel_size)
     count = 1
     for extent in kernel:

@@ -110,7 +110,9 @@ def interpolate(
     name = _ANTIALIASED[mode] if antialias else _INTERPOLATE.get((mode, input.dim()))
     if name is None:
         if mode in _MODES and 3 <= input.dim() <= 5:
-            raise NotImplementedError(f"Got {input.dim()}D input, but {mode} mode does not take {input.dim()}D input")
+            raise NotImplementedError(
+                f"Got {input.dim()}D input, but {mode} mode does not take {input.dim()}D input"
+            )
         raise NotImplementedError(
             "Input Error: Only 3D, 4D and 5D input Tensors supported "
             f"(got {input.dim()}D) for the modes: nearest | linear | bilinear | bicubic | trilinear | area | "
@@ -135,10 +137,16 @@ def _per_dimension(value: Any, count: int, name: str, input: Tensor) -> list:
 
 
 def upsample(
-    input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None
+    input: Tensor,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
 ) -> Tensor:
     """The old name of ``interpolate``."""
-    warnings.warn("`nn.functional.upsample` is deprecated. Use `nn.functional.interpolate` instead.", stacklevel=2)
+    warnings.warn(
+        "`nn.functional.upsample` is deprecated. Use `nn.functional.interpolate` instead.", stacklevel=2
+    )
     return interpolate(input, size, scale_factor, mode, align_corners)
 
 

@@ -22,7 +22,9 @@ global_buffer_registration_hooks: OrderedDict = OrderedDict()
 global_module_registration_hooks: OrderedDict = OrderedDict()
 
 
-def _register(hooks: OrderedDict, hook: Callable, extra: dict[str, OrderedDict] | None = None) -> RemovableHandle:
+def _register(
+    hooks: OrderedDict, hook: Callable, extra: dict[str, OrderedDict] | None = None
+) -> RemovableHandle:
     handle = RemovableHandle(hooks, extra_dict=list((extra or {}).values()))
     hooks[handle.id] = hook
     for flags in (extra or {}).values():
@@ -187,7 +189,9 @@ def call_with_hooks(module: Any, args: tuple, kwargs: dict) -> Any:
                     else:
                         hook(module, args, output)
                 except Exception as error:
-                    warnings.warn(f"forward hook with ``always_call=True`` raised an exception: {error}", stacklevel=2)
+                    warnings.warn(
+                        f"forward hook with ``always_call=True`` raised an exception: {error}", stacklevel=2
+                    )
 
     try:
         for hooks, kwarg_flags in (
@@ -238,7 +242,7 @@ def call_with_hooks(module: Any, args: tuple, kwargs: dict) -> Any:
 
     if backward is not None:
         if not isinstance(output, (lohe.Tensor, tuple)):
-                warnings.warn(
+            warnings.warn(
                 "For backward hooks to be called, module output should be a Tensor or a tuple of Tensors but received "
                 f"{type(output)}",
                 stacklevel=2,

@@ -130,7 +130,9 @@ class ModuleState:
         for hook in self._load_state_dict_pre_hooks.values():
             hook(state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
         buffers = {k: v for k, v in self._buffers.items() if k not in self._non_persistent_buffers_set}
-        members = {k: v for k, v in itertools.chain(self._parameters.items(), buffers.items()) if v is not None}
+        members = {
+            k: v for k, v in itertools.chain(self._parameters.items(), buffers.items()) if v is not None
+        }
         assign = local_metadata.get("assign_to_params_buffers", False)
         for name, member in members.items():
             key = prefix + name
@@ -246,7 +248,9 @@ class ModuleState:
                 error_msgs.insert(0, f"Missing key(s) in state_dict: {listed}. ")
         if error_msgs:
             raise RuntimeError(
-                "Error(s) in loading state_dict for {}:\n\t{}".format(type(self).__name__, "\n\t".join(error_msgs))
+                "Error(s) in loading state_dict for {}:\n\t{}".format(
+                    type(self).__name__, "\n\t".join(error_msgs)
+                )
             )
         return _IncompatibleKeys(missing_keys, unexpected_keys)
 
@@ -267,7 +271,9 @@ class ModuleState:
         self._state_dict_pre_hooks[handle.id] = hook
         return handle
 
-    def _register_load_state_dict_pre_hook(self, hook: Callable, with_module: bool = False) -> RemovableHandle:
+    def _register_load_state_dict_pre_hook(
+        self, hook: Callable, with_module: bool = False
+    ) -> RemovableHandle:
         handle = RemovableHandle(self._load_state_dict_pre_hooks)
         self._load_state_dict_pre_hooks[handle.id] = functools.partial(hook, self) if with_module else hook
         return handle

@@ -67,7 +67,9 @@ class MultiheadAttention(Module):
             self.v_proj_weight = Parameter(lohe.empty((embed_dim, self.vdim), device=device, dtype=dtype))
             self.register_parameter("in_proj_weight", None)
         else:
-            self.in_proj_weight = Parameter(lohe.empty((3 * embed_dim, embed_dim), device=device, dtype=dtype))
+            self.in_proj_weight = Parameter(
+                lohe.empty((3 * embed_dim, embed_dim), device=device, dtype=dtype)
+            )
             self.register_parameter("q_proj_weight", None)
             self.register_parameter("k_proj_weight", None)
             self.register_parameter("v_proj_weight", None)

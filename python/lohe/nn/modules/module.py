@@ -152,7 +152,9 @@ class Module(ModuleState):
 
     def register_buffer(self, name: str, tensor: lohe.Tensor | None, persistent: bool = True) -> None:
         """Adds a tensor that is state but no parameter; only a `persistent` one is part of ``state_dict``."""
-        self._check_new_name("buffer", name, self.__dict__.get("_buffers", {}), 'buffer name can\'t contain "."')
+        self._check_new_name(
+            "buffer", name, self.__dict__.get("_buffers", {}), 'buffer name can\'t contain "."'
+        )
         if tensor is not None and not isinstance(tensor, lohe.Tensor):
             raise TypeError(
                 f"cannot assign '{_typename(tensor)}' object to buffer '{name}' (lohe.Tensor or None required)"
@@ -319,7 +321,9 @@ class Module(ModuleState):
         for name in target.split(".") if target else ():
             if not hasattr(module, name):
                 known = module._modules
-                raise AttributeError(f"{module._get_name()} has no attribute `{name}`{_did_you_mean(name, known)}")
+                raise AttributeError(
+                    f"{module._get_name()} has no attribute `{name}`{_did_you_mean(name, known)}"
+                )
             module = getattr(module, name)
             if not isinstance(module, Module):
                 raise AttributeError(f"`{name}` is not an nn.Module")
@@ -354,7 +358,9 @@ class Module(ModuleState):
         module = self.get_submodule(path)
         if not hasattr(module, name):
             known = module._parameters if kind == "parameter" else module._buffers
-            raise AttributeError(f"{module._get_name()} has no attribute `{name}`{_did_you_mean(name, known)}")
+            raise AttributeError(
+                f"{module._get_name()} has no attribute `{name}`{_did_you_mean(name, known)}"
+            )
         member = getattr(module, name)
         if kind == "parameter" and not isinstance(member, Parameter):
             raise AttributeError(f"`{name}` is not an nn.Parameter")
@@ -368,7 +374,11 @@ class Module(ModuleState):
         self, get_members_fn: Callable, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Any]]:
         seen = set()
-        modules = self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate) if recurse else [(prefix, self)]
+        modules = (
+            self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate)
+            if recurse
+            else [(prefix, self)]
+        )
         for module_prefix, module in modules:
             for name, member in get_members_fn(module):
                 if member is None or member in seen:
@@ -473,7 +483,9 @@ class Module(ModuleState):
         """
         device, dtype, non_blocking, memory_format = _parse_to(*args, **kwargs)
         if dtype is not None and not (dtype.is_floating_point or dtype.is_complex):
-            raise TypeError(f"nn.Module.to only accepts floating point or complex dtypes, but got desired dtype={dtype}")
+            raise TypeError(
+                f"nn.Module.to only accepts floating point or complex dtypes, but got desired dtype={dtype}"
+            )
 
         def convert(t: lohe.Tensor) -> lohe.Tensor:
             new_dtype = dtype if t.is_floating_point() or t.is_complex() else None
@@ -565,7 +577,9 @@ class Module(ModuleState):
         With `with_kwargs` the hook is ``hook(module, args, kwargs)`` and returns None or ``(args, kwargs)``.
         """
         flags = self._forward_pre_hooks_with_kwargs
-        return _add_hook(self._forward_pre_hooks, hook, prepend, {id(flags): flags} if with_kwargs else {}, [flags])
+        return _add_hook(
+            self._forward_pre_hooks, hook, prepend, {id(flags): flags} if with_kwargs else {}, [flags]
+        )
 
     def register_forward_hook(
         self,
@@ -588,7 +602,9 @@ class Module(ModuleState):
         extra = [self._forward_hooks_with_kwargs, self._forward_hooks_always_called]
         return _add_hook(self._forward_hooks, hook, prepend, marks, extra)
 
-    def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+    def register_full_backward_pre_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> RemovableHandle:
         """Runs ``hook(module, grad_output)`` in backward; a result replaces the outputs' gradients."""
         return _add_hook(self._backward_pre_hooks, hook, prepend)
 
@@ -599,7 +615,9 @@ class Module(ModuleState):
 
     def register_backward_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Not supported: it reports the gradients of a single autograd node. Use ``register_full_backward_hook``."""
-        raise NotImplementedError("register_backward_hook() is not supported; use register_full_backward_hook()")
+        raise NotImplementedError(
+            "register_backward_hook() is not supported; use register_full_backward_hook()"
+        )
 
     # ---- printing ----
 
@@ -664,7 +682,9 @@ def _parse_to(*args: Any, **kwargs: Any) -> tuple:
         if rest and (rest[0] is None or isinstance(rest[0], lohe.dtype)):
             dtype = rest.pop(0) or dtype
     elif device is None and dtype is None and tensor is None and memory_format is None:
-        raise TypeError("to() received an invalid combination of arguments: expected a device, a dtype or a Tensor")
+        raise TypeError(
+            "to() received an invalid combination of arguments: expected a device, a dtype or a Tensor"
+        )
     if tensor is not None:
         device, dtype = tensor.device, tensor.dtype
     if device is not None and not isinstance(device, (str, int, lohe.device)):

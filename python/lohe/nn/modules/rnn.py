@@ -15,7 +15,9 @@ from lohe.nn.parameter import Parameter
 __all__ = ["GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNBase", "RNNCell", "RNNCellBase"]
 
 
-def _rnn_step(gates_x: Tensor, hidden: tuple, w_hh: Tensor, b_hh: Tensor | None, w_hr: Tensor | None, f: Any) -> tuple:
+def _rnn_step(
+    gates_x: Tensor, hidden: tuple, w_hh: Tensor, b_hh: Tensor | None, w_hr: Tensor | None, f: Any
+) -> tuple:
     return (f(gates_x + F.linear(hidden[0], w_hh, b_hh)),)
 
 
@@ -190,7 +192,12 @@ class RNNBase(Module):
                 shown = []
                 for gates_x in reversed(gates) if direction else gates:
                     state = step(
-                        gates_x, state, names["weight_hh"], names.get("bias_hh"), names.get("weight_hr"), function
+                        gates_x,
+                        state,
+                        names["weight_hh"],
+                        names.get("bias_hh"),
+                        names.get("weight_hr"),
+                        function,
                     )
                     shown.append(state[0])
                 outputs.append(lohe.stack(shown[::-1] if direction else shown, 0))
@@ -203,12 +210,15 @@ class RNNBase(Module):
             return output.squeeze(1), tuple(part.squeeze(1) for part in last)
         return (output.transpose(0, 1) if self.batch_first else output), last
 
-    def _initial_states(self, input: Tensor, hidden: tuple[Tensor, ...] | None, batched: bool) -> tuple[Tensor, ...]:
+    def _initial_states(
+        self, input: Tensor, hidden: tuple[Tensor, ...] | None, batched: bool
+    ) -> tuple[Tensor, ...]:
         count = self.num_layers * (2 if self.bidirectional else 1)
         widths = [self.proj_size or self.hidden_size] + ([self.hidden_size] if self.mode == "LSTM" else [])
         if hidden is None:
             return tuple(
-                lohe.zeros((count, input.size(1), width), dtype=input.dtype, device=input.device) for width in widths
+                lohe.zeros((count, input.size(1), width), dtype=input.dtype, device=input.device)
+                for width in widths
             )
         states = []
         for state, width, name in zip(hidden, widths, ("hidden[0]", "hidden[1]")):
@@ -242,7 +252,17 @@ class RNN(RNNBase):
             raise ValueError(f"Unknown nonlinearity '{nonlinearity}'. Select from 'tanh' or 'relu'.")
         mode = "RNN_TANH" if nonlinearity == "tanh" else "RNN_RELU"
         super().__init__(
-            mode, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype
+            mode,
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            0,
+            device,
+            dtype,
         )
         self.nonlinearity = nonlinearity
 
@@ -303,7 +323,17 @@ class GRU(RNNBase):
         dtype=None,
     ) -> None:
         super().__init__(
-            "GRU", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype
+            "GRU",
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            0,
+            device,
+            dtype,
         )
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -343,12 +373,16 @@ class RNNCellBase(Module):
         for weight in self.parameters():
             init.uniform_(weight, -bound, bound)
 
-    def _step(self, input: Tensor, hidden: tuple[Tensor, ...] | None, count: int, step: Any, function: Any) -> tuple:
+    def _step(
+        self, input: Tensor, hidden: tuple[Tensor, ...] | None, count: int, step: Any, function: Any
+    ) -> tuple:
         if input.dim() not in (1, 2):
             raise ValueError(f"{self._get_name()}: Expected input to be 1D or 2D, got {input.dim()}D instead")
         for state in hidden or ():
             if state.dim() not in (1, 2):
-                raise ValueError(f"{self._get_name()}: Expected hidden to be 1D or 2D, got {state.dim()}D instead")
+                raise ValueError(
+                    f"{self._get_name()}: Expected hidden to be 1D or 2D, got {state.dim()}D instead"
+                )
         batched = input.dim() == 2
         x = input if batched else input.unsqueeze(0)
         if hidden is None:

@@ -13,7 +13,9 @@ __all__ = ["parameters_to_vector", "vector_to_parameters"]
 def _check_device(parameters: list[Tensor]) -> None:
     devices = {str(parameter.device) for parameter in parameters}
     if len(devices) > 1:
-        raise TypeError(f"Found two parameters on different devices, this is currently not supported: {devices}")
+        raise TypeError(
+            f"Found two parameters on different devices, this is currently not supported: {devices}"
+        )
 
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:

@@ -86,12 +86,14 @@ def default_collate(batch: Any) -> Any:
     if isinstance(first, (str, bytes)):
         return batch
     if isinstance(first, collections.abc.Mapping):
-        return _rebuilt_mapping(first, {key: default_collate([sample[key] for sample in batch]) for key in first})
+        return _rebuilt_mapping(
+            first, {key: default_collate([sample[key] for sample in batch]) for key in first}
+        )
     if isinstance(first, tuple) and hasattr(first, "_fields"):
         return type(first)(*(default_collate(values) for values in zip(*batch)))
     if isinstance(first, collections.abc.Sequence):
         if any(len(sample) != len(first) for sample in batch):
             raise RuntimeError("each element in list of batch should be of equal size")
-        columns = [default_collate(list(values)) for values in zip(*batch)]
+        columns = [default_collate(values) for values in zip(*batch)]
         return columns if isinstance(first, tuple) else _rebuilt(first, columns)
     raise TypeError(_UNSUPPORTED.format(type(first)))

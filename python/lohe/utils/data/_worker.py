@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import pickle
 import queue
@@ -11,7 +10,6 @@ import signal
 import sys
 import traceback
 from dataclasses import dataclass
-from multiprocessing import reduction
 from typing import Any
 
 import lohe
@@ -78,7 +76,9 @@ class _KeyErrorWithText(KeyError):
 class Fetcher:
     """Reads the samples of one batch."""
 
-    def __init__(self, dataset: Any, iterable: bool, auto_collation: bool, collate_fn: Any, drop_last: bool) -> None:
+    def __init__(
+        self, dataset: Any, iterable: bool, auto_collation: bool, collate_fn: Any, drop_last: bool
+    ) -> None:
         self.dataset = dataset
         self.stream = iter(dataset) if iterable else None
         self.auto_collation = auto_collation
@@ -114,9 +114,7 @@ class Fetcher:
 
 def dumps(value: Any) -> bytes:
     """Pickles a message; done by the sender itself, so that an error is raised where it belongs."""
-    buffer = io.BytesIO()
-    reduction.ForkingPickler(buffer, pickle.HIGHEST_PROTOCOL).dump(value)
-    return buffer.getvalue()
+    return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
 
 
 class _Watchdog:

@@ -293,7 +293,11 @@ class _WorkerIterator:
         limit = self._loader.timeout
         deadline = time.monotonic() + limit if limit > 0 else None
         while True:
-            wait = ALIVE_CHECK_INTERVAL if deadline is None else min(ALIVE_CHECK_INTERVAL, deadline - time.monotonic())
+            wait = (
+                ALIVE_CHECK_INTERVAL
+                if deadline is None
+                else min(ALIVE_CHECK_INTERVAL, deadline - time.monotonic())
+            )
             try:
                 return pickle.loads(self._results.get(timeout=max(wait, 0.0)))
             except queue.Empty:

@@ -1,8 +1,8 @@
 """Writes files with PyTorch and safetensors that the C++ tests of src/io read.
 
 Usage: python make_io_fixtures.py FOLDER
-The contents are fixed, so that the tests can name what they expect. The C++ tests find the folder in the environment
-variable LOHE_IO_FIXTURES.
+The contents are fixed, so that the tests can name what they expect. The C++ tests find the folder in the
+environment variable LOHE_IO_FIXTURES.
 """
 
 from __future__ import annotations

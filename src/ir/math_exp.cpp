@@ -13,7 +13,19 @@ constexpr double kLog2E = 0x1.71547652b82fep+0;
 
 V exp_tail(V r) { return single(r) ? polynomial(r, kExpF32) : polynomial2(r, kExpF64); }
 
-/// value * 2^n, where biased = n + magic.
+/// x = n ln 2 + r; biased = n + magic.
+struct Parts {
+  V n, r, biased;
+};
+Parts cut(V x) {
+  const V biased = fma(x, literal(x, kLog2E), literal(x, magic(x)));
+  const V n = biased - magic(x);
+  const V r = fma(n, literal(x, -ln2_high(x)), x);
+  return {n, fma(n, literal(x, -ln2_low(x)), r), biased};
+}
+V exp_of_rest(V r) { return fma(r, fma(r, exp_tail(r), literal(r, 1)), literal(r, 1)); }
+
+/// value * 2^n for any n between the smallest denormal and overflow.
 V scale(V value, V biased) {
   const V n = bits_of(biased);
   const V half = shift_right(n, 1);
@@ -21,28 +33,24 @@ V scale(V value, V biased) {
   return (value * float_of(shift_left(half, m))) * float_of(shift_left(n - half, m));
 }
 
-V clamp_for_exp(V x) { return single(x) ? clamp(x, -104.0, 89.0) : clamp(x, -746.0, 710.5); }
+// Beyond these exp overflows or rounds to 0.
+double lowest(V x) { return single(x) ? -104.0 : -746.0; }
+double highest(V x) { return single(x) ? 89.0 : 710.5; }
+
+/// exp(x) for lowest <= x <= highest or NaN.
+V exp_within(V x) {
+  const Parts d = cut(x);
+  return scale(exp_of_rest(d.r), d.biased);
+}
 
 }  // namespace
 
 V exp_pair(V high, V low, int shift) {
-  const V x = clamp_for_exp(high);
-  const V biased = fma(x, literal(x, kLog2E), literal(x, magic(x)));
-  const V n = biased - magic(x);
-  V r = fma(n, literal(x, -ln2_high(x)), x);
-  r = fma(n, literal(x, -ln2_low(x)), r) + low;
-  const V value = fma(r, fma(r, exp_tail(r), literal(x, 1)), literal(x, 1));
-  return scale(value, biased + shift);
+  const Parts d = cut(clamp(high, lowest(high), highest(high)));
+  return scale(exp_of_rest(d.r + low), d.biased + shift);
 }
 
-V exp(V x) {
-  x = clamp_for_exp(x);
-  const V biased = fma(x, literal(x, kLog2E), literal(x, magic(x)));
-  const V n = biased - magic(x);
-  V r = fma(n, literal(x, -ln2_high(x)), x);
-  r = fma(n, literal(x, -ln2_low(x)), r);
-  return scale(fma(r, fma(r, exp_tail(r), literal(x, 1)), literal(x, 1)), biased);
-}
+V exp(V x) { return exp_within(clamp(x, lowest(x), highest(x))); }
 
 V exp2(V x) {
   x = single(x) ? clamp(x, -151.0, 129.0) : clamp(x, -1076.0, 1025.0);
@@ -53,14 +61,10 @@ V exp2(V x) {
 }
 
 V expm1(V x) {
-  const V y = single(x) ? clamp(x, -20.0, 89.0) : clamp(x, -40.0, 710.5);
-  const V biased = fma(y, literal(x, kLog2E), literal(x, magic(x)));
-  const V n = biased - magic(x);
-  V r = fma(n, literal(x, -ln2_high(x)), y);
-  r = fma(n, literal(x, -ln2_low(x)), r);
-  const V tail = fma(r * r, exp_tail(r), r);
+  const Parts d = cut(clamp(x, single(x) ? -20.0 : -40.0, highest(x)));
+  const V tail = fma(d.r * d.r, exp_tail(d.r), d.r);
   // 2^n (1 + tail) - 1 = 2 (2^(n-1) tail + (2^(n-1) - 1/2)), because 2^n may be out of range.
-  const V half = power_of_two(n - 1);
+  const V half = power_of_two(d.n - 1);
   const V result = fma(half, tail, half - 0.5) * 2;
   // The halves of denormals are inexact, and zero keeps its sign.
   return select(abs(x) < (single(x) ? 0x1p-26 : 0x1p-55), x, result);
@@ -72,7 +76,8 @@ V power_of_two(V n) {
 }
 
 V sigmoid(V x) {
-  const V e = exp(-abs(x));
+  const V a = -abs(x);
+  const V e = exp_within(select(a < lowest(x), literal(x, lowest(x)), a));
   const V left = x < 0;
   const Pair d = fast_two_sum(literal(x, 1), e);
   const V quotient = select(left, e, literal(x, 1)) / d.high;
@@ -84,20 +89,22 @@ V sigmoid(V x) {
 V tanh(V x) {
   const V a = abs(x);
   const V z = x * x;
-  const V small = fma(x * z, single(x) ? polynomial(z, kTanhF32) : polynomial2(z, kTanhF64), x);
-  // 1 - 2 / (exp(2a) + 1); the result rounds to 1 long before exp overflows.
-  const V large = 1 - 2 / (exp(a + a) + 1);
-  return select(a < 0.625, select(a < 0x1p-30, x, small), copy_sign(large, x));
+  const V small = fma(a * z, single(x) ? polynomial(z, kTanhF32) : polynomial2(z, kTanhF64), a);
+  // 1 - 2 / (exp(2a) + 1), which rounds to 1 from here on.
+  const double one_from = single(x) ? 9.5 : 20.0;
+  const V bounded = select(a > one_from, literal(x, one_from), a);
+  const Parts d = cut(bounded + bounded);
+  const V large = 1 - 2 / fma(exp_of_rest(d.r), power_of_two(d.n), literal(x, 1));
+  return copy_sign(select(a < 0.625, small, large), x);
 }
 
 V sinh(V x) {
   if (single(x)) return narrow(sinh(widen(x)));
   const V a = abs(x);
   const V z = x * x;
-  const V small = fma(x * z, polynomial(z, kSinhF64), x);
+  const V small = fma(a * z, polynomial(z, kSinhF64), a);
   const V half = exp_pair(a, literal(x, 0), -1);
-  const V large = half - 0.25 / half;
-  return select(a < 1, select(a < 0x1p-30, x, small), copy_sign(large, x));
+  return copy_sign(select(a < 1, small, half - 0.25 / half), x);
 }
 
 V cosh(V x) {

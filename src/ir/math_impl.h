@@ -28,9 +28,10 @@ inline double ln2_low(V x) { return single(x) ? 0x1.7f7d1cf79abcap-20 : 0x1.ef35
 inline V infinity(V like) { return literal(like, kInfinity); }
 inline V not_a_number(V like) { return literal(like, __builtin_nan("")); }
 
+/// `magnitude`, which has no sign yet, with the sign of `sign`.
 inline V copy_sign(V magnitude, V sign) {
   const V sign_bit = bits_of(literal(sign, -0.0));
-  return float_of(bits_of(abs(magnitude)) | (bits_of(sign) & sign_bit));
+  return float_of(bits_of(magnitude) | (bits_of(sign) & sign_bit));
 }
 inline V negative_sign(V x) { return (bits_of(x) & bits_of(literal(x, -0.0))) != integer(bits_of(x), 0); }
 inline V minimum(V a, V b) { return select(a < b, a, b); }  ///< b where either is NaN

@@ -12,12 +12,10 @@ constexpr double kLog10EHigh = 0x1.bcb7b1526e50ep-2, kLog10ELow = 0x1.95355baaaf
 constexpr double kLog10Of2High = 0x1.34413509f7800p-2, kLog10Of2Low = 0x1.fef311f12b358p-46;
 constexpr double kLog10Of2HighF32 = 0x1.344p-2, kLog10Of2LowF32 = 0x1.3509f79fef312p-18;
 
-/// log's results outside (0, inf): also for any base.
+/// `result`, or log's values outside (0, inf).
 V at_the_edges(V x, V result) {
   result = select(x == infinity(x), x, result);
-  result = select(x < 0, not_a_number(x), result);
-  result = select(x == 0, -infinity(x), result);
-  return select(is_nan(x), x, result);
+  return select(x > 0, result, select(x == 0, -infinity(x), not_a_number(x)));
 }
 
 /// The base's logarithm in kF32: per_e = 1 / ln(base) = per_e_high + per_e_low, two = log(2) = two_high + two_low.

@@ -48,7 +48,7 @@ V pow(V x, V y) {
   const V odd = integral & (trunc(half) != half);
   V result = select(negative_sign(x) & odd, -magnitude, magnitude);
   // A negative base with a fractional exponent; infinities count as even integers.
-  const V undefined = (x < 0) & (integral == (one != one)) & (a != infinity(x));
+  const V undefined = (x < 0) & ~integral & (a != infinity(x));
   result = select(undefined, not_a_number(x), result);
   result = select(is_nan(x), x, result);
   result = select(is_nan(y), y, result);

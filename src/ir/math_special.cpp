@@ -42,15 +42,14 @@ V erf(V x) {
   const V inside = a < 1;
   V inner, outer;
   if (single(x)) {
-    inner = fma(x, polynomial(x * x, kErfF32), x);
+    inner = fma(a, polynomial(x * x, kErfF32), a);
     // erf rounds to 1 from 3.92 on.
     outer = 1 - polynomial(minimum(literal(x, 3.92), a) - 2.46, kErfTailF32);
   } else {
-    inner = erf_inner(x);
+    inner = erf_inner(a);
     outer = 1 - erfc_tail(a);
   }
-  const V result = select(inside, select(x == 0, x, inner), copy_sign(outer, x));
-  return select(is_nan(x), x, result);
+  return copy_sign(select(inside, inner, outer), x);
 }
 
 V erfc(V x) {

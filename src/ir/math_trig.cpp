@@ -167,7 +167,7 @@ V atan(V x) {
   const V t = select(big, 1 / a, a);
   const V tail = atan_tail(t);
   const V result = select(big, add_quarters(literal(x, 1), -t, -tail), t + tail);
-  return select(a < 0x1p-30, x, copy_sign(result, x));
+  return copy_sign(result, x);
 }
 
 V atan2(V y, V x) {
@@ -194,7 +194,7 @@ V asin(V x) {
   const V inner = select(outer, sqrt(0.5 * (1 - a)), a);
   const V tail = asin_tail(inner);
   const V result = select(outer, add_quarters(literal(x, 1), -2 * inner, -2 * tail), inner + tail);
-  return select(a < 0x1p-30, x, copy_sign(result, x));
+  return copy_sign(result, x);
 }
 
 V acos(V x) {

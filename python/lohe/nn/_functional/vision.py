@@ -6,7 +6,6 @@ import math
 import warnings
 from typing import Any
 
-import lohe
 from lohe import Tensor
 from lohe._C import ops
 

@@ -1,0 +1,204 @@
+// Building, checking and interpreting whole kernels.
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <numeric>
+
+#include "ir/builder.h"
+#include "lohe/error.h"
+
+namespace lohe::ir {
+namespace {
+
+int32_t run(const Kernel& kernel, std::vector<void*> buffers, std::vector<int64_t> params, int64_t begin, int64_t end) {
+  check(kernel);
+  return interpret(kernel, buffers.data(), params.data(), begin, end);
+}
+
+TEST(IrBuilder, FoldsConstantsAndExactIdentitiesOnly) {
+  Builder b("fold");
+  const V x = b.param(Type::kF32), n = b.param(Type::kI32);
+  EXPECT_EQ((x * 1).id, x.id);
+  EXPECT_EQ((x - 0).id, x.id);
+  EXPECT_EQ((x + -0.0).id, x.id);
+  EXPECT_NE((x + 0).id, x.id);  // -0 + 0 = +0
+  EXPECT_NE((x * 0).id, b.constant(Type::kF32, 0).id);
+  EXPECT_EQ((n + 0).id, n.id);
+  EXPECT_EQ((n * 0).id, b.constant_int(Type::kI32, 0).id);
+  EXPECT_EQ((b.constant(Type::kF32, 0.1) + 0.2).id, b.constant_bits(Type::kF32, 0x3E99999A).id);
+  EXPECT_EQ((x + n.builder->cast(n, Type::kF32)).id, (x + b.cast(n, Type::kF32)).id);
+  EXPECT_EQ(b.cast(b.constant(Type::kF64, 300.7), Type::kU8).id, b.constant_int(Type::kU8, 44).id);
+  EXPECT_EQ(b.constant(Type::kF16, 65520.0).id, b.constant_bits(Type::kF16, 0x7C00).id);
+  EXPECT_THROW(x + n, Error);
+  EXPECT_THROW(x & x, Error);
+}
+
+TEST(IrBuilder, NeverReusesLoadsOfWrittenBuffers) {
+  Builder b("loads");
+  const int16_t in = b.buffer(Type::kF32, false), out = b.buffer(Type::kF32, true);
+  const V zero = b.constant_int(Type::kI64, 0);
+  EXPECT_EQ(b.load(in, zero).id, b.load(in, zero).id);
+  const V before = b.load(out, zero);
+  b.store(out, zero, before + 1);
+  EXPECT_NE(b.load(out, zero).id, before.id);
+}
+
+/// sum[row] = sum of in[row, 0..n), on 16 lanes.
+Kernel row_sums() {
+  Builder b("row_sums");
+  const int16_t in = b.buffer(Type::kF32, false), out = b.buffer(Type::kF32, true);
+  const V n = b.param(Type::kI64), zero = b.constant_int(Type::kI64, 0);
+  b.loop({{b.begin(), b.end()}}, false, [&](const std::vector<V>& row) {
+    Builder::Reduction sum{{b.constant(Type::kF32, 0)}, 16, [](const auto& l, const auto& r) {
+                             return std::vector<V>{l[0] + r[0]};
+                           }};
+    const auto total = b.reduce({{zero, n}}, true, {sum}, [&](const std::vector<V>&) {
+      return std::vector<std::vector<V>>{{b.load_unit(in, row[0] * n)}};
+    });
+    b.store(out, row[0], total[0][0]);
+  });
+  return b.finish();
+}
+
+TEST(IrInterpret, VectorReductionsCombineVirtualLanesByHalving) {
+  const Kernel kernel = row_sums();
+  for (const int64_t n : {0, 1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 1000}) {
+    std::vector<float> in(static_cast<size_t>(3 * n)), out(3, -1.0f);
+    for (size_t i = 0; i < in.size(); ++i) in[i] = 1.0f / static_cast<float>(i + 1);
+    EXPECT_EQ(run(kernel, {in.data(), out.data()}, {n}, 0, 2), 0);
+    for (int row = 0; row < 2; ++row) {
+      float lanes[16] = {};
+      for (int64_t i = 0; i < n; ++i) lanes[i % 16] = lanes[i % 16] + in[static_cast<size_t>(row * n + i)];
+      for (int half = 8; half >= 1; half /= 2) {
+        for (int j = 0; j < half; ++j) lanes[j] = lanes[j] + lanes[j + half];
+      }
+      EXPECT_EQ(out[static_cast<size_t>(row)], lanes[0]) << "n = " << n;
+    }
+    EXPECT_EQ(out[2], -1.0f);  // Outside [begin, end).
+  }
+}
+
+TEST(IrInterpret, SerialReductionInsideAVectorLoopIsAChainPerLane) {
+  Builder b("columns");
+  const int16_t in = b.buffer(Type::kF32, false), out = b.buffer(Type::kF32, true);
+  const V rows = b.param(Type::kI64), stride = b.param(Type::kI64), zero = b.constant_int(Type::kI64, 0);
+  b.loop({{b.begin(), b.end()}}, true, [&](const std::vector<V>&) {
+    Builder::Reduction chain{{b.constant(Type::kF32, 1)}, 0, [&b](const auto& l, const auto& r) {
+                               return std::vector<V>{l[0] * b.constant(Type::kF32, 0.5) + r[0]};
+                             }};
+    const auto result = b.reduce({{zero, rows}}, false, {chain}, [&](const std::vector<V>& row) {
+      return std::vector<std::vector<V>>{{b.load_unit(in, row[0] * stride)}};
+    });
+    b.store_unit(out, zero, result[0][0]);
+  });
+  const Kernel kernel = b.finish();
+  const int64_t n = 71, m = 5;
+  std::vector<float> x(static_cast<size_t>(n * m)), y(static_cast<size_t>(n));
+  std::iota(x.begin(), x.end(), 0.25f);
+  EXPECT_EQ(run(kernel, {x.data(), y.data()}, {m, n}, 0, n), 0);
+  for (int64_t i = 0; i < n; ++i) {
+    float expected = 1;
+    for (int64_t row = 0; row < m; ++row) expected = expected * 0.5f + x[static_cast<size_t>(row * n + i)];
+    EXPECT_EQ(y[static_cast<size_t>(i)], expected);
+  }
+}
+
+TEST(IrInterpret, GathersScattersScratchBoolsAndChecks) {
+  Builder b("gather");
+  const int16_t index = b.buffer(Type::kI64, false), in = b.buffer(Type::kBool, false),
+                out = b.buffer(Type::kI32, true), scratch = b.buffer(Type::kI32, true, true);
+  const V size = b.param(Type::kI64), zero = b.constant_int(Type::kI64, 0);
+  b.loop({{b.begin(), b.end()}}, true, [&](const std::vector<V>& at) {
+    const V i = b.load_unit(index, zero);
+    b.check(i < size, 3);
+    b.check((i >= 0) | (i == -5), 7);
+    const V inside = b.binary(Op::kMax, b.binary(Op::kMin, i, size - 1), zero);
+    b.store_unit(scratch, zero, b.cast(b.load(in, inside), Type::kI32));
+    b.store(out, b.end() - 1 - at[0], b.load_unit(scratch, zero) * 10);
+  });
+  const Kernel kernel = b.finish();
+  std::vector<int64_t> indices = {2, 1, 0, 9, -5};
+  std::vector<uint8_t> flags = {0, 1, 128};
+  std::vector<int32_t> result(5), work(5);
+  EXPECT_EQ(run(kernel, {indices.data(), flags.data(), result.data(), work.data()}, {3}, 0, 5), 3);
+  EXPECT_EQ(result, (std::vector<int32_t>{0, 10, 0, 10, 10}));
+  indices[4] = -1;
+  EXPECT_EQ(run(kernel, {indices.data(), flags.data(), result.data(), work.data()}, {3}, 0, 5), 7);
+  EXPECT_EQ(run(kernel, {indices.data(), flags.data(), result.data(), work.data()}, {3}, 0, 3), 0);
+}
+
+TEST(IrPrint, EqualKernelsHaveEqualText) {
+  EXPECT_EQ(print(row_sums()), print(row_sums()));
+  EXPECT_NE(print(row_sums()).find("vector loop"), std::string::npos);
+}
+
+struct Malformed {
+  const char* expected;  ///< part of the message
+  std::function<void(Kernel&)> damage;
+};
+
+Loop& outer(Kernel& k) { return *std::get<std::unique_ptr<Loop>>(k.body.back()); }
+Loop& inner(Kernel& k) {
+  for (Stmt& s : outer(k).body) {
+    if (auto* loop = std::get_if<std::unique_ptr<Loop>>(&s)) return **loop;
+  }
+  throw std::logic_error("no inner loop");
+}
+Store& store(Kernel& k) { return std::get<Store>(outer(k).body.back()); }
+
+TEST(IrCheck, RejectsMalformedKernelsWithTheReason) {
+  const std::vector<Malformed> cases = {
+      {"not marked as written", [](Kernel& k) { k.buffers[1].written = false; }},
+      {"expected f64", [](Kernel& k) { k.buffers[1].type = Type::kF64; }},
+      {"the buffer has type i32", [](Kernel& k) { k.buffers[0].type = Type::kI32; }},
+      {"buffer 9 does not exist", [](Kernel& k) { store(k).buffer = 9; }},
+      {"unit access needs", [](Kernel& k) { store(k).unit = true; }},
+      {"vector loops do not nest", [](Kernel& k) { outer(k).vector = true; }},
+      {"unit access needs", [](Kernel& k) { inner(k).vector = false; inner(k).reduces[0].lanes = 0; }},
+      {"power of two", [](Kernel& k) { inner(k).reduces[0].lanes = 24; }},
+      {"power of two", [](Kernel& k) { inner(k).reduces[0].lanes = 8; }},
+      {"has no lanes", [](Kernel& k) { inner(k).vector = false; }},
+      {"one length", [](Kernel& k) { inner(k).reduces[0].elements.clear(); }},
+      {"is not defined here", [](Kernel& k) { store(k).value = inner(k).reduces[0].elements[0]; }},
+      {"is not defined here", [](Kernel& k) { store(k).index = inner(k).dims[0].index; }},
+      {"is defined twice", [](Kernel& k) { k.body.insert(k.body.begin(), Define{inner(k).reduces[0].elements[0]}); k.insts[static_cast<size_t>(inner(k).reduces[0].elements[0])] = {.op = Op::kConst, .type = Type::kF32}; }},
+      {"does not exist", [](Kernel& k) { store(k).index = 999; }},
+      {"does not exist", [](Kernel& k) { store(k).index = -1; }},
+      {"parameters", [](Kernel& k) { k.params = 0; }},
+      {"has no dims", [](Kernel& k) { outer(k).dims.clear(); }},
+      {"defined by its loop only", [](Kernel& k) { k.body.insert(k.body.begin(), Define{outer(k).dims[0].index}); }},
+      {"must be positive", [](Kernel& k) {
+         k.insts.push_back({.op = Op::kConst, .type = Type::kBool, .imm = 1});
+         const auto v = static_cast<Value>(k.insts.size() - 1);
+         k.body.push_back(Define{v});
+         k.body.push_back(Check{v, 0});
+       }},
+      {"do not fit", [](Kernel& k) {
+         k.insts.push_back({.op = Op::kConst, .type = Type::kU8, .imm = 256});
+         k.body.push_back(Define{static_cast<Value>(k.insts.size() - 1)});
+       }},
+      {"expected i64", [](Kernel& k) { store(k).index = store(k).value; }},
+      {"arithmetic only", [](Kernel& k) { inner(k).reduces[0].combine.push_back(Store{1, false, inner(k).dims[0].begin, inner(k).reduces[0].left[0]}); }},
+      {"is not defined for operands", [](Kernel& k) {
+         for (Inst& i : k.insts) if (i.op == Op::kAdd) i.op = Op::kMin;
+       }},
+      {"must be uniform", [](Kernel& k) { 
+         for (Inst& i : k.insts) if (i.op == Op::kLoadUnit) i.a = inner(k).dims[0].index;
+       }},
+  };
+  for (const Malformed& c : cases) {
+    Kernel kernel = row_sums();
+    ASSERT_NO_THROW(check(kernel));
+    c.damage(kernel);
+    try {
+      check(kernel);
+      ADD_FAILURE() << "accepted; expected: " << c.expected;
+    } catch (const Error& e) {
+      EXPECT_EQ(e.kind(), ErrorKind::kInternal);
+      EXPECT_NE(e.message().find(c.expected), std::string::npos) << e.message() << "\nexpected: " << c.expected;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace lohe::ir

@@ -78,12 +78,16 @@ V Builder::constant(Type type, double value) {
 }
 
 V Builder::load(int16_t buffer, V index) {
-  return emit({.op = Op::kLoad, .type = kernel_.buffers.at(static_cast<size_t>(buffer)).type, .buffer = buffer,
+  return emit({.op = Op::kLoad,
+               .type = kernel_.buffers.at(static_cast<size_t>(buffer)).type,
+               .buffer = buffer,
                .a = index.id});
 }
 
 V Builder::load_unit(int16_t buffer, V base) {
-  return emit({.op = Op::kLoadUnit, .type = kernel_.buffers.at(static_cast<size_t>(buffer)).type, .buffer = buffer,
+  return emit({.op = Op::kLoadUnit,
+               .type = kernel_.buffers.at(static_cast<size_t>(buffer)).type,
+               .buffer = buffer,
                .a = base.id});
 }
 
@@ -124,7 +128,9 @@ V Builder::binary(Op op, V a, V b) {
   return emit({.op = op, .type = compares ? Type::kBool : a.type(), .a = a.id, .b = b.id});
 }
 
-V Builder::fma(V a, V b, V c) { return emit({.op = Op::kFma, .type = a.type(), .a = a.id, .b = b.id, .c = c.id}); }
+V Builder::fma(V a, V b, V c) {
+  return emit({.op = Op::kFma, .type = a.type(), .a = a.id, .b = b.id, .c = c.id});
+}
 
 bool Builder::fold(const Inst& inst, uint64_t* bits) const {
   if (is_leaf(inst.op) || is_load(inst.op)) return false;
@@ -154,23 +160,27 @@ Value identity(const std::vector<Inst>& insts, const Inst& inst) {
     case Op::kAdd:
       if (is(inst.b, neutral)) return inst.a;
       return is(inst.a, neutral) ? inst.b : kNoValue;
-    case Op::kSub: return is(inst.b, 0) ? inst.a : kNoValue;
+    case Op::kSub:
+      return is(inst.b, 0) ? inst.a : kNoValue;
     case Op::kMul:
       if (is(inst.b, bits_of_one(inst.type))) return inst.a;
       if (is(inst.a, bits_of_one(inst.type))) return inst.b;
       if (!real && is(inst.a, 0)) return inst.a;
       return !real && is(inst.b, 0) ? inst.b : kNoValue;
-    case Op::kDiv: return is(inst.b, bits_of_one(inst.type)) ? inst.a : kNoValue;
+    case Op::kDiv:
+      return is(inst.b, bits_of_one(inst.type)) ? inst.a : kNoValue;
     case Op::kOr:
     case Op::kXor:
       if (is(inst.b, 0)) return inst.a;
       return is(inst.a, 0) ? inst.b : kNoValue;
     case Op::kShl:
-    case Op::kShr: return is(inst.b, 0) ? inst.a : kNoValue;
+    case Op::kShr:
+      return is(inst.b, 0) ? inst.a : kNoValue;
     case Op::kSelect:
       if (inst.b == inst.c || is(inst.a, 1)) return inst.b;
       return is(inst.a, 0) ? inst.c : kNoValue;
-    default: return kNoValue;
+    default:
+      return kNoValue;
   }
 }
 
@@ -186,7 +196,8 @@ V Builder::emit(Inst inst) {
       fits = fits && type == (inst.op == Op::kSelect && i == 0 ? Type::kBool : operand);
       if (!fits) {
         raise(ErrorKind::kInternal, "kernel ", kernel_.name, ": ", name(inst.op), " to ", name(inst.type),
-              " is not defined for operand ", i, " of type ", name(type), " (the first has type ", name(operand), ")");
+              " is not defined for operand ", i, " of type ", name(type), " (the first has type ",
+              name(operand), ")");
       }
     }
     uint64_t bits = 0;
@@ -204,7 +215,8 @@ V Builder::emit(Inst inst) {
       }
     }
   }
-  // Leaves are available everywhere: the outermost block, whose open loop is appended after them, holds each once.
+  // Leaves are available everywhere: the outermost block, whose open loop is appended after them, holds each
+  // once.
   Scope& scope = is_leaf(inst.op) ? blocks_.front() : blocks_.back();
   const auto id = static_cast<Value>(kernel_.insts.size());
   kernel_.insts.push_back(inst);
@@ -248,8 +260,9 @@ std::vector<std::vector<V>> Builder::reduce(
   blocks_.push_back({&loop->body, {}});
   const std::vector<std::vector<V>> elements = body(indices);
   blocks_.pop_back();
-  LOHE_INTERNAL_ASSERT(elements.size() == reductions.size(), "kernel ", kernel_.name, ": the body of a loop with ",
-                       reductions.size(), " reductions gave elements for ", elements.size());
+  LOHE_INTERNAL_ASSERT(elements.size() == reductions.size(), "kernel ", kernel_.name,
+                       ": the body of a loop with ", reductions.size(), " reductions gave elements for ",
+                       elements.size());
   std::vector<std::vector<V>> results;
   for (size_t i = 0; i < reductions.size(); ++i) {
     Reduce& reduce = loop->reduces.emplace_back();
@@ -261,7 +274,8 @@ std::vector<std::vector<V>> Builder::reduce(
       left.push_back(define_carry(init.type()));
       right.push_back(define_carry(init.type()));
     }
-    // Combining also happens after the loop, so the combine block sees what encloses the loop but not the body.
+    // Combining also happens after the loop, so the combine block sees what encloses the loop but not the
+    // body.
     blocks_.push_back({&reduce.combine, {}});
     reduce.combined = ids(reductions[i].combine(left, right));
     blocks_.pop_back();

@@ -7,10 +7,14 @@ namespace {
 class Checker {
  public:
   explicit Checker(const Kernel& kernel)
-      : kernel_(kernel), available_(kernel.insts.size()), defined_(kernel.insts.size()), varying_(kernel.insts.size()) {}
+      : kernel_(kernel),
+        available_(kernel.insts.size()),
+        defined_(kernel.insts.size()),
+        varying_(kernel.insts.size()) {}
 
   void run() {
-    for (const Buffer& buffer : kernel_.buffers) require(!buffer.scratch || buffer.written, "a scratch buffer must be written");
+    for (const Buffer& buffer : kernel_.buffers)
+      require(!buffer.scratch || buffer.written, "a scratch buffer must be written");
     visit(kernel_.body, Context{});
   }
 
@@ -41,7 +45,8 @@ class Checker {
     require(type(v) == expected, "%", v, " has type ", name(type(v)), ", expected ", name(expected));
   }
   const Buffer& buffer(int16_t number) const {
-    require(number >= 0 && static_cast<size_t>(number) < kernel_.buffers.size(), "buffer ", number, " does not exist");
+    require(number >= 0 && static_cast<size_t>(number) < kernel_.buffers.size(), "buffer ", number,
+            " does not exist");
     return kernel_.buffers[static_cast<size_t>(number)];
   }
 
@@ -55,8 +60,8 @@ class Checker {
   /// A value that a loop defines: an index, an accumulator or a result.
   void define(Value v, Op op, Type expected, bool varying) {
     define(v, varying);
-    require(inst(v).op == op && type(v) == expected, "%", v, " must be ", name(op), " of type ", name(expected), ", got ",
-            name(inst(v).op), " of type ", name(type(v)));
+    require(inst(v).op == op && type(v) == expected, "%", v, " must be ", name(op), " of type ",
+            name(expected), ", got ", name(inst(v).op), " of type ", name(type(v)));
   }
 
   void leave_scope(size_t depth) {
@@ -118,16 +123,22 @@ class Checker {
     }
     switch (i.op) {
       case Op::kConst:
-        require(i.type == Type::kBool ? i.imm <= 1 : size_of(i.type) == 8 || i.imm >> size_of(i.type) * 8 == 0,
-                "the bits ", i.imm, " do not fit the type");
+        require(
+            i.type == Type::kBool ? i.imm <= 1 : size_of(i.type) == 8 || i.imm >> size_of(i.type) * 8 == 0,
+            "the bits ", i.imm, " do not fit the type");
         break;
       case Op::kParam:
-        require(i.imm < static_cast<uint64_t>(kernel_.params), "slot ", i.imm, " of ", kernel_.params, " parameters");
+        require(i.imm < static_cast<uint64_t>(kernel_.params), "slot ", i.imm, " of ", kernel_.params,
+                " parameters");
         break;
       case Op::kBegin:
-      case Op::kEnd: require(i.type == Type::kI64, "must have type i64"); break;
+      case Op::kEnd:
+        require(i.type == Type::kI64, "must have type i64");
+        break;
       case Op::kIndex:
-      case Op::kCarry: require(false, "is defined by its loop only"); break;
+      case Op::kCarry:
+        require(false, "is defined by its loop only");
+        break;
       case Op::kLoad:
       case Op::kLoadUnit: {
         require(!context.in_combine, "a combine block holds arithmetic only");
@@ -136,7 +147,8 @@ class Checker {
         if (i.op == Op::kLoadUnit) unit_access(i.a, context);
         break;
       }
-      default: arithmetic(i, count);
+      default:
+        arithmetic(i, count);
     }
     define(v, varying);
   }
@@ -146,7 +158,8 @@ class Checker {
     const Type operand = type(selects ? i.b : i.a);
     const Value operands[] = {i.a, i.b, i.c};
     for (int k = 0; k < count; ++k) use(operands[k], selects && k == 0 ? Type::kBool : operand);
-    require(lane_function(i.op, i.type, operand) != nullptr, "is not defined for operands of type ", name(operand));
+    require(lane_function(i.op, i.type, operand) != nullptr, "is not defined for operands of type ",
+            name(operand));
   }
 
   void visit(const Loop& loop, Context context) {
@@ -162,11 +175,13 @@ class Checker {
     for (const Reduce& reduce : loop.reduces) {
       const size_t count = reduce.init.size();
       require(count > 0 && reduce.elements.size() == count && reduce.left.size() == count &&
-                  reduce.right.size() == count && reduce.combined.size() == count && reduce.results.size() == count,
+                  reduce.right.size() == count && reduce.combined.size() == count &&
+                  reduce.results.size() == count,
               "a reduction's lists must have one length, at least 1");
       if (loop.vector) {
-        require(reduce.lanes >= 16 && (reduce.lanes & (reduce.lanes - 1)) == 0, "a vector loop's reduction has ",
-                reduce.lanes, " lanes, expected a power of two of at least 16");
+        require(reduce.lanes >= 16 && (reduce.lanes & (reduce.lanes - 1)) == 0,
+                "a vector loop's reduction has ", reduce.lanes,
+                " lanes, expected a power of two of at least 16");
       } else {
         require(reduce.lanes == 0, "a serial loop's reduction has no lanes, got ", reduce.lanes);
       }

@@ -18,29 +18,40 @@ const char* name(Type t) {
 
 const char* name(Op op) {
   static constexpr const char* names[] = {
-      "const", "param", "begin", "end", "index",  "carry", "load",  "load_unit", "add",        "sub",
-      "mul",   "neg",   "abs",   "min", "max",    "div",   "rem",   "fma",       "sqrt",       "floor",
-      "ceil",  "trunc", "round_even", "and", "or", "xor",  "not",   "shl",       "shr",        "eq",
-      "ne",    "lt",    "le",    "select", "cast", "bitcast"};
+      "const", "param", "begin", "end",   "index",      "carry", "load",   "load_unit", "add",
+      "sub",   "mul",   "neg",   "abs",   "min",        "max",   "div",    "rem",       "fma",
+      "sqrt",  "floor", "ceil",  "trunc", "round_even", "and",   "or",     "xor",       "not",
+      "shl",   "shr",   "eq",    "ne",    "lt",         "le",    "select", "cast",      "bitcast"};
   static_assert(std::size(names) == static_cast<size_t>(Op::kBitcast) + 1);
   return names[static_cast<int>(op)];
 }
 
 Type type_of(Dtype d) {
   switch (d) {
-    case Dtype::kUInt8: return Type::kU8;
-    case Dtype::kInt8: return Type::kI8;
-    case Dtype::kInt16: return Type::kI16;
-    case Dtype::kInt32: return Type::kI32;
-    case Dtype::kInt64: return Type::kI64;
-    case Dtype::kFloat16: return Type::kF16;
-    case Dtype::kFloat32: return Type::kF32;
-    case Dtype::kFloat64: return Type::kF64;
-    case Dtype::kBool: return Type::kBool;
-    case Dtype::kBFloat16: return Type::kBF16;
+    case Dtype::kUInt8:
+      return Type::kU8;
+    case Dtype::kInt8:
+      return Type::kI8;
+    case Dtype::kInt16:
+      return Type::kI16;
+    case Dtype::kInt32:
+      return Type::kI32;
+    case Dtype::kInt64:
+      return Type::kI64;
+    case Dtype::kFloat16:
+      return Type::kF16;
+    case Dtype::kFloat32:
+      return Type::kF32;
+    case Dtype::kFloat64:
+      return Type::kF64;
+    case Dtype::kBool:
+      return Type::kBool;
+    case Dtype::kBFloat16:
+      return Type::kBF16;
     case Dtype::kComplex64:
     case Dtype::kComplex128:
-    case Dtype::kUndefined: break;
+    case Dtype::kUndefined:
+      break;
   }
   raise(ErrorKind::kInternal, "ir::type_of: dtype number ", static_cast<int>(d),
         " has no register type; complex numbers are pairs of their parts");
@@ -49,10 +60,24 @@ Type type_of(Dtype d) {
 int operand_count(Op op) {
   if (is_leaf(op)) return 0;
   switch (op) {
-    case Op::kLoad: case Op::kLoadUnit: case Op::kNeg: case Op::kAbs: case Op::kSqrt: case Op::kFloor: case Op::kCeil:
-    case Op::kTrunc: case Op::kRoundEven: case Op::kNot: case Op::kCast: case Op::kBitcast: return 1;
-    case Op::kFma: case Op::kSelect: return 3;
-    default: return 2;
+    case Op::kLoad:
+    case Op::kLoadUnit:
+    case Op::kNeg:
+    case Op::kAbs:
+    case Op::kSqrt:
+    case Op::kFloor:
+    case Op::kCeil:
+    case Op::kTrunc:
+    case Op::kRoundEven:
+    case Op::kNot:
+    case Op::kCast:
+    case Op::kBitcast:
+      return 1;
+    case Op::kFma:
+    case Op::kSelect:
+      return 3;
+    default:
+      return 2;
   }
 }
 
@@ -80,8 +105,9 @@ uint16_t half_from_float(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value), magnitude = bits & 0x7FFFFFFF;
   const uint32_t sign = bits >> 16 & 0x8000;
   if (magnitude > 0x7F800000) return static_cast<uint16_t>(sign | 0x7E00 | (magnitude >> 13 & 0x3FF));
-  if (magnitude >= 0x477FF000) return static_cast<uint16_t>(sign | 0x7C00);  // 65520 and above round to infinity.
-  if (magnitude < 0x33000000) return static_cast<uint16_t>(sign);            // Below half the least denormal.
+  if (magnitude >= 0x477FF000)
+    return static_cast<uint16_t>(sign | 0x7C00);                   // 65520 and above round to infinity.
+  if (magnitude < 0x33000000) return static_cast<uint16_t>(sign);  // Below half the least denormal.
   uint32_t mantissa, shift;
   if (magnitude < 0x38800000) {  // A denormal result: units of 2^-24.
     mantissa = (magnitude & 0x7FFFFF) | 0x800000;
@@ -143,11 +169,16 @@ LaneFunction select_function() {
 template <class T>
 LaneFunction comparison(Op op) {
   switch (op) {
-    case Op::kEq: return lanes2<uint8_t, T>([](T a, T b) { return a == b; });
-    case Op::kNe: return lanes2<uint8_t, T>([](T a, T b) { return a != b; });
-    case Op::kLt: return lanes2<uint8_t, T>([](T a, T b) { return a < b; });
-    case Op::kLe: return lanes2<uint8_t, T>([](T a, T b) { return a <= b; });
-    default: return nullptr;
+    case Op::kEq:
+      return lanes2<uint8_t, T>([](T a, T b) { return a == b; });
+    case Op::kNe:
+      return lanes2<uint8_t, T>([](T a, T b) { return a != b; });
+    case Op::kLt:
+      return lanes2<uint8_t, T>([](T a, T b) { return a < b; });
+    case Op::kLe:
+      return lanes2<uint8_t, T>([](T a, T b) { return a <= b; });
+    default:
+      return nullptr;
   }
 }
 
@@ -161,13 +192,20 @@ template <class T>
 LaneFunction int_function(Op op) {
   using W = Wide<T>;
   switch (op) {
-    case Op::kAdd: return lanes2<T, T>([](T a, T b) { return static_cast<W>(a) + static_cast<W>(b); });
-    case Op::kSub: return lanes2<T, T>([](T a, T b) { return static_cast<W>(a) - static_cast<W>(b); });
-    case Op::kMul: return lanes2<T, T>([](T a, T b) { return static_cast<W>(a) * static_cast<W>(b); });
-    case Op::kNeg: return lanes1<T, T>([](T a) { return W{0} - static_cast<W>(a); });
-    case Op::kAbs: return lanes1<T, T>([](T a) { return a < T{0} ? W{0} - static_cast<W>(a) : static_cast<W>(a); });
-    case Op::kMin: return lanes2<T, T>([](T a, T b) { return b < a ? b : a; });
-    case Op::kMax: return lanes2<T, T>([](T a, T b) { return a < b ? b : a; });
+    case Op::kAdd:
+      return lanes2<T, T>([](T a, T b) { return static_cast<W>(a) + static_cast<W>(b); });
+    case Op::kSub:
+      return lanes2<T, T>([](T a, T b) { return static_cast<W>(a) - static_cast<W>(b); });
+    case Op::kMul:
+      return lanes2<T, T>([](T a, T b) { return static_cast<W>(a) * static_cast<W>(b); });
+    case Op::kNeg:
+      return lanes1<T, T>([](T a) { return W{0} - static_cast<W>(a); });
+    case Op::kAbs:
+      return lanes1<T, T>([](T a) { return a < T{0} ? W{0} - static_cast<W>(a) : static_cast<W>(a); });
+    case Op::kMin:
+      return lanes2<T, T>([](T a, T b) { return b < a ? b : a; });
+    case Op::kMax:
+      return lanes2<T, T>([](T a, T b) { return a < b ? b : a; });
     case Op::kDiv:
       return lanes2<T, T>([](T a, T b) -> T {
         if (b == 0) return 0;
@@ -180,10 +218,14 @@ LaneFunction int_function(Op op) {
         if (std::is_signed_v<T> && b == static_cast<T>(-1)) return 0;
         return static_cast<T>(a % b);
       });
-    case Op::kAnd: return lanes2<T, T>([](T a, T b) { return a & b; });
-    case Op::kOr: return lanes2<T, T>([](T a, T b) { return a | b; });
-    case Op::kXor: return lanes2<T, T>([](T a, T b) { return a ^ b; });
-    case Op::kNot: return lanes1<T, T>([](T a) { return ~a; });
+    case Op::kAnd:
+      return lanes2<T, T>([](T a, T b) { return a & b; });
+    case Op::kOr:
+      return lanes2<T, T>([](T a, T b) { return a | b; });
+    case Op::kXor:
+      return lanes2<T, T>([](T a, T b) { return a ^ b; });
+    case Op::kNot:
+      return lanes1<T, T>([](T a) { return ~a; });
     case Op::kShl:
       return lanes2<T, T>(
           [](T a, T b) -> T { return shifts<T>(b) ? static_cast<T>(static_cast<W>(a) << b) : T{0}; });
@@ -192,7 +234,8 @@ LaneFunction int_function(Op op) {
         if (shifts<T>(b)) return static_cast<T>(a >> b);
         return a < T{0} ? static_cast<T>(-1) : T{0};
       });
-    default: return comparison<T>(op);
+    default:
+      return comparison<T>(op);
   }
 }
 
@@ -201,34 +244,52 @@ LaneFunction float_function(Op op) {
   using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
   constexpr Bits kSign = Bits{1} << (sizeof(T) * 8 - 1);
   switch (op) {
-    case Op::kAdd: return lanes2<T, T>([](T a, T b) { return a + b; });
-    case Op::kSub: return lanes2<T, T>([](T a, T b) { return a - b; });
-    case Op::kMul: return lanes2<T, T>([](T a, T b) { return a * b; });
-    case Op::kDiv: return lanes2<T, T>([](T a, T b) { return a / b; });
-    case Op::kNeg: return lanes1<Bits, Bits>([](Bits a) { return a ^ kSign; });
-    case Op::kAbs: return lanes1<Bits, Bits>([](Bits a) { return a & ~kSign; });
-    case Op::kSqrt: return lanes1<T, T>([](T a) { return std::sqrt(a); });
-    case Op::kFloor: return lanes1<T, T>([](T a) { return std::floor(a); });
-    case Op::kCeil: return lanes1<T, T>([](T a) { return std::ceil(a); });
-    case Op::kTrunc: return lanes1<T, T>([](T a) { return std::trunc(a); });
-    case Op::kRoundEven: return lanes1<T, T>([](T a) { return std::nearbyint(a); });
+    case Op::kAdd:
+      return lanes2<T, T>([](T a, T b) { return a + b; });
+    case Op::kSub:
+      return lanes2<T, T>([](T a, T b) { return a - b; });
+    case Op::kMul:
+      return lanes2<T, T>([](T a, T b) { return a * b; });
+    case Op::kDiv:
+      return lanes2<T, T>([](T a, T b) { return a / b; });
+    case Op::kNeg:
+      return lanes1<Bits, Bits>([](Bits a) { return a ^ kSign; });
+    case Op::kAbs:
+      return lanes1<Bits, Bits>([](Bits a) { return a & ~kSign; });
+    case Op::kSqrt:
+      return lanes1<T, T>([](T a) { return std::sqrt(a); });
+    case Op::kFloor:
+      return lanes1<T, T>([](T a) { return std::floor(a); });
+    case Op::kCeil:
+      return lanes1<T, T>([](T a) { return std::ceil(a); });
+    case Op::kTrunc:
+      return lanes1<T, T>([](T a) { return std::trunc(a); });
+    case Op::kRoundEven:
+      return lanes1<T, T>([](T a) { return std::nearbyint(a); });
     case Op::kFma:
       return [](void* r, const void* a, const void* b, const void* c, int n) {
-        const auto *x = static_cast<const T*>(a), *y = static_cast<const T*>(b), *z = static_cast<const T*>(c);
+        const auto *x = static_cast<const T*>(a), *y = static_cast<const T*>(b),
+                   *z = static_cast<const T*>(c);
         for (int i = 0; i < n; ++i) static_cast<T*>(r)[i] = std::fma(x[i], y[i], z[i]);
       };
-    default: return comparison<T>(op);
+    default:
+      return comparison<T>(op);
   }
 }
 
 LaneFunction bool_function(Op op) {
   using T = uint8_t;
   switch (op) {
-    case Op::kAnd: return lanes2<T, T>([](T a, T b) { return a & b; });
-    case Op::kOr: return lanes2<T, T>([](T a, T b) { return a | b; });
-    case Op::kXor: return lanes2<T, T>([](T a, T b) { return a ^ b; });
-    case Op::kNot: return lanes1<T, T>([](T a) { return a ^ 1; });
-    default: return comparison<T>(op);
+    case Op::kAnd:
+      return lanes2<T, T>([](T a, T b) { return a & b; });
+    case Op::kOr:
+      return lanes2<T, T>([](T a, T b) { return a | b; });
+    case Op::kXor:
+      return lanes2<T, T>([](T a, T b) { return a ^ b; });
+    case Op::kNot:
+      return lanes1<T, T>([](T a) { return a ^ 1; });
+    default:
+      return comparison<T>(op);
   }
 }
 
@@ -243,52 +304,80 @@ To truncate(From x) {
 template <class From>
 LaneFunction cast_from_int(Type to) {
   switch (to) {
-    case Type::kU8: return lanes1<uint8_t, From>([](From x) { return static_cast<uint8_t>(x); });
-    case Type::kI8: return lanes1<int8_t, From>([](From x) { return static_cast<int8_t>(x); });
-    case Type::kI16: return lanes1<int16_t, From>([](From x) { return static_cast<int16_t>(x); });
-    case Type::kI32: return lanes1<int32_t, From>([](From x) { return static_cast<int32_t>(x); });
-    case Type::kU32: return lanes1<uint32_t, From>([](From x) { return static_cast<uint32_t>(x); });
-    case Type::kI64: return lanes1<int64_t, From>([](From x) { return static_cast<int64_t>(x); });
-    case Type::kU64: return lanes1<uint64_t, From>([](From x) { return static_cast<uint64_t>(x); });
-    case Type::kF32: return lanes1<float, From>([](From x) { return static_cast<float>(x); });
-    case Type::kF64: return lanes1<double, From>([](From x) { return static_cast<double>(x); });
-    default: return nullptr;
+    case Type::kU8:
+      return lanes1<uint8_t, From>([](From x) { return static_cast<uint8_t>(x); });
+    case Type::kI8:
+      return lanes1<int8_t, From>([](From x) { return static_cast<int8_t>(x); });
+    case Type::kI16:
+      return lanes1<int16_t, From>([](From x) { return static_cast<int16_t>(x); });
+    case Type::kI32:
+      return lanes1<int32_t, From>([](From x) { return static_cast<int32_t>(x); });
+    case Type::kU32:
+      return lanes1<uint32_t, From>([](From x) { return static_cast<uint32_t>(x); });
+    case Type::kI64:
+      return lanes1<int64_t, From>([](From x) { return static_cast<int64_t>(x); });
+    case Type::kU64:
+      return lanes1<uint64_t, From>([](From x) { return static_cast<uint64_t>(x); });
+    case Type::kF32:
+      return lanes1<float, From>([](From x) { return static_cast<float>(x); });
+    case Type::kF64:
+      return lanes1<double, From>([](From x) { return static_cast<double>(x); });
+    default:
+      return nullptr;
   }
 }
 
 template <class From>
 LaneFunction cast_from_float(Type to) {
   switch (to) {
-    case Type::kI32: return lanes1<int32_t, From>([](From x) { return truncate<int32_t>(x); });
-    case Type::kI64: return lanes1<int64_t, From>([](From x) { return truncate<int64_t>(x); });
-    case Type::kF32: return lanes1<float, From>([](From x) { return static_cast<float>(x); });
-    case Type::kF64: return lanes1<double, From>([](From x) { return static_cast<double>(x); });
+    case Type::kI32:
+      return lanes1<int32_t, From>([](From x) { return truncate<int32_t>(x); });
+    case Type::kI64:
+      return lanes1<int64_t, From>([](From x) { return truncate<int64_t>(x); });
+    case Type::kF32:
+      return lanes1<float, From>([](From x) { return static_cast<float>(x); });
+    case Type::kF64:
+      return lanes1<double, From>([](From x) { return static_cast<double>(x); });
     case Type::kF16:
-      if constexpr (std::is_same_v<From, float>) return lanes1<uint16_t, From>([](From x) { return half_from_float(x); });
+      if constexpr (std::is_same_v<From, float>)
+        return lanes1<uint16_t, From>([](From x) { return half_from_float(x); });
       return nullptr;
     case Type::kBF16:
-      if constexpr (std::is_same_v<From, float>) return lanes1<uint16_t, From>([](From x) { return bfloat_from_float(x); });
+      if constexpr (std::is_same_v<From, float>)
+        return lanes1<uint16_t, From>([](From x) { return bfloat_from_float(x); });
       return nullptr;
-    default: return nullptr;
+    default:
+      return nullptr;
   }
 }
 
 LaneFunction cast_function(Type to, Type from) {
   switch (from) {
     case Type::kBool:
-    case Type::kU8: return to == from ? nullptr : cast_from_int<uint8_t>(to);
-    case Type::kI8: return cast_from_int<int8_t>(to);
-    case Type::kI16: return cast_from_int<int16_t>(to);
-    case Type::kI32: return cast_from_int<int32_t>(to);
-    case Type::kU32: return cast_from_int<uint32_t>(to);
-    case Type::kI64: return cast_from_int<int64_t>(to);
-    case Type::kU64: return cast_from_int<uint64_t>(to);
-    case Type::kF32: return cast_from_float<float>(to);
-    case Type::kF64: return cast_from_float<double>(to);
+    case Type::kU8:
+      return to == from ? nullptr : cast_from_int<uint8_t>(to);
+    case Type::kI8:
+      return cast_from_int<int8_t>(to);
+    case Type::kI16:
+      return cast_from_int<int16_t>(to);
+    case Type::kI32:
+      return cast_from_int<int32_t>(to);
+    case Type::kU32:
+      return cast_from_int<uint32_t>(to);
+    case Type::kI64:
+      return cast_from_int<int64_t>(to);
+    case Type::kU64:
+      return cast_from_int<uint64_t>(to);
+    case Type::kF32:
+      return cast_from_float<float>(to);
+    case Type::kF64:
+      return cast_from_float<double>(to);
     case Type::kF16:
-      return to != Type::kF32 ? nullptr : lanes1<float, uint16_t>([](uint16_t x) { return float_from_half(x); });
+      return to != Type::kF32 ? nullptr
+                              : lanes1<float, uint16_t>([](uint16_t x) { return float_from_half(x); });
     case Type::kBF16:
-      return to != Type::kF32 ? nullptr : lanes1<float, uint16_t>([](uint16_t x) { return float_from_bfloat(x); });
+      return to != Type::kF32 ? nullptr
+                              : lanes1<float, uint16_t>([](uint16_t x) { return float_from_bfloat(x); });
   }
   return nullptr;
 }
@@ -296,10 +385,14 @@ LaneFunction cast_function(Type to, Type from) {
 LaneFunction copy_function(Type to, Type from) {
   if (size_of(to) != size_of(from) || to == Type::kBool || from == Type::kBool) return nullptr;
   switch (size_of(to)) {
-    case 1: return lanes1<uint8_t, uint8_t>([](uint8_t x) { return x; });
-    case 2: return lanes1<uint16_t, uint16_t>([](uint16_t x) { return x; });
-    case 4: return lanes1<uint32_t, uint32_t>([](uint32_t x) { return x; });
-    default: return lanes1<uint64_t, uint64_t>([](uint64_t x) { return x; });
+    case 1:
+      return lanes1<uint8_t, uint8_t>([](uint8_t x) { return x; });
+    case 2:
+      return lanes1<uint16_t, uint16_t>([](uint16_t x) { return x; });
+    case 4:
+      return lanes1<uint32_t, uint32_t>([](uint32_t x) { return x; });
+    default:
+      return lanes1<uint64_t, uint64_t>([](uint64_t x) { return x; });
   }
 }
 
@@ -312,33 +405,48 @@ LaneFunction lane_function(Op op, Type result, Type operand) {
   if (result != (compares ? Type::kBool : operand)) return nullptr;
   if (op == Op::kSelect) {
     switch (size_of(operand)) {
-      case 1: return select_function<uint8_t>();
-      case 2: return select_function<uint16_t>();
-      case 4: return select_function<uint32_t>();
-      default: return select_function<uint64_t>();
+      case 1:
+        return select_function<uint8_t>();
+      case 2:
+        return select_function<uint16_t>();
+      case 4:
+        return select_function<uint32_t>();
+      default:
+        return select_function<uint64_t>();
     }
   }
   switch (operand) {
-    case Type::kBool: return bool_function(op);
-    case Type::kU8: return int_function<uint8_t>(op);
-    case Type::kI8: return int_function<int8_t>(op);
-    case Type::kI16: return int_function<int16_t>(op);
-    case Type::kI32: return int_function<int32_t>(op);
-    case Type::kU32: return int_function<uint32_t>(op);
-    case Type::kI64: return int_function<int64_t>(op);
-    case Type::kU64: return int_function<uint64_t>(op);
-    case Type::kF32: return float_function<float>(op);
-    case Type::kF64: return float_function<double>(op);
+    case Type::kBool:
+      return bool_function(op);
+    case Type::kU8:
+      return int_function<uint8_t>(op);
+    case Type::kI8:
+      return int_function<int8_t>(op);
+    case Type::kI16:
+      return int_function<int16_t>(op);
+    case Type::kI32:
+      return int_function<int32_t>(op);
+    case Type::kU32:
+      return int_function<uint32_t>(op);
+    case Type::kI64:
+      return int_function<int64_t>(op);
+    case Type::kU64:
+      return int_function<uint64_t>(op);
+    case Type::kF32:
+      return float_function<float>(op);
+    case Type::kF64:
+      return float_function<double>(op);
     case Type::kF16:
-    case Type::kBF16: return nullptr;
+    case Type::kBF16:
+      return nullptr;
   }
   return nullptr;
 }
 
 uint64_t evaluate(Op op, Type result, Type operand, uint64_t a, uint64_t b, uint64_t c) {
   const LaneFunction function = lane_function(op, result, operand);
-  LOHE_INTERNAL_ASSERT(function != nullptr, "ir::evaluate: ", name(op), " is not defined from ", name(operand), " to ",
-                       name(result));
+  LOHE_INTERNAL_ASSERT(function != nullptr, "ir::evaluate: ", name(op), " is not defined from ",
+                       name(operand), " to ", name(result));
   uint64_t bits = 0;  // The machine is little endian: the low bytes are the value.
   function(&bits, &a, &b, &c, 1);
   return bits;

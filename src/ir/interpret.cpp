@@ -4,9 +4,10 @@
 #include "ir/eval.h"
 #include "lohe/error.h"
 
-/// The kernel is decoded once into steps with resolved addresses. A vector loop runs kLanes elements at a time: each step
-/// does all of them before the next, which shares the cost of a step and changes no result, because lanes are independent.
-/// Every register has room for kLanes elements; a uniform value is computed once and spread if a varying step reads it.
+/// The kernel is decoded once into steps with resolved addresses. A vector loop runs kLanes elements at a
+/// time: each step does all of them before the next, which shares the cost of a step and changes no result,
+/// because lanes are independent. Every register has room for kLanes elements; a uniform value is computed
+/// once and spread if a varying step reads it.
 namespace lohe::ir {
 namespace {
 
@@ -35,7 +36,7 @@ struct ReducePlan {
     char *init, *element, *left, *right, *combined, *result;
     std::vector<char> lanes;  ///< the accumulators of a vector loop
     int size;
-    bool spread;              ///< the result is uniform and read by varying steps
+    bool spread;  ///< the result is uniform and read by varying steps
   };
   std::vector<Item> items;
   Steps combine;
@@ -63,10 +64,14 @@ void fill_with(char* at) {
 /// Copies the first lane to all others.
 void fill(char* at, int size) {
   switch (size) {
-    case 1: return fill_with<uint8_t>(at);
-    case 2: return fill_with<uint16_t>(at);
-    case 4: return fill_with<uint32_t>(at);
-    default: return fill_with<uint64_t>(at);
+    case 1:
+      return fill_with<uint8_t>(at);
+    case 2:
+      return fill_with<uint16_t>(at);
+    case 4:
+      return fill_with<uint32_t>(at);
+    default:
+      return fill_with<uint64_t>(at);
   }
 }
 
@@ -96,11 +101,19 @@ class Interpreter {
       registers_.push_back(reinterpret_cast<char*>(file_.data()) + offsets[v]);
       uint64_t bits = inst.imm;
       switch (inst.op) {
-        case Op::kConst: break;
-        case Op::kParam: bits = static_cast<uint64_t>(params[inst.imm]); break;
-        case Op::kBegin: bits = static_cast<uint64_t>(begin); break;
-        case Op::kEnd: bits = static_cast<uint64_t>(end); break;
-        default: continue;
+        case Op::kConst:
+          break;
+        case Op::kParam:
+          bits = static_cast<uint64_t>(params[inst.imm]);
+          break;
+        case Op::kBegin:
+          bits = static_cast<uint64_t>(begin);
+          break;
+        case Op::kEnd:
+          bits = static_cast<uint64_t>(end);
+          break;
+        default:
+          continue;
       }
       if (inst.type == Type::kBool) bits = bits != 0 ? 1 : 0;
       std::memcpy(registers_[v], &bits, static_cast<size_t>(size_of(inst.type)));
@@ -122,7 +135,9 @@ class Interpreter {
   void read_wide(Value v) {
     if (v != kNoValue) read_wide_[static_cast<size_t>(v)] = true;
   }
-  bool spread(Value v) const { return read_wide_[static_cast<size_t>(v)] && !varying_[static_cast<size_t>(v)]; }
+  bool spread(Value v) const {
+    return read_wide_[static_cast<size_t>(v)] && !varying_[static_cast<size_t>(v)];
+  }
 
   /// Finds which values vary over lanes and which uniform ones are read lane by lane.
   void mark(const Block& block, bool in_vector) {
@@ -170,7 +185,8 @@ class Interpreter {
     Steps steps;
     for (const Stmt& stmt : block) {
       if (const auto* define = std::get_if<Define>(&stmt)) {
-        if (!is_leaf(kernel_.insts[static_cast<size_t>(define->value)].op)) steps.push_back(decode(define->value));
+        if (!is_leaf(kernel_.insts[static_cast<size_t>(define->value)].op))
+          steps.push_back(decode(define->value));
       } else if (const auto* store = std::get_if<Store>(&stmt)) {
         Step step{store->unit ? Step::Kind::kStoreUnit : Step::Kind::kStore};
         step.varying = store->unit || varies(store->index) || varies(store->value);
@@ -238,7 +254,8 @@ class Interpreter {
         item.result = at(reduce.results[i]);
         item.size = size_of(type(reduce.results[i]));
         item.spread = spread(reduce.results[i]);
-        if (loop.vector) item.lanes.resize(static_cast<size_t>(reduce.lanes) * static_cast<size_t>(item.size));
+        if (loop.vector)
+          item.lanes.resize(static_cast<size_t>(reduce.lanes) * static_cast<size_t>(item.size));
       }
     }
     loops_.push_back(std::move(plan));
@@ -249,14 +266,24 @@ class Interpreter {
     for (const Step& step : steps) {
       const int n = step.varying ? width : 1;
       switch (step.kind) {
-        case Step::Kind::kCompute: step.function(step.r, step.a, step.b, step.c, n); break;
+        case Step::Kind::kCompute:
+          step.function(step.r, step.a, step.b, step.c, n);
+          break;
         case Step::Kind::kLoad: {
           const auto* index = reinterpret_cast<const int64_t*>(step.a);
           switch (step.size) {
-            case 1: gather<uint8_t>(step.r, step.memory, index, n); break;
-            case 2: gather<uint16_t>(step.r, step.memory, index, n); break;
-            case 4: gather<uint32_t>(step.r, step.memory, index, n); break;
-            default: gather<uint64_t>(step.r, step.memory, index, n); break;
+            case 1:
+              gather<uint8_t>(step.r, step.memory, index, n);
+              break;
+            case 2:
+              gather<uint16_t>(step.r, step.memory, index, n);
+              break;
+            case 4:
+              gather<uint32_t>(step.r, step.memory, index, n);
+              break;
+            default:
+              gather<uint64_t>(step.r, step.memory, index, n);
+              break;
           }
           if (step.is_bool) make_bool(step.r, n);
           break;
@@ -268,10 +295,18 @@ class Interpreter {
         case Step::Kind::kStore: {
           const auto* index = reinterpret_cast<const int64_t*>(step.a);
           switch (step.size) {
-            case 1: scatter<uint8_t>(step.memory, step.b, index, n); break;
-            case 2: scatter<uint16_t>(step.memory, step.b, index, n); break;
-            case 4: scatter<uint32_t>(step.memory, step.b, index, n); break;
-            default: scatter<uint64_t>(step.memory, step.b, index, n); break;
+            case 1:
+              scatter<uint8_t>(step.memory, step.b, index, n);
+              break;
+            case 2:
+              scatter<uint16_t>(step.memory, step.b, index, n);
+              break;
+            case 4:
+              scatter<uint32_t>(step.memory, step.b, index, n);
+              break;
+            default:
+              scatter<uint64_t>(step.memory, step.b, index, n);
+              break;
           }
           break;
         }
@@ -279,7 +314,8 @@ class Interpreter {
           std::memcpy(unit_address(step), step.b, static_cast<size_t>(n) * step.size);
           break;
         case Step::Kind::kCheck:
-          if (std::memchr(step.a, 0, static_cast<size_t>(n)) != nullptr) failed_ = std::max(failed_, step.code);
+          if (std::memchr(step.a, 0, static_cast<size_t>(n)) != nullptr)
+            failed_ = std::max(failed_, step.code);
           break;
         case Step::Kind::kLoop:
           if (step.loop->vector) {
@@ -302,7 +338,8 @@ class Interpreter {
 
   void run_serial(LoopPlan& loop, int width) {
     for (ReducePlan& reduce : loop.reduces) {
-      for (ReducePlan::Item& item : reduce.items) copy(item.result, item.init, item.size, loop.in_vector ? width : 1);
+      for (ReducePlan::Item& item : reduce.items)
+        copy(item.result, item.init, item.size, loop.in_vector ? width : 1);
     }
     run_serial_dim(loop, 0, width);
     for (ReducePlan& reduce : loop.reduces) {
@@ -338,7 +375,8 @@ class Interpreter {
   void run_vector(LoopPlan& loop) {
     for (ReducePlan& reduce : loop.reduces) {
       for (ReducePlan::Item& item : reduce.items) {
-        for (int lane = 0; lane < reduce.lanes; ++lane) copy(item.lanes.data() + lane * item.size, item.init, item.size, 1);
+        for (int lane = 0; lane < reduce.lanes; ++lane)
+          copy(item.lanes.data() + lane * item.size, item.init, item.size, 1);
       }
     }
     run_vector_dim(loop, 0);
@@ -361,9 +399,11 @@ class Interpreter {
 
   /// lanes[lane ...] = combine(lanes[lane ...], right)
   void combine(ReducePlan& reduce, int lane, int n) {
-    for (ReducePlan::Item& item : reduce.items) copy(item.left, item.lanes.data() + lane * item.size, item.size, n);
+    for (ReducePlan::Item& item : reduce.items)
+      copy(item.left, item.lanes.data() + lane * item.size, item.size, n);
     run(reduce.combine, n);
-    for (ReducePlan::Item& item : reduce.items) copy(item.lanes.data() + lane * item.size, item.combined, item.size, n);
+    for (ReducePlan::Item& item : reduce.items)
+      copy(item.lanes.data() + lane * item.size, item.combined, item.size, n);
   }
 
   void run_vector_dim(LoopPlan& loop, size_t d) {
@@ -386,7 +426,8 @@ class Interpreter {
         const int step = std::min(reduce.lanes, kLanes);
         for (int i = 0; i < width; i += step) {
           const int n = std::min(step, width - i);
-          for (ReducePlan::Item& item : reduce.items) copy(item.right, item.element + i * item.size, item.size, n);
+          for (ReducePlan::Item& item : reduce.items)
+            copy(item.right, item.element + i * item.size, item.size, n);
           combine(reduce, static_cast<int>((first - begin + i) % reduce.lanes), n);
         }
       }
@@ -410,7 +451,8 @@ class Interpreter {
 
 }  // namespace
 
-int32_t interpret(const Kernel& kernel, void* const* buffers, const int64_t* params, int64_t begin, int64_t end) {
+int32_t interpret(const Kernel& kernel, void* const* buffers, const int64_t* params, int64_t begin,
+                  int64_t end) {
   return Interpreter(kernel, buffers, params, begin, end).run();
 }
 

@@ -28,7 +28,9 @@ class Printer {
     for (const Value v : values) text += " " + number(v);
     return text;
   }
-  void line(int depth, const std::string& text) { out_ += std::string(static_cast<size_t>(depth) * 2, ' ') + text + "\n"; }
+  void line(int depth, const std::string& text) {
+    out_ += std::string(static_cast<size_t>(depth) * 2, ' ') + text + "\n";
+  }
   std::string typed(const std::vector<Value>& values) const {
     std::string text;
     for (const Value v : values) {
@@ -58,8 +60,9 @@ class Printer {
       if (const auto* define = std::get_if<Define>(&stmt)) {
         line(depth, text(define->value));
       } else if (const auto* store = std::get_if<Store>(&stmt)) {
-        line(depth, std::string(store->unit ? "store_unit" : "store") + " buffer " + std::to_string(store->buffer) +
-                        " " + number(store->index) + " " + number(store->value));
+        line(depth, std::string(store->unit ? "store_unit" : "store") + " buffer " +
+                        std::to_string(store->buffer) + " " + number(store->index) + " " +
+                        number(store->value));
       } else if (const auto* check = std::get_if<Check>(&stmt)) {
         line(depth, "check " + number(check->condition) + " code " + std::to_string(check->code));
       } else {

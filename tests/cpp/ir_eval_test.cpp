@@ -1,4 +1,5 @@
-// Edge cases of every arithmetic instruction, by the scalar evaluation that the builder and the interpreter share.
+// Edge cases of every arithmetic instruction, by the scalar evaluation that the builder and the interpreter
+// share.
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -13,13 +14,16 @@ namespace {
 uint64_t f32(float x) { return std::bit_cast<uint32_t>(x); }
 uint64_t f64(double x) { return std::bit_cast<uint64_t>(x); }
 float as_f32(uint64_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits)); }
-uint64_t same(Op op, Type t, uint64_t a, uint64_t b = 0, uint64_t c = 0) { return evaluate(op, t, t, a, b, c); }
+uint64_t same(Op op, Type t, uint64_t a, uint64_t b = 0, uint64_t c = 0) {
+  return evaluate(op, t, t, a, b, c);
+}
 uint64_t cast(Type to, Type from, uint64_t a) { return evaluate(Op::kCast, to, from, a); }
 
 TEST(IrEval, DivisionByZeroAndOfTheMinimumIsDefined) {
   for (const Type t : {Type::kI8, Type::kI16, Type::kI32, Type::kI64}) {
     const int bits = size_of(t) * 8;
-    const uint64_t mask = bits == 64 ? ~uint64_t{0} : (uint64_t{1} << bits) - 1, least = uint64_t{1} << (bits - 1);
+    const uint64_t mask = bits == 64 ? ~uint64_t{0} : (uint64_t{1} << bits) - 1,
+                   least = uint64_t{1} << (bits - 1);
     EXPECT_EQ(same(Op::kDiv, t, least, mask), least) << name(t);
     EXPECT_EQ(same(Op::kRem, t, least, mask), 0u) << name(t);
     EXPECT_EQ(same(Op::kDiv, t, 7, 0), 0u) << name(t);
@@ -79,7 +83,9 @@ TEST(IrEval, IntegersRoundToNearestEvenInFloats) {
 
 TEST(IrEval, ComparisonsWithNanAreFalseExceptNotEqual) {
   const uint64_t nan = f32(NAN), one = f32(1);
-  const auto compare = [](Op op, uint64_t a, uint64_t b) { return evaluate(op, Type::kBool, Type::kF32, a, b); };
+  const auto compare = [](Op op, uint64_t a, uint64_t b) {
+    return evaluate(op, Type::kBool, Type::kF32, a, b);
+  };
   EXPECT_EQ(compare(Op::kEq, nan, nan), 0u);
   EXPECT_EQ(compare(Op::kNe, nan, nan), 1u);
   EXPECT_EQ(compare(Op::kLt, nan, one), 0u);
@@ -105,10 +111,12 @@ TEST(IrEval, FloatOperationsRoundOnceInTheirOwnType) {
 
 /// The value of a finite half, by its definition.
 double value_of(uint16_t h, int exponent_bits, int mantissa_bits) {
-  const int exponent = h >> mantissa_bits & ((1 << exponent_bits) - 1), mantissa = h & ((1 << mantissa_bits) - 1);
+  const int exponent = h >> mantissa_bits & ((1 << exponent_bits) - 1),
+            mantissa = h & ((1 << mantissa_bits) - 1);
   const int bias = (1 << (exponent_bits - 1)) - 1;
-  const double magnitude = exponent == 0 ? std::ldexp(mantissa, 1 - bias - mantissa_bits)
-                                         : std::ldexp(mantissa + (1 << mantissa_bits), exponent - bias - mantissa_bits);
+  const double magnitude = exponent == 0
+                               ? std::ldexp(mantissa, 1 - bias - mantissa_bits)
+                               : std::ldexp(mantissa + (1 << mantissa_bits), exponent - bias - mantissa_bits);
   return (h & 0x8000) != 0 ? -magnitude : magnitude;
 }
 

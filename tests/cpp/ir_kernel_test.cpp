@@ -10,7 +10,8 @@
 namespace lohe::ir {
 namespace {
 
-int32_t run(const Kernel& kernel, std::vector<void*> buffers, std::vector<int64_t> params, int64_t begin, int64_t end) {
+int32_t run(const Kernel& kernel, std::vector<void*> buffers, std::vector<int64_t> params, int64_t begin,
+            int64_t end) {
   check(kernel);
   return interpret(kernel, buffers.data(), params.data(), begin, end);
 }
@@ -43,13 +44,13 @@ TEST(IrBuilder, NeverReusesLoadsOfWrittenBuffers) {
   EXPECT_NE(b.load(out, zero).id, before.id);
 }
 
-/// sum[row] = sum of in[row, 0..n), on 16 lanes.
-Kernel row_sums() {
+/// out[row] = sum of in[row, 0..n).
+Kernel row_sums(int lanes = 16) {
   Builder b("row_sums");
   const int16_t in = b.buffer(Type::kF32, false), out = b.buffer(Type::kF32, true);
   const V n = b.param(Type::kI64), zero = b.constant_int(Type::kI64, 0);
   b.loop({{b.begin(), b.end()}}, false, [&](const std::vector<V>& row) {
-    Builder::Reduction sum{{b.constant(Type::kF32, 0)}, 16, [](const auto& l, const auto& r) {
+    Builder::Reduction sum{{b.constant(Type::kF32, 0)}, lanes, [](const auto& l, const auto& r) {
                              return std::vector<V>{l[0] + r[0]};
                            }};
     const auto total = b.reduce({{zero, n}}, true, {sum}, [&](const std::vector<V>&) {
@@ -61,20 +62,26 @@ Kernel row_sums() {
 }
 
 TEST(IrInterpret, VectorReductionsCombineVirtualLanesByHalving) {
-  const Kernel kernel = row_sums();
-  for (const int64_t n : {0, 1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 1000}) {
-    std::vector<float> in(static_cast<size_t>(3 * n)), out(3, -1.0f);
-    for (size_t i = 0; i < in.size(); ++i) in[i] = 1.0f / static_cast<float>(i + 1);
-    EXPECT_EQ(run(kernel, {in.data(), out.data()}, {n}, 0, 2), 0);
-    for (int row = 0; row < 2; ++row) {
-      float lanes[16] = {};
-      for (int64_t i = 0; i < n; ++i) lanes[i % 16] = lanes[i % 16] + in[static_cast<size_t>(row * n + i)];
-      for (int half = 8; half >= 1; half /= 2) {
-        for (int j = 0; j < half; ++j) lanes[j] = lanes[j] + lanes[j + half];
+  for (const int count : {16, 32, 64, 128, 256}) {
+    const Kernel kernel = row_sums(count);
+    for (const int64_t n :
+         {0, 1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 1000}) {
+      std::vector<float> in(static_cast<size_t>(3 * n)), out(3, -1.0f);
+      for (size_t i = 0; i < in.size(); ++i) in[i] = 1.0f / static_cast<float>(i + 1);
+      EXPECT_EQ(run(kernel, {in.data(), out.data()}, {n}, 0, 2), 0);
+      for (int row = 0; row < 2; ++row) {
+        std::vector<float> lanes(static_cast<size_t>(count));
+        for (int64_t i = 0; i < n; ++i) {
+          float& lane = lanes[static_cast<size_t>(i % count)];
+          lane = lane + in[static_cast<size_t>(row * n + i)];
+        }
+        for (size_t half = lanes.size() / 2; half >= 1; half /= 2) {
+          for (size_t j = 0; j < half; ++j) lanes[j] = lanes[j] + lanes[j + half];
+        }
+        EXPECT_EQ(out[static_cast<size_t>(row)], lanes[0]) << "n = " << n << ", lanes " << count;
       }
-      EXPECT_EQ(out[static_cast<size_t>(row)], lanes[0]) << "n = " << n;
+      EXPECT_EQ(out[2], -1.0f);  // Outside [begin, end).
     }
-    EXPECT_EQ(out[2], -1.0f);  // Outside [begin, end).
   }
 }
 
@@ -154,36 +161,56 @@ TEST(IrCheck, RejectsMalformedKernelsWithTheReason) {
       {"buffer 9 does not exist", [](Kernel& k) { store(k).buffer = 9; }},
       {"unit access needs", [](Kernel& k) { store(k).unit = true; }},
       {"vector loops do not nest", [](Kernel& k) { outer(k).vector = true; }},
-      {"unit access needs", [](Kernel& k) { inner(k).vector = false; inner(k).reduces[0].lanes = 0; }},
+      {"unit access needs",
+       [](Kernel& k) {
+         inner(k).vector = false;
+         inner(k).reduces[0].lanes = 0;
+       }},
       {"power of two", [](Kernel& k) { inner(k).reduces[0].lanes = 24; }},
       {"power of two", [](Kernel& k) { inner(k).reduces[0].lanes = 8; }},
       {"has no lanes", [](Kernel& k) { inner(k).vector = false; }},
       {"one length", [](Kernel& k) { inner(k).reduces[0].elements.clear(); }},
       {"is not defined here", [](Kernel& k) { store(k).value = inner(k).reduces[0].elements[0]; }},
       {"is not defined here", [](Kernel& k) { store(k).index = inner(k).dims[0].index; }},
-      {"is defined twice", [](Kernel& k) { k.body.insert(k.body.begin(), Define{inner(k).reduces[0].elements[0]}); k.insts[static_cast<size_t>(inner(k).reduces[0].elements[0])] = {.op = Op::kConst, .type = Type::kF32}; }},
+      {"is defined twice",
+       [](Kernel& k) {
+         k.body.insert(k.body.begin(), Define{inner(k).reduces[0].elements[0]});
+         k.insts[static_cast<size_t>(inner(k).reduces[0].elements[0])] = {.op = Op::kConst,
+                                                                          .type = Type::kF32};
+       }},
       {"does not exist", [](Kernel& k) { store(k).index = 999; }},
       {"does not exist", [](Kernel& k) { store(k).index = -1; }},
       {"parameters", [](Kernel& k) { k.params = 0; }},
       {"has no dims", [](Kernel& k) { outer(k).dims.clear(); }},
-      {"defined by its loop only", [](Kernel& k) { k.body.insert(k.body.begin(), Define{outer(k).dims[0].index}); }},
-      {"must be positive", [](Kernel& k) {
+      {"defined by its loop only",
+       [](Kernel& k) { k.body.insert(k.body.begin(), Define{outer(k).dims[0].index}); }},
+      {"must be positive",
+       [](Kernel& k) {
          k.insts.push_back({.op = Op::kConst, .type = Type::kBool, .imm = 1});
          const auto v = static_cast<Value>(k.insts.size() - 1);
          k.body.push_back(Define{v});
          k.body.push_back(Check{v, 0});
        }},
-      {"do not fit", [](Kernel& k) {
+      {"do not fit",
+       [](Kernel& k) {
          k.insts.push_back({.op = Op::kConst, .type = Type::kU8, .imm = 256});
          k.body.push_back(Define{static_cast<Value>(k.insts.size() - 1)});
        }},
       {"expected i64", [](Kernel& k) { store(k).index = store(k).value; }},
-      {"arithmetic only", [](Kernel& k) { inner(k).reduces[0].combine.push_back(Store{1, false, inner(k).dims[0].begin, inner(k).reduces[0].left[0]}); }},
-      {"is not defined for operands", [](Kernel& k) {
-         for (Inst& i : k.insts) if (i.op == Op::kAdd) i.op = Op::kMin;
+      {"arithmetic only",
+       [](Kernel& k) {
+         inner(k).reduces[0].combine.push_back(
+             Store{1, false, inner(k).dims[0].begin, inner(k).reduces[0].left[0]});
        }},
-      {"must be uniform", [](Kernel& k) { 
-         for (Inst& i : k.insts) if (i.op == Op::kLoadUnit) i.a = inner(k).dims[0].index;
+      {"is not defined for operands",
+       [](Kernel& k) {
+         for (Inst& i : k.insts)
+           if (i.op == Op::kAdd) i.op = Op::kMin;
+       }},
+      {"must be uniform",
+       [](Kernel& k) {
+         for (Inst& i : k.insts)
+           if (i.op == Op::kLoadUnit) i.a = inner(k).dims[0].index;
        }},
   };
   for (const Malformed& c : cases) {
@@ -195,7 +222,8 @@ TEST(IrCheck, RejectsMalformedKernelsWithTheReason) {
       ADD_FAILURE() << "accepted; expected: " << c.expected;
     } catch (const Error& e) {
       EXPECT_EQ(e.kind(), ErrorKind::kInternal);
-      EXPECT_NE(e.message().find(c.expected), std::string::npos) << e.message() << "\nexpected: " << c.expected;
+      EXPECT_NE(e.message().find(c.expected), std::string::npos)
+          << e.message() << "\nexpected: " << c.expected;
     }
   }
 }

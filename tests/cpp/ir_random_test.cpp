@@ -17,7 +17,8 @@ TEST(IrRandom, SplitCallsAndEqualSeedsGiveTheSameBits) {
         interpret(random.kernel, random.pointers(whole).data(), random.params.data(), 0, random.outer);
     const int64_t middle = random.outer / 3;
     const auto pointers = random.pointers(parts);
-    const int32_t first = interpret(random.kernel, pointers.data(), random.params.data(), middle, random.outer);
+    const int32_t first =
+        interpret(random.kernel, pointers.data(), random.params.data(), middle, random.outer);
     const int32_t second = interpret(random.kernel, pointers.data(), random.params.data(), 0, middle);
     EXPECT_EQ(code, std::max(first, second)) << "seed " << seed;
     ASSERT_EQ(random.difference(whole, parts), "") << "seed " << seed << "\n" << print(random.kernel);

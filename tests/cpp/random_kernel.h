@@ -8,9 +8,9 @@
 
 #include "ir/builder.h"
 
-/// Random kernels with data to run them on, for tests that compare two ways to run a kernel bit for bit. All loads and
-/// stores are in bounds, no element is written twice, and no NaN's payload reaches an integer, so that any two correct
-/// implementations agree in every bit but those of NaNs.
+/// Random kernels with data to run them on, for tests that compare two ways to run a kernel bit for bit. All
+/// loads and stores are in bounds, no element is written twice, and no NaN's payload reaches an integer, so
+/// that any two correct implementations agree in every bit but those of NaNs.
 namespace lohe::ir::test {
 
 /// SplitMix64: the same numbers on every platform.
@@ -26,7 +26,9 @@ class Random {
   int64_t below(int64_t n) { return static_cast<int64_t>(bits() % static_cast<uint64_t>(n)); }
   bool chance(int percent) { return below(100) < percent; }
   template <class T>
-  const T& pick(const std::vector<T>& from) { return from[static_cast<size_t>(below(static_cast<int64_t>(from.size())))]; }
+  const T& pick(const std::vector<T>& from) {
+    return from[static_cast<size_t>(below(static_cast<int64_t>(from.size())))];
+  }
 
  private:
   uint64_t state_;
@@ -42,7 +44,8 @@ inline std::vector<uint8_t> random_data(Random& random, Type type, int64_t n) {
     if (type == Type::kBool) {
       bits = edge ? bits & 0xFF : bits & 1;
     } else if (type == Type::kF32 || type == Type::kF64) {
-      const double edges[] = {0.0, -0.0, 1.0, -1.0, HUGE_VAL, -HUGE_VAL, std::nan(""), 1e-40, -1e-310, 3e38, 1e308, 0.5};
+      const double edges[] = {0.0,          -0.0,  1.0,     -1.0, HUGE_VAL, -HUGE_VAL,
+                              std::nan(""), 1e-40, -1e-310, 3e38, 1e308,    0.5};
       const double ordinary = (static_cast<double>(bits >> 11) * 0x1p-53 - 0.5) * 16;
       const double value = edge ? edges[random.below(std::size(edges))] : ordinary;
       const auto single = static_cast<float>(value);
@@ -71,20 +74,30 @@ inline bool same_element(Type type, const void* a, const void* b) {
   };
   uint64_t infinity;
   switch (type) {
-    case Type::kF16: infinity = 0x7C00; break;
-    case Type::kBF16: infinity = 0x7F80; break;
-    case Type::kF32: infinity = 0x7F800000; break;
-    case Type::kF64: infinity = 0x7FF0000000000000; break;
-    default: return false;
+    case Type::kF16:
+      infinity = 0x7C00;
+      break;
+    case Type::kBF16:
+      infinity = 0x7F80;
+      break;
+    case Type::kF32:
+      infinity = 0x7F800000;
+      break;
+    case Type::kF64:
+      infinity = 0x7FF0000000000000;
+      break;
+    default:
+      return false;
   }
   return magnitude(a, size_of(type)) > infinity && magnitude(b, size_of(type)) > infinity;
 }
 
 struct RandomKernel {
   Kernel kernel;
-  std::vector<std::vector<uint8_t>> buffers;  ///< contents before a call; copy them for each way to run the kernel
+  std::vector<std::vector<uint8_t>>
+      buffers;  ///< contents before a call; copy them for each way to run the kernel
   std::vector<int64_t> params;
-  int64_t outer = 0;                          ///< outer iterations: calls cover [0, outer)
+  int64_t outer = 0;  ///< outer iterations: calls cover [0, outer)
 
   std::vector<void*> pointers(std::vector<std::vector<uint8_t>>& copy) const {
     std::vector<void*> result;
@@ -92,7 +105,8 @@ struct RandomKernel {
     return result;
   }
   /// Empty if `a` and `b` agree, else the first difference.
-  std::string difference(const std::vector<std::vector<uint8_t>>& a, const std::vector<std::vector<uint8_t>>& b) const {
+  std::string difference(const std::vector<std::vector<uint8_t>>& a,
+                         const std::vector<std::vector<uint8_t>>& b) const {
     for (size_t i = 0; i < kernel.buffers.size(); ++i) {
       const Type type = kernel.buffers[i].type;
       const auto size = static_cast<size_t>(size_of(type));
@@ -101,8 +115,8 @@ struct RandomKernel {
         uint64_t x = 0, y = 0;
         std::memcpy(&x, &a[i][at], size);
         std::memcpy(&y, &b[i][at], size);
-        return "buffer " + std::to_string(i) + " (" + name(type) + ") element " + std::to_string(at / size) + ": bits " +
-               std::to_string(x) + " and " + std::to_string(y);
+        return "buffer " + std::to_string(i) + " (" + name(type) + ") element " + std::to_string(at / size) +
+               ": bits " + std::to_string(x) + " and " + std::to_string(y);
       }
     }
     return {};
@@ -129,19 +143,27 @@ class RandomKernelMaker {
     }
     zero_ = b_.constant_int(Type::kI64, 0);
     switch (random_.below(4)) {
-      case 0: pointwise(); break;
-      case 1: nest(); break;
-      case 2: rows(); break;
-      default: columns(); break;
+      case 0:
+        pointwise();
+        break;
+      case 1:
+        nest();
+        break;
+      case 2:
+        rows();
+        break;
+      default:
+        columns();
+        break;
     }
     made_.kernel = b_.finish();
     return std::move(made_);
   }
 
  private:
-  static constexpr Type kTypes[] = {Type::kBool, Type::kU8,  Type::kI8,  Type::kI16, Type::kI32, Type::kU32,
-                                    Type::kI64,  Type::kU64, Type::kF16, Type::kBF16, Type::kF32, Type::kF64,
-                                    Type::kF32,  Type::kF32, Type::kI64};
+  static constexpr Type kTypes[] = {Type::kBool, Type::kU8,  Type::kI8,  Type::kI16, Type::kI32,
+                                    Type::kU32,  Type::kI64, Type::kU64, Type::kF16, Type::kBF16,
+                                    Type::kF32,  Type::kF64, Type::kF32, Type::kF32, Type::kI64};
 
   V param(Type type, uint64_t bits) {
     made_.params.push_back(static_cast<int64_t>(bits));
@@ -227,7 +249,8 @@ class RandomKernelMaker {
           const V left = (l[0] < x[0]) | ((l[0] == x[0]) & (l[1] <= x[1]));
           return std::vector<V>{select(left, l[0], x[0]), select(left, l[1], x[1])};
         }
-        if (type == Type::kBool) return std::vector<V>{kind == 0 ? l[0] & x[0] : kind == 1 ? l[0] | x[0] : l[0] ^ x[0]};
+        if (type == Type::kBool)
+          return std::vector<V>{kind == 0 ? l[0] & x[0] : kind == 1 ? l[0] | x[0] : l[0] ^ x[0]};
         if (kind == 0) return std::vector<V>{l[0] + x[0]};
         if (kind == 1) return std::vector<V>{select(x[0] < l[0], x[0], l[0])};
         return std::vector<V>{is_float(type) ? fma(l[0], b_.constant(type, 0.75), x[0]) : l[0] * x[0] + x[0]};
@@ -305,8 +328,9 @@ class RandomKernelMaker {
   }
 
   V expression() {
-    static const Type kComputed[] = {Type::kF32, Type::kF32, Type::kF32, Type::kF64, Type::kF64, Type::kI64, Type::kI32,
-                                     Type::kU8,  Type::kI8,  Type::kI16, Type::kU32, Type::kU64, Type::kBool};
+    static const Type kComputed[] = {Type::kF32, Type::kF32, Type::kF32, Type::kF64, Type::kF64,
+                                     Type::kI64, Type::kI32, Type::kU8,  Type::kI8,  Type::kI16,
+                                     Type::kU32, Type::kU64, Type::kBool};
     const Type type = kComputed[random_.below(std::size(kComputed))];
     const V x = as(type);
     const int64_t form = random_.below(10);
@@ -330,7 +354,8 @@ class RandomKernelMaker {
         return b_.bitcast(clean, type == Type::kF32 ? Type::kI32 : Type::kI64);
       }
       if (form <= 5) {
-        static const Op kUnary[] = {Op::kNeg, Op::kAbs, Op::kSqrt, Op::kFloor, Op::kCeil, Op::kTrunc, Op::kRoundEven};
+        static const Op kUnary[] = {Op::kNeg,  Op::kAbs,   Op::kSqrt,     Op::kFloor,
+                                    Op::kCeil, Op::kTrunc, Op::kRoundEven};
         return b_.unary(kUnary[random_.below(7)], x);
       }
       if (form == 6) {
@@ -349,8 +374,8 @@ class RandomKernelMaker {
       const V count = b_.constant_int(type, random_.below(70));
       return left ? x << count : x >> count;
     }
-    static const Op kBinary[] = {Op::kAdd, Op::kSub, Op::kMul, Op::kMin, Op::kMax, Op::kDiv, Op::kRem,
-                                 Op::kAnd, Op::kOr,  Op::kXor, Op::kShl, Op::kShr};
+    static const Op kBinary[] = {Op::kAdd, Op::kSub, Op::kMul, Op::kMin, Op::kMax, Op::kDiv,
+                                 Op::kRem, Op::kAnd, Op::kOr,  Op::kXor, Op::kShl, Op::kShr};
     return b_.binary(kBinary[random_.below(std::size(kBinary))], x, y);
   }
 

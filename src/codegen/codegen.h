@@ -83,7 +83,8 @@ class KernelCache {
   KernelCache(const KernelCache&) = delete;
   KernelCache& operator=(const KernelCache&) = delete;
 
-  /// The process's cache, never destroyed.
+  /// The process's cache, never destroyed. A fork waits until no kernel is being made, so that it works in
+  /// the child.
   static KernelCache& global();
 
   /// The pointer stays valid for the life of the process, also after the cache is gone.

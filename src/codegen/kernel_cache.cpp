@@ -1,3 +1,5 @@
+#include <pthread.h>
+
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
@@ -156,14 +158,30 @@ struct KernelCache::Impl {
     for (auto& [hash, entry] : entries) entry.release();
   }
 
-  /// Fills `entry` without the lock.
+  /// The child gets neither a half-made entry, which nobody would finish there, nor a lock that LLVM holds: a
+  /// fork waits until nobody makes a kernel, and holds the lock that starting to make one takes.
+  void before_fork() {
+    std::unique_lock lock(mutex);
+    while (makers != 0) made->wait(lock);
+    lock.release();
+  }
+  void after_fork_in_child() {
+    // Threads of the parent that waited for the old condition are counted in it and never leave; it is not
+    // reused.
+    made.release();
+    made = std::make_unique<std::condition_variable>();
+    mutex.unlock();
+  }
+
+  /// Without the lock.
   CompiledKernel make(const ir::Kernel& kernel, const Entry& entry, const Hash128& hash);
   ir::KernelFunction machine_code(const ir::Kernel& kernel, const Entry& entry, const Hash128& hash);
 
   KernelCacheOptions options;
   DiskCache disk;
   std::mutex mutex;
-  std::condition_variable made;
+  int makers = 0;  ///< threads in make()
+  std::unique_ptr<std::condition_variable> made = std::make_unique<std::condition_variable>();
   std::unordered_map<Hash128, std::unique_ptr<Entry>> entries;
   std::atomic<uint64_t> memory_hits{0}, prebuilt_hits{0}, disk_hits{0}, compiled{0}, interpreted{0};
 };
@@ -213,7 +231,12 @@ KernelCache::KernelCache(KernelCacheOptions options) : impl_(std::make_unique<Im
 KernelCache::~KernelCache() = default;
 
 KernelCache& KernelCache::global() {
-  static KernelCache& cache = *new KernelCache(KernelCacheOptions::from_environment());
+  static KernelCache& cache = []() -> KernelCache& {
+    auto& made = *new KernelCache(KernelCacheOptions::from_environment());
+    ::pthread_atfork([] { global().impl_->before_fork(); }, [] { global().impl_->mutex.unlock(); },
+                     [] { global().impl_->after_fork_in_child(); });
+    return made;
+  }();
   return cache;
 }
 
@@ -228,21 +251,23 @@ const CompiledKernel* KernelCache::get(const ir::Kernel& kernel) {
     while (*slot != nullptr && (*slot)->text != text) slot = &(*slot)->next;
     if (*slot != nullptr) {
       Impl::Entry* entry = slot->get();
-      impl.made.wait(lock, [&] { return entry->ready; });
+      while (!entry->ready) impl.made->wait(lock);
       ++impl.memory_hits;
       return &entry->compiled;
     }
     *slot = std::make_unique<Impl::Entry>();
     mine = slot->get();
     mine->text = std::move(text);
+    ++impl.makers;
   }
   const CompiledKernel compiled = impl.make(kernel, *mine, hash);
   {
     const std::lock_guard lock(impl.mutex);
     mine->compiled = compiled;
     mine->ready = true;
+    --impl.makers;
   }
-  impl.made.notify_all();
+  impl.made->notify_all();
   return &mine->compiled;
 }
 

@@ -60,6 +60,24 @@ class CodegenCache : public ::testing::Test {
   fs::path root_;
 };
 
+/// First in the file: the level is read once a process.
+TEST(CodegenLevel, UnknownLevelIsAnError) {
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    ::setenv("LOHE_CPU_LEVEL", "avx3", 1);
+    try {
+      KernelCacheOptions::from_environment();
+    } catch (const Error& error) {
+      ::_exit(error.kind() == ErrorKind::kValue ? 0 : 2);
+    }
+    ::_exit(1);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
 TEST_F(CodegenCache, EqualKernelsShareOneFunction) {
   KernelCache cache(options());
   const CompiledKernel* first = cache.get(scale(2));
@@ -299,28 +317,41 @@ TEST_F(CodegenCache, RegisteredKernelsComeBeforeDiskAndCompiler) {
   EXPECT_TRUE(entries().empty());
 }
 
+TEST_F(CodegenCache, ForkWhileOtherThreadsMakeKernelsLeavesTheChildWorking) {
+  ::setenv("LOHE_CACHE_DIR", root_.c_str(), 1);
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 2; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; !stop; ++i) KernelCache::global().get(scale(1000 + 2 * (i % 200) + t));
+    });
+  }
+  for (int round = 0; round < 15; ++round) {
+    ::usleep(3000);
+    const pid_t child = ::fork();
+    if (child == 0) {
+      ::alarm(20);
+      bool good = true;
+      for (int i = 0; i < 4; ++i) {
+        good &= run_scale(*KernelCache::global().get(scale(1000 + 40 * round + i)), 1) ==
+                static_cast<float>(1000 + 40 * round + i);
+      }
+      ::_exit(good ? 0 : 1);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << "round " << round;
+  }
+  stop = true;
+  for (std::thread& thread : threads) thread.join();
+  ::unsetenv("LOHE_CACHE_DIR");
+}
+
 TEST(CodegenLevel, NamesAreThoseOfTheEnvironmentVariable) {
   EXPECT_STREQ(name(CpuLevel::kV2), "x86-64-v2");
   EXPECT_STREQ(name(CpuLevel::kAvx2), "avx2");
   EXPECT_STREQ(name(CpuLevel::kAvx512), "avx512");
   EXPECT_NE(std::string(cpu_name()), "");
-}
-
-TEST(CodegenLevel, UnknownLevelIsAnError) {
-  const pid_t child = ::fork();
-  ASSERT_GE(child, 0);
-  if (child == 0) {
-    ::setenv("LOHE_CPU_LEVEL", "avx3", 1);
-    try {
-      KernelCacheOptions::from_environment();
-    } catch (const Error& error) {
-      ::_exit(error.kind() == ErrorKind::kValue ? 0 : 2);
-    }
-    ::_exit(1);
-  }
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 #include "codegen_fixture.h"
+#include "ir/builder.h"
 
 namespace lohe::codegen::testing {
 namespace {

@@ -45,7 +45,7 @@ namespace detail {
 template <class... Parts>
 std::string concat(const Parts&... parts) {
   std::ostringstream out;
-  (out << ... << parts);
+  ((void)(out << parts), ...);
   return out.str();
 }
 
@@ -75,5 +75,5 @@ template <class... Parts>
 #define LOHE_INTERNAL_ASSERT(condition, ...)                                                       \
   do {                                                                                             \
     if (!(condition)) [[unlikely]]                                                                 \
-      ::lohe::detail::raise_internal(__FILE__, __LINE__, #condition, ::lohe::detail::concat("" __VA_ARGS__)); \
+      ::lohe::detail::raise_internal(__FILE__, __LINE__, #condition, ::lohe::detail::concat(__VA_ARGS__)); \
   } while (false)

@@ -4,7 +4,7 @@
 #include <mutex>
 #include <vector>
 
-#include "dispatch/call.h"
+#include "ops/call.h"
 
 /// The tape: nodes made by calls, edges to the nodes of their inputs.
 namespace lohe::autograd {
@@ -40,10 +40,10 @@ class GradNode : public RefCounted<GradNode> {
 };
 
 /// What a tensor carries when it has, or wants, a gradient.
-struct Meta final : AutogradMeta {
+struct GradMeta final : AutogradMeta {
   TensorPtr grad;                       ///< of leaves, and of others after retain_grad()
   Intrusive<GradNode> grad_fn;          ///< of non-leaves; of a view: valid while view_generation is the base's
-  Intrusive<GradNode> accumulator;      ///< of leaves, made when first needed
+  GradNode* accumulator = nullptr;      ///< of leaves, made when first needed; not owned
   int output = 0;                       ///< which output of grad_fn this tensor is
   uint32_t history = 0;                 ///< of a base: writes through the group of its views
   uint32_t view_history = 0;            ///< of a view: the base's history when grad_fn was made
@@ -52,8 +52,8 @@ struct Meta final : AutogradMeta {
   std::vector<std::pair<int, std::function<void(TensorImpl*)>>> post_accumulate_hooks;
   std::function<void()> on_grad_written;
 };
-Meta& meta_of(TensorImpl& t);            ///< makes it if needed
-Meta* meta_or_null(const TensorImpl& t);
+GradMeta& meta_of(TensorImpl& t);            ///< makes it if needed
+GradMeta* meta_or_null(const TensorImpl& t);
 
 /// Edge to give to a node that uses `t`: empty if t needs no gradient.
 Edge gradient_edge(const TensorPtr& t);

@@ -29,6 +29,16 @@ class RefCounted {
     }
   }
 
+  /// Adds a reference unless the object is already being destroyed; for weak tables that hold a lock which
+  /// `destroy` takes too.
+  bool try_retain() const noexcept {
+    uint32_t count = count_.load(std::memory_order_relaxed);
+    while (count != 0) {
+      if (count_.compare_exchange_weak(count, count + 1, std::memory_order_acq_rel)) return true;
+    }
+    return false;
+  }
+
   uint32_t use_count() const noexcept { return count_.load(std::memory_order_acquire); }
   bool unique() const noexcept { return use_count() == 1; }
 

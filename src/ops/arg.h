@@ -36,6 +36,8 @@ struct Arg {
 
   Arg() = default;
   Arg(TensorImpl* t) : kind(t == nullptr ? kNone : kTensor), tensor(t) {}
+  Arg(const Intrusive<TensorImpl>& t) : Arg(t.get()) {}
+  Arg(const Dims& d) : Arg(std::span<const int64_t>(d)) {}
   Arg(bool v) : kind(kBool), integer(v) {}
   Arg(int64_t v) : kind(kInt), integer(v) {}
   Arg(int v) : kind(kInt), integer(v) {}

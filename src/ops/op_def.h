@@ -136,6 +136,7 @@ struct OpDef {
   std::string_view module;  ///< "", "nn", "special", "linalg", "_C": where Python shows it
   std::string_view doc;
   const OpDef* primal = nullptr;  ///< set for derived gradients
+  mutable void* state = nullptr;  ///< of the dispatcher: instances for the dtypes met so far; lives as long as the process
 
   // Builders, chained in a row.
   OpDef&& dtypes_are(DtypeSet set) && { dtypes = set; return std::move(*this); }

@@ -45,7 +45,9 @@ class Storage : public RefCounted<Storage> {
   int64_t nbytes_ = 0;
   void (*release_)(void*) = nullptr;
   void* context_ = nullptr;
-  bool inline_ = false;  ///< header and bytes are one block
+  bool holds_inline_bytes() const;
+  bool inline_ = false;       ///< the header began as one block with its bytes
+  int64_t inline_bytes_ = 0;  ///< bytes of that block behind the header
   bool writable_ = true;
 };
 

@@ -1,0 +1,211 @@
+#include "autograd/derive.h"
+
+#include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
+
+#include "lohe/error.h"
+
+namespace lohe::autograd {
+namespace {
+
+using namespace ops;
+
+bool is_operand(const Param& p) { return p.type == ArgType::kTensor || p.type == ArgType::kScalar; }
+
+/// Gradients of the wanted parameters, in a graph in which `c.nodes` are the row's parameters, cotangents and results.
+std::vector<Node> gradients(const OpDef& op, GraphCall& c, uint64_t wanted) {
+  const size_t params = op.schema.params.size(), outputs = op.schema.returns.size();
+  std::vector<Node> by_param(params);
+  if (op.graph_gradient) {
+    std::vector<Node> given = op.graph_gradient(c);
+    // One a tensor parameter, in order; or one a parameter.
+    size_t at = 0;
+    for (size_t p = 0; p < params; ++p) {
+      if (given.size() == params) by_param[p] = given[p];
+      else if (op.schema.params[p].type == ArgType::kTensor && at < given.size()) by_param[p] = given[at++];
+    }
+  } else {
+    GraphCall forward{c.graph, op, {c.nodes.begin(), c.nodes.begin() + static_cast<long>(params)},
+                      {c.attributes.begin(), c.attributes.begin() + static_cast<long>(params)}, c.compute_dtype, c.result_dtype};
+    const std::vector<Node> results = op.body(forward);
+    std::vector<std::pair<int32_t, Node>> cotangents;
+    for (size_t o = 0; o < outputs; ++o) {
+      const Node g = c.nodes[params + o];
+      if (g.defined() && is_differentiable(results[o].dtype())) {
+        cotangents.push_back({results[o].id(), is_complex(g.dtype()) && !is_complex(results[o].dtype())
+                                                   ? ir::real(g) : cast(g, results[o].dtype())});
+      }
+    }
+    std::vector<int32_t> wrt;
+    for (size_t p = 0; p < params; ++p) wrt.push_back((wanted >> p & 1) != 0 && c.nodes[p].defined() ? c.nodes[p].id() : -1);
+    by_param = differentiate(c.graph, cotangents, wrt);
+  }
+  std::vector<Node> list;
+  for (size_t p = 0; p < params; ++p) {
+    if ((wanted >> p & 1) == 0) continue;
+    Node g = by_param[p];
+    if (!g.defined()) g = c.graph.constant(c.compute_dtype, 0);
+    list.push_back(g);
+  }
+  return list;
+}
+
+std::unique_ptr<Derivative> make(const OpDef& op, uint64_t wanted, uint64_t outputs, Args args) {
+  auto d = std::make_unique<Derivative>();
+  d->wanted = wanted;
+  OpDef& row = d->op;
+  row.kind = op.kind;
+  row.family = op.family;
+  row.primal = &op;
+  row.dtypes = kAll;
+  row.has_function = row.has_method = false;
+  row.strides = Strides::kElementwise;
+  row.schema.base = op.schema.base + "_backward";
+  row.schema.name = row.schema.base;
+  row.schema.params = op.schema.params;
+  const size_t params = op.schema.params.size(), results = op.schema.returns.size();
+  for (const char* kind : {"grad", "result"}) {
+    for (size_t o = 0; o < results; ++o) {
+      Param p;
+      p.name = std::string(kind) + std::to_string(o);
+      p.type = ArgType::kTensor;
+      p.optional = true;
+      row.schema.params.push_back(p);
+    }
+  }
+  const auto dtype_param = [&](const std::string& name) {
+    Param p;
+    p.name = name;
+    p.type = ArgType::kDtype;
+    row.schema.params.push_back(p);
+  };
+  dtype_param("compute_dtype");
+  for (size_t p = 0; p < params; ++p) {
+    if ((wanted >> p & 1) == 0) continue;
+    dtype_param("dtype_of_" + op.schema.params[p].name);
+    row.schema.returns.push_back({op.schema.params[p].name, ArgType::kTensor});
+  }
+  const OpDef* primal = &op;
+  row.body = [primal, wanted](GraphCall& c) { return gradients(*primal, c, wanted); };
+  if (op.domain) {
+    // The forward's space; cotangents and results are laid over it as the results were.
+    row.domain = [primal, params, results](const OpDef&, Args a) {
+      Domain domain = primal->domain(*primal, a.first(params));
+      const size_t rank = domain.sizes.size();
+      domain.dims_of.resize(a.size());
+      for (size_t i = params; i < params + 2 * results; ++i) {
+        if (a[i].kind != Arg::kTensor) continue;
+        const TensorImpl& t = *a[i].tensor;
+        SmallVector<int8_t, 6>& dims = domain.dims_of[i];
+        const auto n = static_cast<size_t>(t.dim());
+        if (n == rank) {
+          for (size_t k = 0; k < n; ++k) dims.push_back(t.sizes()[k] == domain.sizes[k] ? static_cast<int8_t>(k) : static_cast<int8_t>(-1));
+        } else {
+          // Without the reduced dims: the kept ones in order.
+          for (size_t k = 0; k < rank && dims.size() < n; ++k) {
+            if ((domain.groups[k] & ir::kRow) == 0) dims.push_back(static_cast<int8_t>(k));
+          }
+          while (dims.size() < n) dims.push_back(-1);
+        }
+      }
+      return domain;
+    };
+    row.results = [primal, params, wanted](const OpDef&, Args a, const Domain& domain, Dtype) {
+      std::vector<Meta> metas;
+      for (size_t p = 0; p < params; ++p) {
+        if ((wanted >> p & 1) == 0) continue;
+        Meta m;
+        // The parameter itself may not be kept; its shape follows from the domain's map.
+        if (a[p].kind == Arg::kTensor) {
+          m.sizes = a[p].tensor->size_dims();
+        } else if (p < domain.dims_of.size() && !domain.dims_of[p].empty()) {
+          for (const int8_t k : domain.dims_of[p]) m.sizes.push_back(k < 0 ? 1 : domain.sizes[static_cast<size_t>(k)]);
+        } else {
+          m.sizes = domain.sizes;
+        }
+        metas.push_back(std::move(m));
+      }
+      return metas;
+    };
+  }
+  // What it reads: the inputs that its gradients reach, tried on a graph.
+  if (op.saves_declared) {
+    d->reads_params = op.saved_params;
+    d->reads_results = op.saved_results;
+    return d;
+  }
+  ir::Graph graph;
+  GraphCall c{graph, row, {}, {}, Dtype::kFloat32, Dtype::kFloat32};
+  // Number dtypes do not matter to what is read, except that complex conjugation must not vanish.
+  for (size_t p = 0; p < params; ++p) {
+    const Arg& a = args[p];
+    Node n;
+    if (a.kind == Arg::kTensor || (a.is_number() && is_operand(op.schema.params[p]))) {
+      const bool index = a.kind == Arg::kTensor && !is_differentiable(a.tensor->dtype()) && op.promotion == Promotion::kFirst && p > 0;
+      const Dtype dtype = index ? a.tensor->dtype() : Dtype::kFloat32;
+      n = graph.input(static_cast<int>(p), dtype, ir::kOuter | ir::kRow);
+    }
+    c.nodes.push_back(n);
+    c.attributes.push_back(a);
+  }
+  for (size_t o = 0; o < 2 * results; ++o) {
+    const bool present = o >= results || (outputs >> o & 1) != 0;
+    c.nodes.push_back(present ? graph.input(static_cast<int>(params + o), Dtype::kFloat32, ir::kOuter | ir::kRow) : Node{});
+    c.attributes.push_back(Arg());
+  }
+  const std::vector<Node> roots = gradients(op, c, wanted);
+  std::vector<bool> reach(graph.nodes.size());
+  for (const Node& r : roots) reach[static_cast<size_t>(r.id())] = true;
+  for (size_t i = graph.nodes.size(); i-- > 0;) {
+    if (!reach[i]) continue;
+    const ir::GraphNode& g = graph.nodes[i];
+    if (g.prim == ir::Prim::kInput) {
+      const auto number = static_cast<size_t>(g.imm);
+      if (number < params) d->reads_params |= uint64_t{1} << number;
+      else if (number >= params + results) d->reads_results |= uint64_t{1} << (number - params - results);
+    }
+    for (const int32_t x : {g.a, g.b, g.c}) {
+      if (x >= 0) reach[static_cast<size_t>(x)] = true;
+    }
+  }
+  return d;
+}
+
+}  // namespace
+
+const Derivative& derivative_of(const OpDef& op, uint64_t wanted, uint64_t outputs, Args args) {
+  // Presence of optional operands and static attributes may change what is read.
+  char key[256];
+  size_t n = 0;
+  const auto add = [&](const void* p, size_t bytes) {
+    if (n + bytes <= sizeof(key)) std::memcpy(key + n, p, bytes);
+    n = std::min(n + bytes, sizeof(key));
+  };
+  const OpDef* pointer = &op;
+  add(&pointer, sizeof(pointer));
+  add(&wanted, 8);
+  add(&outputs, 8);
+  for (size_t i = 0; i < args.size(); ++i) {
+    add(&args[i].kind, 1);
+    if (args[i].kind == Arg::kStr) add(args[i].chars, static_cast<size_t>(args[i].count));
+    else if (args[i].is_number() && !is_operand(op.schema.params[i])) add(&args[i].integer, 8);
+  }
+  struct Last { std::string key; const Derivative* value = nullptr; };
+  static thread_local Last last[4];
+  const std::string_view text(key, n);
+  for (const Last& l : last) {
+    if (l.value != nullptr && l.key == text) return *l.value;
+  }
+  static std::mutex mutex;
+  static auto& table = *new std::map<std::string, std::unique_ptr<Derivative>, std::less<>>();
+  const std::lock_guard lock(mutex);
+  auto found = table.find(text);
+  if (found == table.end()) found = table.emplace(std::string(text), make(op, wanted, outputs, args)).first;
+  static thread_local unsigned turn = 0;
+  last[turn++ % 4] = {std::string(text), found->second.get()};
+  return *found->second;
+}
+
+}  // namespace lohe::autograd

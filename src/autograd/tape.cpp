@@ -1,0 +1,296 @@
+#include "autograd/tape.h"
+
+#include <limits>
+
+#include "autograd/derive.h"
+#include "lohe/error.h"
+#include "tensor/shape.h"
+
+namespace lohe::autograd {
+
+uint64_t new_sequence();
+
+namespace {
+
+using namespace ops;
+
+/// Nodes that wait to be freed: chains are taken apart in a loop, never by recursion.
+thread_local std::vector<GradNode*>* dying = nullptr;
+
+std::mutex accumulators;  ///< guards Meta::accumulator against a node that dies meanwhile
+
+/// Adds what reaches a leaf to its `.grad`.
+class AccumulateGrad final : public GradNode {
+ public:
+  explicit AccumulateGrad(TensorPtr leaf) : leaf_(std::move(leaf)) {
+    sequence = std::numeric_limits<uint64_t>::max();
+    ops::Meta m;
+    m.dtype = leaf_->dtype();
+    m.sizes = leaf_->size_dims();
+    outputs.push_back(std::move(m));
+  }
+  ~AccumulateGrad() override {
+    const std::lock_guard lock(accumulators);
+    if (GradMeta* m = meta_or_null(*leaf_); m != nullptr && m->accumulator == this) m->accumulator = nullptr;
+  }
+  std::string name() const override { return "AccumulateGrad"; }
+  const TensorPtr& leaf() const { return leaf_; }
+
+  std::vector<TensorPtr> apply(std::vector<TensorPtr> grads) override {
+    TensorPtr g = std::move(grads[0]);
+    if (!g) return {};
+    GradMeta& m = meta_of(*leaf_);
+    for (const auto& [id, hook] : m.hooks) {
+      if (TensorPtr changed = hook(g)) g = std::move(changed);
+    }
+    static const OpRef add("add"), clone("clone"), detach("detach");
+    if (!m.grad) {
+      // The engine's own buffer becomes the gradient where nobody else holds it; else a copy does.
+      if (dispatch::grad_enabled() && g->requires_grad) m.grad = clone(g);
+      else m.grad = g.unique() && g->storage_ptr().use_count() == 1 && g->contiguous() ? g : clone(detach(g));
+    } else if (dispatch::grad_enabled()) {
+      m.grad = add(m.grad, g);
+    } else {
+      dispatch::call(add.op(), std::array{Arg(m.grad), Arg(g), Arg(int64_t{1})}, dispatch::Form::kInPlace);
+    }
+    for (const auto& [id, hook] : m.post_accumulate_hooks) hook(leaf_.get());
+    return {};
+  }
+
+ private:
+  TensorPtr leaf_;
+};
+
+/// Where a view lies in its base.
+struct Geometry {
+  Dims sizes, strides;
+  int64_t offset = 0;
+  Dims base_sizes, base_strides;
+  Dtype base_dtype = Dtype::kUndefined;
+};
+
+Geometry geometry_of(const TensorImpl& view, const TensorImpl& base) {
+  return {view.size_dims(), view.stride_dims(), view.offset() - base.offset(), base.size_dims(), base.stride_dims(), base.dtype()};
+}
+
+TensorPtr base_shaped(const Geometry& g, Dtype dtype) {
+  static const OpRef zero("zero_");
+  static const OpRef empty_strided("empty_strided");
+  TensorPtr t = empty_strided(g.base_sizes, g.base_strides, dtype);
+  zero(t);
+  return t;
+}
+
+/// History of a view whose base was written through another view: the base's gradient, laid out as the base.
+class AsStridedNode final : public GradNode {
+ public:
+  explicit AsStridedNode(Geometry g) : geometry_(std::move(g)) {}
+  std::string name() const override { return "AsStridedBackward0"; }
+  std::vector<TensorPtr> apply(std::vector<TensorPtr> grads) override {
+    if (!grads[0]) return {TensorPtr()};
+    LOHE_CHECK_KIND(kNotImplemented, !may_overlap(geometry_.sizes, geometry_.strides),
+                    "the gradient of a view that names an element twice and whose base was written in place is not implemented; "
+                    "clone() the base before the write");
+    static const OpRef as_strided("as_strided"), copy("copy_");
+    TensorPtr into = base_shaped(geometry_, grads[0]->dtype());
+    copy(as_strided(into, geometry_.sizes, geometry_.strides, geometry_.offset), grads[0]);
+    return {into};
+  }
+
+ private:
+  Geometry geometry_;
+};
+
+/// History of a base after a write through one of its views: `inner` is the history of the written part.
+class CopySlicesNode final : public GradNode {
+ public:
+  CopySlicesNode(Geometry g, Intrusive<GradNode> inner, int output) : geometry_(std::move(g)), inner_(std::move(inner)), output_(output) {}
+  std::string name() const override { return "CopySlices"; }
+  void release() override { inner_->release(); }
+  std::vector<TensorPtr> apply(std::vector<TensorPtr> grads) override {
+    std::vector<TensorPtr> result(next.size());
+    if (!grads[0]) return result;
+    static const OpRef as_strided("as_strided"), copy("copy_"), zero("zero_"), clone("clone");
+    TensorPtr whole = base_shaped(geometry_, grads[0]->dtype());
+    copy(whole, grads[0]);
+    const TensorPtr part = as_strided(whole, geometry_.sizes, geometry_.strides, geometry_.offset);
+    std::vector<TensorPtr> incoming(inner_->outputs.size());
+    incoming[static_cast<size_t>(output_)] = clone(part);
+    std::vector<TensorPtr> inner = inner_->apply(std::move(incoming));
+    // Its first input was the view's old value: what flows there replaces the written part.
+    for (size_t i = 1; i < result.size() && i < inner.size(); ++i) result[i] = inner[i];
+    if (!inner.empty() && inner[0]) copy(part, inner[0]);
+    else zero(part);
+    result[0] = whole;
+    return result;
+  }
+
+ private:
+  Geometry geometry_;
+  Intrusive<GradNode> inner_;
+  int output_;
+};
+
+}  // namespace
+
+GradNode::~GradNode() = default;
+
+void GradNode::destroy(GradNode* node) noexcept {
+  if (dying != nullptr) {
+    dying->push_back(node);
+    return;
+  }
+  std::vector<GradNode*> queue{node};
+  dying = &queue;
+  while (!queue.empty()) {
+    GradNode* n = queue.back();
+    queue.pop_back();
+    delete n;
+  }
+  dying = nullptr;
+}
+
+GradMeta& meta_of(TensorImpl& t) {
+  if (!t.autograd) t.autograd = std::make_unique<GradMeta>();
+  return static_cast<GradMeta&>(*t.autograd);
+}
+
+GradMeta* meta_or_null(const TensorImpl& t) { return static_cast<GradMeta*>(t.autograd.get()); }
+
+bool is_leaf(const TensorImpl& t) {
+  if (!t.requires_grad) return true;
+  const GradMeta* m = meta_or_null(t);
+  if (m != nullptr && m->grad_fn) return false;
+  // A view of a base that has history since it was made is no leaf either.
+  if (t.view_base) {
+    const GradMeta* base = meta_or_null(*t.view_base);
+    return base == nullptr || !base->grad_fn;
+  }
+  return true;
+}
+
+Intrusive<GradNode> grad_fn(const TensorPtr& t) {
+  GradMeta* m = meta_or_null(*t);
+  if (t->view_base && !t->inference) {
+    GradMeta* base = meta_or_null(*t->view_base);
+    if (base != nullptr && base->history != (m == nullptr ? 0 : m->view_history) && t->view_base->requires_grad) {
+      // Written through a sibling since: this view is what the base holds now.
+      Intrusive<GradNode> node = Intrusive<GradNode>::adopt(new AsStridedNode(geometry_of(*t, *t->view_base)));
+      node->next.push_back(gradient_edge(t->view_base));
+      node->sequence = new_sequence();
+      ops::Meta out;
+      out.dtype = t->dtype();
+      out.sizes = t->size_dims();
+      node->outputs.push_back(std::move(out));
+      GradMeta& mine = meta_of(*t);
+      mine.grad_fn = node;
+      mine.output = 0;
+      mine.view_history = base->history;
+      t->requires_grad = true;
+      return node;
+    }
+  }
+  return m == nullptr ? nullptr : m->grad_fn;
+}
+
+Edge gradient_edge(const TensorPtr& t) {
+  if (Intrusive<GradNode> fn = grad_fn(t)) return {std::move(fn), meta_of(*t).output};
+  if (!t->requires_grad) return {};
+  GradMeta& m = meta_of(*t);
+  const std::lock_guard lock(accumulators);
+  if (m.accumulator != nullptr && m.accumulator->try_retain()) return {Intrusive<GradNode>::adopt(m.accumulator), 0};
+  auto made = Intrusive<GradNode>::adopt(new AccumulateGrad(t));
+  m.accumulator = made.get();
+  return {std::move(made), 0};
+}
+
+void set_requires_grad(TensorImpl& t, bool value) {
+  LOHE_CHECK(!value || is_differentiable(t.dtype()), "only Tensors of floating point and complex dtype can require gradients, got ", t.dtype());
+  LOHE_CHECK(is_leaf(t) || value, "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in "
+             "a subgraph that doesn't require differentiation use var_no_grad = var.detach().");
+  LOHE_CHECK(!(value && t.inference && (dispatch::mode_word & dispatch::kInference) == 0),
+             "Setting requires_grad=True on inference tensor outside InferenceMode is not allowed.");
+  if (is_leaf(t)) t.requires_grad = value;
+  if (value) meta_of(t);
+}
+
+void check_inplace(const TensorImpl& t) {
+  LOHE_CHECK(!t.inference || (dispatch::mode_word & dispatch::kInference) != 0,
+             "Inplace update to inference tensor outside InferenceMode is not allowed. You can make a clone to get a normal tensor "
+             "before doing inplace update.");
+  if (!dispatch::grad_enabled()) return;
+  if (t.requires_grad && is_leaf(t)) {
+    LOHE_CHECK(t.view_base == nullptr || !t.view_base->requires_grad,
+               "a view of a leaf Variable that requires grad is being used in an in-place operation.");
+    raise(ErrorKind::kRuntime, "a leaf Variable that requires grad is being used in an in-place operation.");
+  }
+  if (t.view_base && t.view_base->requires_grad && is_leaf(*t.view_base)) {
+    raise(ErrorKind::kRuntime, "a view of a leaf Variable that requires grad is being used in an in-place operation.");
+  }
+}
+
+void rebase_history(const TensorPtr& t, Intrusive<GradNode> node, int output) {
+  GradMeta& m = meta_of(*t);
+  if (!t->view_base) {
+    m.grad_fn = std::move(node);
+    m.output = output;
+    ++m.history;
+    t->requires_grad = true;
+    return;
+  }
+  const TensorPtr base = t->view_base;
+  Intrusive<GradNode> slices = Intrusive<GradNode>::adopt(new CopySlicesNode(geometry_of(*t, *base), node, output));
+  // The base's old value, then what the write used besides the view itself.
+  slices->next.push_back(gradient_edge(base));
+  for (size_t i = 1; i < node->next.size(); ++i) slices->next.push_back(node->next[i]);
+  slices->sequence = new_sequence();
+  ops::Meta out;
+  out.dtype = base->dtype();
+  out.sizes = base->size_dims();
+  slices->outputs.push_back(std::move(out));
+  GradMeta& b = meta_of(*base);
+  b.grad_fn = std::move(slices);
+  b.output = 0;
+  ++b.history;
+  base->requires_grad = true;
+  t->requires_grad = true;
+  m.grad_fn = nullptr;
+  m.view_history = b.history - 1;  // rebuilt from the base when next asked for
+}
+
+SavedTensor::SavedTensor(const TensorPtr& t, bool is_output) : version_(t->version().value.load(std::memory_order_relaxed)), is_output_(is_output) {
+  if (!is_output) {
+    tensor_ = t;
+    return;
+  }
+  // The node must not own its own output.
+  tensor_ = TensorImpl::make(t->storage_ptr(), t->dtype(), t->sizes(), t->strides(), t->offset());
+  tensor_->share_version(*t);
+  tensor_->set_conj(t->conj());
+  tensor_->set_neg(t->neg());
+  output_ = meta_of(*t).output;
+}
+
+TensorPtr SavedTensor::unpack(GradNode* owner) const {
+  if (!tensor_) return {};
+  const uint32_t now = tensor_->version().value.load(std::memory_order_relaxed);
+  LOHE_CHECK(now == version_, "one of the variables needed for gradient computation has been modified by an inplace operation: [",
+             info(tensor_->dtype()).tensor_type, " ", to_string(tensor_->sizes()), "], which is output ", std::max(output_, 0), " of ",
+             owner->name(), ", is at version ", now, "; expected version ", version_,
+             " instead. Hint: enable anomaly detection to find the operation that failed to compute its gradient, with "
+             "torch.autograd.set_detect_anomaly(True).");
+  if (!is_output_) return tensor_;
+  TensorPtr t = TensorImpl::make(tensor_->storage_ptr(), tensor_->dtype(), tensor_->sizes(), tensor_->strides(), tensor_->offset());
+  t->share_version(*tensor_);
+  t->set_conj(tensor_->conj());
+  t->set_neg(tensor_->neg());
+  GradMeta& m = meta_of(*t);
+  m.grad_fn = Intrusive<GradNode>(owner);
+  m.output = output_;
+  t->requires_grad = true;
+  return t;
+}
+
+void SavedTensor::reset() { tensor_ = nullptr; }
+
+}  // namespace lohe::autograd

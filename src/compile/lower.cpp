@@ -1,0 +1,419 @@
+#include "compile/lower.h"
+
+#include <functional>
+#include <map>
+
+#include "ir/builder.h"
+#include "ir/primitives.h"
+#include "lohe/error.h"
+
+/// The reduced dims are swept once for every depth of dependent reductions (softmax: maximum, sum, result), and once more
+/// for results that vary over them. A value that is dear to make and needed in a later sweep is kept in a scratch row.
+namespace lohe::compile {
+namespace {
+
+using namespace ir;
+
+constexpr int kDear = 10;  ///< cost from which a scratch store and load are cheaper than making the value again
+
+class Lowering {
+ public:
+  Lowering(const Graph& graph, const KernelSpec& spec, std::string name)
+      : graph_(graph), spec_(spec), b_(std::move(name)), values_(graph.nodes.size()) {}
+
+  LoweredKernel run() {
+    declare_buffers();
+    analyse();
+    kept_ = 0;
+    while (kept_ < spec_.dims.size() && !spec_.dims[kept_].reduced) ++kept_;
+    const bool vector_kept = spec_.vector_dim < static_cast<int>(kept_);
+    std::vector<std::pair<V, V>> outer;
+    for (size_t i = 0; i < kept_; ++i) {
+      if (i == 0) {
+        outer.push_back({b_.begin(), b_.end()});
+      } else {
+        outer.push_back({b_.constant_int(Type::kI64, 0), extent(static_cast<int>(i))});
+      }
+    }
+    for (size_t i = kept_; i < spec_.dims.size(); ++i) extent(static_cast<int>(i));
+    declare_parameters();
+    if (vector_kept && kept_ > 1) {
+      // Serial loops around one vector loop.
+      const std::vector<std::pair<V, V>> serial(outer.begin(), outer.end() - 1);
+      b_.loop(serial, false, [&](const std::vector<V>& at) {
+        b_.loop({outer.back()}, true, [&](const std::vector<V>& last) {
+          std::vector<V> indices = at;
+          indices.push_back(last[0]);
+          body(indices);
+        });
+      });
+    } else {
+      b_.loop(outer, vector_kept, [&](const std::vector<V>& at) { body(at); });
+    }
+    result_.kernel = b_.finish();
+    return std::move(result_);
+  }
+
+ private:
+  const GraphNode& node(int32_t id) const { return graph_.nodes[static_cast<size_t>(id)]; }
+
+  V slot(Slot s, Type type) {
+    result_.slots.push_back(s);
+    return b_.param(type);
+  }
+
+  V extent(int dim) {
+    const auto found = extents_.find(dim);
+    if (found != extents_.end()) return found->second;
+    return extents_[dim] = slot({Slot::kExtent, static_cast<int16_t>(dim)}, Type::kI64);
+  }
+
+  void declare_buffers() {
+    for (const Operand& o : spec_.inputs) buffers_.push_back(b_.buffer(memory_type(o.dtype), false));
+    for (const Operand& o : spec_.outputs) buffers_.push_back(b_.buffer(memory_type(o.dtype), true));
+  }
+  static Type memory_type(Dtype d) { return type_of(info(d).value_dtype); }
+
+  /// For every node: does it change along reduced loops, and after how many sweeps can it be known.
+  void analyse() {
+    Space reduced = 0;
+    for (const LoopDim& d : spec_.dims) {
+      if (d.reduced) reduced |= d.group;
+    }
+    const size_t n = graph_.nodes.size();
+    row_.resize(n);
+    depth_.resize(n);
+    needed_.resize(n);
+    for (const int32_t o : graph_.outputs) needed_[static_cast<size_t>(o)] = true;
+    for (const Graph::Check& c : graph_.checks) needed_[static_cast<size_t>(c.condition)] = true;
+    for (size_t i = n; i-- > 0;) {
+      if (!needed_[i]) continue;
+      for (const int32_t x : {graph_.nodes[i].a, graph_.nodes[i].b, graph_.nodes[i].c}) {
+        if (x >= 0) needed_[static_cast<size_t>(x)] = true;
+      }
+    }
+    for (size_t i = 0; i < n; ++i) {
+      const GraphNode& g = graph_.nodes[i];
+      if (is_leaf(g.prim)) {
+        row_[i] = (g.space & reduced) != 0;
+      } else {
+        for (const int32_t x : {g.a, g.b, g.c}) {
+          if (x < 0) continue;
+          row_[i] = row_[i] || row_[static_cast<size_t>(x)];
+          depth_[i] = std::max(depth_[i], depth_[static_cast<size_t>(x)]);
+        }
+        if (needed_[i]) result_.cost += primitive(g.prim).cost;
+        if (is_reduction(g.prim)) {
+          // A reduction of what does not vary still counts its terms.
+          row_[i] = false;
+          ++depth_[i];
+          sweeps_ = std::max(sweeps_, depth_[i]);
+        }
+      }
+    }
+  }
+
+  void declare_parameters() {
+    // Strides first, then scalars: the order in which the nodes ask for them does not matter to anybody.
+    for (size_t o = 0; o < spec_.inputs.size() + spec_.outputs.size(); ++o) {
+      const Operand& operand = o < spec_.inputs.size() ? spec_.inputs[o] : spec_.outputs[o - spec_.inputs.size()];
+      for (size_t d = 0; d < spec_.dims.size(); ++d) {
+        if ((operand.dims >> d & 1) == 0) continue;
+        if (static_cast<int>(d) == spec_.vector_dim && operand.step == Step::kUnit) continue;
+        strides_[{o, d}] = slot({Slot::kStride, static_cast<int16_t>(o), static_cast<int16_t>(d)}, Type::kI64);
+      }
+    }
+    for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+      const GraphNode& g = graph_.nodes[i];
+      if (!needed_[i]) continue;
+      if (g.prim == Prim::kScalar) {
+        const Type type = memory_type(g.dtype);
+        const auto number = static_cast<int16_t>(g.imm);
+        Registers r{slot({Slot::kScalar, number, 0, g.dtype}, type), {}};
+        if (is_complex(g.dtype)) r.im = slot({Slot::kScalar, number, 1, g.dtype}, type);
+        values_[i] = r;
+      } else if (g.prim == Prim::kExtent) {
+        const V count = slot({Slot::kCount, g.span}, Type::kI64);
+        values_[i] = {b_.cast(count, memory_type(g.dtype)), {}};
+        if (is_complex(g.dtype)) values_[i].im = b_.constant(memory_type(g.dtype), 0);
+      } else if (g.prim == Prim::kConst) {
+        values_[i] = lower_constant(b_, g);
+      } else if (g.prim == Prim::kIota || ((g.prim == Prim::kArgmax || g.prim == Prim::kArgmin) && g.b < 0)) {
+        if (!iota_base_.contains(g.span)) {
+          iota_base_[g.span] = slot({Slot::kIotaBase, g.span}, Type::kI64);
+          for (size_t d = 0; d < spec_.dims.size(); ++d) {
+            if ((spec_.dims[d].group & g.span) != 0) {
+              iota_step_[static_cast<int>(d)] = slot({Slot::kIotaStep, static_cast<int16_t>(d)}, Type::kI64);
+            }
+          }
+        }
+      }
+    }
+  }
+
+  /// Element index of an operand at the current loop indices, without the vector dim if it is unit.
+  V address(size_t operand, const Operand& o) {
+    V index = b_.constant_int(Type::kI64, 0);
+    for (size_t d = 0; d < spec_.dims.size(); ++d) {
+      const auto stride = strides_.find({operand, d});
+      if ((o.dims >> d & 1) == 0 || stride == strides_.end() || d >= at_.size()) continue;
+      index = index + at_[d] * stride->second;
+    }
+    return index;
+  }
+  bool moves_by_unit(const Operand& o) const {
+    return o.step == Step::kUnit && (o.dims >> spec_.vector_dim & 1) != 0;
+  }
+
+  Registers load_input(const GraphNode& g) {
+    const auto number = static_cast<size_t>(g.imm);
+    const Operand& o = spec_.inputs[number];
+    const V base = address(number, o);
+    const int16_t buffer = buffers_[number];
+    if (is_complex(o.dtype)) {
+      V index = base;
+      if (moves_by_unit(o)) index = index + at_[static_cast<size_t>(spec_.vector_dim)];
+      index = index + index;
+      return {b_.load(buffer, index), b_.load(buffer, index + 1)};
+    }
+    return {moves_by_unit(o) ? b_.load_unit(buffer, base) : b_.load(buffer, base), {}};
+  }
+
+  void store_output(size_t number, const Registers& r) {
+    const Operand& o = spec_.outputs[number];
+    const size_t operand = spec_.inputs.size() + number;
+    const V base = address(operand, o);
+    const int16_t buffer = buffers_[operand];
+    if (is_complex(o.dtype)) {
+      V index = base;
+      if (moves_by_unit(o)) index = index + at_[static_cast<size_t>(spec_.vector_dim)];
+      index = index + index;
+      b_.store(buffer, index, r.re);
+      b_.store(buffer, index + 1, r.im);
+    } else if (moves_by_unit(o)) {
+      b_.store_unit(buffer, base, r.re);
+    } else {
+      b_.store(buffer, base, r.re);
+    }
+  }
+
+  V position(Space span) {
+    V p = iota_base_.at(span);
+    for (size_t d = 0; d < spec_.dims.size(); ++d) {
+      if ((spec_.dims[d].group & span) != 0) p = p + at_[d] * iota_step_.at(static_cast<int>(d));
+    }
+    return p;
+  }
+
+  void make(int32_t id) {
+    const GraphNode& g = node(id);
+    Registers& r = values_[static_cast<size_t>(id)];
+    const auto value = [&](int32_t x) { return x < 0 ? Registers{} : values_[static_cast<size_t>(x)]; };
+    switch (g.prim) {
+      case Prim::kInput: r = load_input(g); return;
+      case Prim::kIota: r = lower(b_, {.prim = Prim::kCast, .dtype = g.dtype}, Dtype::kInt64, {position(g.span), {}}, {}, {}); return;
+      case Prim::kScalar: case Prim::kConst: case Prim::kExtent: return;
+      default: break;
+    }
+    const Dtype operand = g.prim == Prim::kSelect ? g.dtype : node(g.a).dtype;
+    // Memory holds halves as they are; registers compute in float32, which the graph's casts ask for.
+    r = lower(b_, g, operand, value(g.a), value(g.b), value(g.c));
+  }
+
+  /// Marks what `targets` need that is not known yet; a reduction of an earlier sweep and a scratch row are known.
+  std::vector<bool> closure(const std::vector<int32_t>& targets) {
+    std::vector<bool> want(graph_.nodes.size());
+    for (const int32_t t : targets) want[static_cast<size_t>(t)] = true;
+    for (size_t i = want.size(); i-- > 0;) {
+      if (!want[i] || is_reduction(graph_.nodes[i].prim) || scratch_.contains(static_cast<int32_t>(i))) continue;
+      for (const int32_t x : {graph_.nodes[i].a, graph_.nodes[i].b, graph_.nodes[i].c}) {
+        if (x >= 0) want[static_cast<size_t>(x)] = true;
+      }
+    }
+    return want;
+  }
+
+  void body(const std::vector<V>& outer) {
+    at_ = outer;
+    scratch_.clear();
+    made_.assign(graph_.nodes.size(), false);
+    const bool sweeps_vector = spec_.vector_dim >= static_cast<int>(kept_);
+    std::vector<std::pair<V, V>> bounds;
+    for (size_t i = kept_; i < spec_.dims.size(); ++i) bounds.push_back({b_.constant_int(Type::kI64, 0), extent(static_cast<int>(i))});
+    for (int sweep = 1; sweep <= sweeps_; ++sweep) {
+      std::vector<int32_t> reductions, targets;
+      for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+        if (needed_[i] && is_reduction(graph_.nodes[i].prim) && depth_[i] == sweep) {
+          reductions.push_back(static_cast<int32_t>(i));
+          targets.push_back(graph_.nodes[i].a);
+          if (graph_.nodes[i].b >= 0) targets.push_back(graph_.nodes[i].b);
+        }
+      }
+      const std::vector<bool> want = closure(targets);
+      make_kept(want);
+      std::vector<int32_t> keep = sweeps_vector ? worth_keeping(want, sweep) : std::vector<int32_t>{};
+      std::vector<Builder::Reduction> folds;
+      for (const int32_t r : reductions) {
+        const GraphNode& g = node(r);
+        const Dtype element = node(g.a).dtype;
+        Builder::Reduction fold;
+        fold.init = reduction_identity(b_, g.prim, element);
+        fold.lanes = sweeps_vector ? (fold.init.size() > 1 ? 16 : std::min(64, 256 / size_of(memory_type(element)))) : 0;
+        fold.combine = [this, prim = g.prim, element](const std::vector<V>& l, const std::vector<V>& rr) {
+          return reduction_combine(b_, prim, element, l, rr);
+        };
+        folds.push_back(std::move(fold));
+      }
+      const auto results = b_.reduce(bounds, sweeps_vector, folds, [&](const std::vector<V>& at) {
+        enter(outer, at);
+        make_row(want);
+        for (const int32_t k : keep) keep_in_scratch(k);
+        std::vector<std::vector<V>> elements;
+        for (const int32_t r : reductions) {
+          const GraphNode& g = node(r);
+          const Registers& x = values_[static_cast<size_t>(g.a)];
+          if (g.prim == Prim::kArgmax || g.prim == Prim::kArgmin) {
+            elements.push_back({x.re, g.b >= 0 ? values_[static_cast<size_t>(g.b)].re : position(g.span)});
+          } else if (x.complex()) {
+            elements.push_back({x.re, x.im});
+          } else {
+            elements.push_back({x.re});
+          }
+        }
+        return elements;
+      });
+      at_ = outer;
+      for (const int32_t k : keep) scratch_.insert({k, scratch_buffers_.at(k)});
+      for (size_t i = 0; i < reductions.size(); ++i) {
+        const GraphNode& g = node(reductions[i]);
+        Registers& r = values_[static_cast<size_t>(reductions[i])];
+        if (g.prim == Prim::kArgmax || g.prim == Prim::kArgmin) {
+          r = {results[i][1], {}};
+        } else {
+          r = {results[i][0], results[i].size() > 1 ? results[i][1] : V{}};
+        }
+        made_[static_cast<size_t>(reductions[i])] = true;
+      }
+    }
+    // Results that do not vary over the reduced dims, then those that do.
+    std::vector<int32_t> kept_targets, row_targets;
+    for (const int32_t o : graph_.outputs) (row_[static_cast<size_t>(o)] ? row_targets : kept_targets).push_back(o);
+    for (const Graph::Check& c : graph_.checks) {
+      (row_[static_cast<size_t>(c.condition)] ? row_targets : kept_targets).push_back(c.condition);
+    }
+    const auto finish = [&](bool row) {
+      int code = 0;
+      for (const Graph::Check& c : graph_.checks) {
+        ++code;
+        if (row_[static_cast<size_t>(c.condition)] == row) b_.check(values_[static_cast<size_t>(c.condition)].re, code);
+      }
+      for (size_t o = 0; o < graph_.outputs.size(); ++o) {
+        const int32_t id = graph_.outputs[o];
+        if (row_[static_cast<size_t>(id)] == row) store_output(o, values_[static_cast<size_t>(id)]);
+      }
+    };
+    if (!kept_targets.empty()) {
+      make_kept(closure(kept_targets));
+      finish(false);
+    }
+    if (!row_targets.empty()) {
+      const std::vector<bool> want = closure(row_targets);
+      make_kept(want);
+      const auto last = [&](const std::vector<V>& at) {
+        enter(outer, at);
+        make_row(want);
+        finish(true);
+      };
+      b_.loop(bounds, sweeps_vector, last);
+      at_ = outer;
+    }
+  }
+
+  void enter(const std::vector<V>& outer, const std::vector<V>& at) {
+    at_ = outer;
+    at_.insert(at_.end(), at.begin(), at.end());
+  }
+
+  void make_kept(const std::vector<bool>& want) {
+    for (size_t i = 0; i < want.size(); ++i) {
+      if (!want[i] || row_[i] || made_[i] || is_reduction(graph_.nodes[i].prim)) continue;
+      make(static_cast<int32_t>(i));
+      made_[i] = true;
+    }
+  }
+
+  void make_row(const std::vector<bool>& want) {
+    for (size_t i = 0; i < want.size(); ++i) {
+      if (!want[i] || !row_[i]) continue;
+      const auto kept = scratch_.find(static_cast<int32_t>(i));
+      if (kept != scratch_.end()) {
+        values_[i] = {b_.load_unit(kept->second, scratch_base()), {}};
+      } else {
+        make(static_cast<int32_t>(i));
+      }
+    }
+  }
+
+  /// Row-major position in the reduced loops, without the last.
+  V scratch_base() {
+    V base = b_.constant_int(Type::kI64, 0);
+    for (size_t d = kept_; d + 1 < spec_.dims.size(); ++d) base = (base + at_[d]) * extent(static_cast<int>(d) + 1);
+    return base;
+  }
+
+  std::vector<int32_t> worth_keeping(const std::vector<bool>& want, int sweep) {
+    std::vector<int32_t> later_targets;
+    for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+      if (needed_[i] && is_reduction(graph_.nodes[i].prim) && depth_[i] > sweep) later_targets.push_back(graph_.nodes[i].a);
+    }
+    for (const int32_t o : graph_.outputs) {
+      if (row_[static_cast<size_t>(o)]) later_targets.push_back(o);
+    }
+    std::vector<bool> later = closure(later_targets);
+    std::vector<int32_t> keep;
+    for (size_t i = graph_.nodes.size(); i-- > 0;) {
+      const GraphNode& g = graph_.nodes[i];
+      if (!want[i] || !later[i] || !row_[i] || is_leaf(g.prim) || is_complex(g.dtype) || is_half(g.dtype) || g.dtype == Dtype::kBool ||
+          scratch_.contains(static_cast<int32_t>(i)) || primitive(g.prim).cost < kDear) {
+        continue;
+      }
+      keep.push_back(static_cast<int32_t>(i));
+    }
+    return keep;
+  }
+
+  void keep_in_scratch(int32_t id) {
+    auto found = scratch_buffers_.find(id);
+    if (found == scratch_buffers_.end()) {
+      const Type type = memory_type(node(id).dtype);
+      found = scratch_buffers_.emplace(id, b_.buffer(type, true, true)).first;
+      result_.scratch_bytes_per_row.push_back(size_of(type));
+    }
+    b_.store_unit(found->second, scratch_base(), values_[static_cast<size_t>(id)].re);
+  }
+
+  const Graph& graph_;
+  const KernelSpec& spec_;
+  Builder b_;
+  LoweredKernel result_;
+  size_t kept_ = 0;
+  int sweeps_ = 0;
+  std::vector<int16_t> buffers_;
+  std::vector<char> row_, needed_;
+  std::vector<int> depth_;
+  std::vector<Registers> values_;
+  std::vector<char> made_;
+  std::vector<V> at_;  ///< loop indices where we are
+  std::map<int, V> extents_;
+  std::map<std::pair<size_t, size_t>, V> strides_;
+  std::map<int, V> iota_base_, iota_step_;
+  std::map<int32_t, int16_t> scratch_buffers_, scratch_;
+};
+
+}  // namespace
+
+LoweredKernel lower(const ir::Graph& graph, const KernelSpec& spec, std::string name) {
+  return Lowering(graph, spec, std::move(name)).run();
+}
+
+}  // namespace lohe::compile

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "ir/graph.h"
+#include "ir/kernel.h"
+
+/// From a graph of primitives to one kernel: a nest of loops over kept dims, passes over reduced dims inside.
+namespace lohe::compile {
+
+/// A loop of the nest. Order: kept dims, outermost first, then reduced dims, outermost first.
+struct LoopDim {
+  ir::Space group;  ///< of the dims that were merged into it
+  bool reduced;
+  bool operator==(const LoopDim&) const = default;
+};
+
+/// How an operand moves along the vector dim.
+enum class Step : uint8_t { kZero, kUnit, kStrided };
+
+struct Operand {
+  Dtype dtype;       ///< in memory
+  uint32_t dims = 0; ///< bit i: moves along loop i
+  Step step = Step::kZero;
+  bool operator==(const Operand&) const = default;
+};
+
+struct KernelSpec {
+  std::vector<LoopDim> dims;
+  int vector_dim = 0;
+  std::vector<Operand> inputs;   ///< by input number of the graph
+  std::vector<Operand> outputs;  ///< by output of the graph
+  bool operator==(const KernelSpec&) const = default;
+};
+
+/// What a parameter slot of the kernel holds.
+struct Slot {
+  enum Kind : uint8_t {
+    kExtent,      ///< of loop `a`
+    kCount,       ///< elements of all dims of the groups in `a`
+    kIotaBase,    ///< what positions in group `a` start from
+    kIotaStep,    ///< logical distance of neighbours along loop `a` in its group
+    kStride,      ///< of operand `a` along loop `b`, in elements
+    kScalar,      ///< number `a`, as `dtype`; b: 0 real part, 1 imaginary part
+  };
+  Kind kind;
+  int16_t a = 0, b = 0;
+  Dtype dtype = Dtype::kUndefined;
+};
+
+struct LoweredKernel {
+  ir::Kernel kernel;
+  std::vector<Slot> slots;
+  std::vector<int64_t> scratch_bytes_per_row;  ///< one entry a scratch buffer: bytes for each element of the reduced dims
+  int cost = 0;  ///< simple instructions an element, for the choice of a grain
+};
+
+/// Buffers: inputs, outputs, scratch, in this order. `graph` is pointwise or reduces over exactly the reduced loops; its
+/// checks give codes 1, 2, ...
+LoweredKernel lower(const ir::Graph& graph, const KernelSpec& spec, std::string name);
+
+}  // namespace lohe::compile

@@ -1,0 +1,572 @@
+#include "compile/program.h"
+
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cstring>
+#include <map>
+
+#include "base/allocator.h"
+#include "base/threads.h"
+#include "ir/primitives.h"
+#include "lohe/error.h"
+
+namespace lohe::compile {
+namespace {
+
+using namespace ir;
+
+/// Rows longer than this are summed in blocks of this length: the tree depends on the shape alone.
+constexpr int64_t kBlock = 16384;
+/// About 20 microseconds of simple instructions: what is worth handing to another core.
+constexpr int64_t kGrainWork = 1 << 18;
+
+}  // namespace
+
+struct Program::Entry {
+  KernelSpec spec;
+  LoweredKernel lowered;
+  const codegen::CompiledKernel* compiled = nullptr;
+};
+
+struct Program::Stage {
+  Graph graph;
+  ir::Space reduced = 0;
+  bool uses_iota = false;
+  std::vector<int32_t> inputs;   ///< operand numbers: program inputs, then temporaries
+  std::vector<int32_t> outputs;  ///< operand numbers: >= 0 temporaries (as input numbers), < 0: program output -1 - k
+  std::vector<std::unique_ptr<Entry>> entries;
+  std::atomic<Entry*> last{nullptr};
+};
+
+Program::Program(Graph graph, std::string name) : graph_(std::move(graph)), name_(std::move(name)) {
+  for (const GraphNode& n : graph_.nodes) {
+    if (n.prim == Prim::kInput) input_count_ = std::max(input_count_, static_cast<size_t>(n.imm) + 1);
+  }
+  plan(false, steps_);
+}
+
+Program::~Program() = default;
+
+void Program::plan(bool split, std::vector<std::unique_ptr<Stage>>& steps) {
+  const size_t n = graph_.nodes.size();
+  std::vector<bool> needed(n);
+  for (const int32_t o : graph_.outputs) needed[static_cast<size_t>(o)] = true;
+  for (const Graph::Check& c : graph_.checks) needed[static_cast<size_t>(c.condition)] = true;
+  for (size_t i = n; i-- > 0;) {
+    if (!needed[i]) continue;
+    for (const int32_t x : {graph_.nodes[i].a, graph_.nodes[i].b, graph_.nodes[i].c}) {
+      if (x >= 0) needed[static_cast<size_t>(x)] = true;
+    }
+  }
+  // A reduction goes to the step of its level; a level ends where the next reduction runs over other groups (or, split,
+  // where any reduction follows).
+  using Key = std::pair<int, ir::Space>;
+  std::vector<Key> upstream(n, {-1, 0});   // the last step that a node waits for
+  std::vector<bool> mixed(n);              // waits for steps of one level but of different spans
+  std::map<Key, std::vector<int32_t>> reductions, outputs;
+  for (size_t i = 0; i < n; ++i) {
+    if (!needed[i]) continue;
+    const GraphNode& g = graph_.nodes[i];
+    for (const int32_t x : {g.a, g.b, g.c}) {
+      if (x < 0) continue;
+      const Key k = upstream[static_cast<size_t>(x)];
+      if (k.first == upstream[i].first && k.second != upstream[i].second) mixed[i] = true;
+      if (mixed[static_cast<size_t>(x)] && k.first >= upstream[i].first) mixed[i] = true;
+      if (k.first > upstream[i].first) {
+        upstream[i] = k;
+        mixed[i] = mixed[static_cast<size_t>(x)];
+      }
+    }
+    if (is_reduction(g.prim)) {
+      const Key before = upstream[i];
+      int level = std::max(before.first, 0);
+      if (before.first >= 0 && (before.second != g.span || mixed[i] || split)) level = before.first + 1;
+      upstream[i] = {level, g.span};
+      mixed[i] = false;
+      reductions[upstream[i]].push_back(static_cast<int32_t>(i));
+    }
+  }
+  const auto home = [&](int32_t id) {
+    Key k = upstream[static_cast<size_t>(id)];
+    if (k.first < 0) return reductions.empty() || split ? Key{1000, 0} : reductions.begin()->first;
+    if (mixed[static_cast<size_t>(id)] || split) return Key{1000, 0};
+    return k;
+  };
+  for (size_t o = 0; o < graph_.outputs.size(); ++o) outputs[home(graph_.outputs[o])].push_back(static_cast<int32_t>(o));
+  std::map<Key, std::vector<int32_t>> checks;
+  for (size_t c = 0; c < graph_.checks.size(); ++c) checks[home(graph_.checks[c].condition)].push_back(static_cast<int32_t>(c));
+
+  std::vector<Key> keys;
+  for (const auto& [k, list] : reductions) keys.push_back(k);
+  for (const auto& [k, list] : outputs) keys.push_back(k);
+  for (const auto& [k, list] : checks) keys.push_back(k);
+  std::sort(keys.begin(), keys.end());
+  keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
+
+  std::map<int32_t, int32_t> temporaries;  // reduction -> operand number
+  auto next_operand = static_cast<int32_t>(input_count_);
+  for (const Key& key : keys) {
+    auto step = std::make_unique<Stage>();
+    step->reduced = key.second;
+    // Copy what this step needs; results of earlier steps become inputs.
+    std::map<int32_t, Node> copied;
+    std::map<int32_t, int32_t> input_number;
+    const auto input = [&](int32_t operand, Dtype dtype, ir::Space space) {
+      auto [at, added] = input_number.emplace(operand, static_cast<int32_t>(step->inputs.size()));
+      if (added) step->inputs.push_back(operand);
+      return step->graph.input(at->second, dtype, space);
+    };
+    std::vector<int32_t> roots;
+    const auto in_step = [&](int32_t id) {
+      const auto found = reductions.find(key);
+      return found != reductions.end() && std::find(found->second.begin(), found->second.end(), id) != found->second.end();
+    };
+    std::vector<bool> want(n);
+    if (reductions.contains(key)) for (const int32_t r : reductions[key]) want[static_cast<size_t>(r)] = true;
+    if (outputs.contains(key)) for (const int32_t o : outputs[key]) want[static_cast<size_t>(graph_.outputs[static_cast<size_t>(o)])] = true;
+    if (checks.contains(key)) for (const int32_t c : checks[key]) want[static_cast<size_t>(graph_.checks[static_cast<size_t>(c)].condition)] = true;
+    for (size_t i = n; i-- > 0;) {
+      if (!want[i] || (is_reduction(graph_.nodes[i].prim) && !in_step(static_cast<int32_t>(i)))) continue;
+      for (const int32_t x : {graph_.nodes[i].a, graph_.nodes[i].b, graph_.nodes[i].c}) {
+        if (x >= 0) want[static_cast<size_t>(x)] = true;
+      }
+    }
+    for (size_t i = 0; i < n; ++i) {
+      if (!want[i]) continue;
+      const GraphNode& g = graph_.nodes[i];
+      const auto id = static_cast<int32_t>(i);
+      const auto at = [&](int32_t x) { return x < 0 ? Node{} : copied.at(x); };
+      Node c;
+      if (g.prim == Prim::kInput) {
+        c = input(static_cast<int32_t>(g.imm), g.dtype, g.space);
+      } else if (is_reduction(g.prim) && !in_step(id)) {
+        c = input(temporaries.at(id), g.dtype, g.space);
+      } else {
+        GraphNode copy = g;
+        copy.a = g.a < 0 ? -1 : at(g.a).id();
+        copy.b = g.b < 0 ? -1 : at(g.b).id();
+        copy.c = g.c < 0 ? -1 : at(g.c).id();
+        step->graph.nodes.push_back(copy);
+        c = step->graph.at(static_cast<int32_t>(step->graph.nodes.size()) - 1);
+        step->uses_iota = step->uses_iota || g.prim == Prim::kIota || g.prim == Prim::kArgmax || g.prim == Prim::kArgmin;
+      }
+      copied.emplace(id, c);
+    }
+    if (reductions.contains(key)) {
+      for (const int32_t r : reductions[key]) {
+        // Used by another step (or by nobody here): write it out.
+        bool outside = false;
+        for (const Key& other : keys) {
+          if (other == key) continue;
+          std::vector<int32_t> targets;
+          if (outputs.contains(other)) for (const int32_t o : outputs[other]) targets.push_back(graph_.outputs[static_cast<size_t>(o)]);
+          if (checks.contains(other)) for (const int32_t k : checks[other]) targets.push_back(graph_.checks[static_cast<size_t>(k)].condition);
+          if (reductions.contains(other)) for (const int32_t k : reductions[other]) targets.push_back(k);
+          std::vector<bool> reach(n);
+          for (const int32_t t : targets) reach[static_cast<size_t>(t)] = true;
+          for (size_t i = n; i-- > 0;) {
+            if (!reach[i]) continue;
+            if (is_reduction(graph_.nodes[i].prim) && upstream[i] != other) continue;
+            for (const int32_t x : {graph_.nodes[i].a, graph_.nodes[i].b, graph_.nodes[i].c}) {
+              if (x >= 0) reach[static_cast<size_t>(x)] = true;
+            }
+          }
+          outside = outside || reach[static_cast<size_t>(r)];
+        }
+        if (!outside) continue;
+        temporaries[r] = next_operand;
+        step->graph.output(copied.at(r));
+        step->outputs.push_back(next_operand++);
+      }
+    }
+    if (outputs.contains(key)) {
+      for (const int32_t o : outputs[key]) {
+        step->graph.output(copied.at(graph_.outputs[static_cast<size_t>(o)]));
+        step->outputs.push_back(-1 - o);
+      }
+    }
+    if (checks.contains(key)) {
+      for (const int32_t c : checks[key]) {
+        const Graph::Check& check = graph_.checks[static_cast<size_t>(c)];
+        step->graph.check(copied.at(check.condition), check.message, check.index_error);
+      }
+    }
+    steps.push_back(std::move(step));
+  }
+}
+
+Program::Entry& Program::entry(Stage& step, const KernelSpec& spec) {
+  if (Entry* last = step.last.load(std::memory_order_acquire); last != nullptr && last->spec == spec) return *last;
+  const std::lock_guard lock(mutex_);
+  for (const auto& e : step.entries) {
+    if (e->spec == spec) {
+      step.last.store(e.get(), std::memory_order_release);
+      return *e;
+    }
+  }
+  auto e = std::make_unique<Entry>();
+  e->spec = spec;
+  e->lowered = lower(step.graph, spec, name_);
+  e->compiled = codegen::KernelCache::global().get(e->lowered.kernel);
+  Entry* made = e.get();
+  step.entries.push_back(std::move(e));
+  step.last.store(made, std::memory_order_release);
+  return *made;
+}
+
+namespace {
+
+int64_t scalar_bits(const Scalar& s, Dtype dtype, bool imaginary) {
+  const Dtype part = info(dtype).value_dtype;
+  if (is_integral(part, false)) return s.to_int();
+  if (part == Dtype::kBool) return s.to_bool() ? 1 : 0;
+  const double v = imaginary ? s.imag() : s.to_double();
+  if (part == Dtype::kFloat64) return std::bit_cast<int64_t>(v);
+  return std::bit_cast<int32_t>(static_cast<float>(v));
+}
+
+/// One loop of a call after dims were dropped, ordered and merged.
+struct Loop {
+  int64_t size;
+  uint8_t group;
+  bool reduced;
+  Dims strides;  // by operand
+  int64_t logical = 1;  // distance of neighbours in the group's row-major order
+};
+
+}  // namespace
+
+void Program::run_flat(int64_t n, std::span<char* const> pointers, uint32_t moves, std::span<const Scalar> scalars) {
+  Stage& step = *steps_.front();
+  const size_t operands = pointers.size();
+  std::atomic<Entry*>* cached = moves < flat_.size() ? &flat_[moves] : nullptr;
+  Entry* e = cached != nullptr ? cached->load(std::memory_order_acquire) : nullptr;
+  if (e == nullptr) {
+    KernelSpec spec;
+    spec.dims = {{kOuter, false}};
+    for (size_t i = 0; i < operands; ++i) {
+      const size_t operand = i < step.inputs.size() ? static_cast<size_t>(step.inputs[i]) : i;
+      Operand o;
+      const bool is_input = i < step.inputs.size();
+      (void)operand;
+      o.dims = moves >> i & 1;
+      o.step = o.dims != 0 ? Step::kUnit : Step::kZero;
+      if (is_input) {
+        for (const GraphNode& g : step.graph.nodes) {
+          if (g.prim == Prim::kInput && g.imm == static_cast<int64_t>(i)) o.dtype = g.dtype;
+        }
+        spec.inputs.push_back(o);
+      } else {
+        o.dtype = step.graph.node(step.graph.outputs[i - step.inputs.size()]).dtype;
+        spec.outputs.push_back(o);
+      }
+    }
+    e = &entry(step, spec);
+    if (cached != nullptr) cached->store(e, std::memory_order_release);
+  }
+  int64_t params[64];
+  const std::vector<Slot>& slots = e->lowered.slots;
+  LOHE_INTERNAL_ASSERT(slots.size() <= std::size(params));
+  for (size_t i = 0; i < slots.size(); ++i) {
+    const Slot& s = slots[i];
+    switch (s.kind) {
+      case Slot::kScalar: params[i] = scalar_bits(scalars[static_cast<size_t>(s.a)], s.dtype, s.b == 1); break;
+      case Slot::kIotaBase: params[i] = 0; break;
+      case Slot::kIotaStep: params[i] = 1; break;
+      default: params[i] = n; break;
+    }
+  }
+  void* buffers[32];
+  for (size_t i = 0; i < operands; ++i) buffers[i] = pointers[i];
+  const codegen::CompiledKernel& kernel = *e->compiled;
+  const int64_t cost = e->lowered.cost + 2;
+  int32_t code = 0;
+  if (n * cost <= 2 * kGrainWork) {
+    code = kernel(buffers, params, 0, n);
+  } else {
+    const int64_t grain = std::max<int64_t>((kGrainWork / cost + 255) / 256 * 256, 256);
+    std::atomic<int32_t> worst{0};
+    parallel_for(n, grain, [&](int64_t begin, int64_t end) {
+      if (const int32_t c = kernel(buffers, params, begin, end); c != 0) worst.store(c, std::memory_order_relaxed);
+    });
+    code = worst.load();
+  }
+  if (code != 0) {
+    const Graph::Check& check = step.graph.checks[static_cast<size_t>(code - 1)];
+    raise(check.index_error ? ErrorKind::kIndex : ErrorKind::kRuntime, check.message);
+  }
+}
+
+void Program::run(const Space& space, std::span<const Binding> inputs, std::span<const Binding> outputs,
+                  std::span<const Scalar> scalars) {
+  int64_t kept = 1, row = 1;
+  ir::Space reduced = 0;
+  for (const auto& s : steps_) reduced |= s->reduced;
+  for (size_t d = 0; d < space.sizes.size(); ++d) ((space.groups[d] & reduced) != 0 ? row : kept) *= space.sizes[d];
+  // Few long rows: sum blocks of a fixed length side by side. Decided by the shape alone.
+  const bool split = reduced == kRow && row >= 2 * kBlock && kept < 64;
+  if (split) {
+    std::call_once(split_once_, [this] { plan(true, split_steps_); });
+    run_steps(split_steps_, true, space, inputs, outputs, scalars);
+  } else {
+    run_steps(steps_, false, space, inputs, outputs, scalars);
+  }
+}
+
+void Program::run_steps(std::vector<std::unique_ptr<Stage>>& steps, bool split, const Space& space,
+                        std::span<const Binding> inputs, std::span<const Binding> outputs, std::span<const Scalar> scalars) {
+  std::vector<Binding> operands(inputs.begin(), inputs.end());
+  operands.resize(std::max(operands.size(), input_count_));
+  struct Owned {
+    std::vector<std::pair<char*, size_t>> blocks;
+    ~Owned() { for (const auto& [p, n] : blocks) deallocate(p, n); }
+    char* take(size_t n) {
+      char* p = static_cast<char*>(allocate(n));
+      blocks.push_back({p, n});
+      return p;
+    }
+  } owned;
+  for (const auto& step : steps) {
+    // Operands of this step: inputs, then outputs.
+    std::vector<Binding> bound;
+    for (const int32_t i : step->inputs) bound.push_back(operands[static_cast<size_t>(i)]);
+    for (size_t o = 0; o < step->outputs.size(); ++o) {
+      const int32_t number = step->outputs[o];
+      if (number < 0) {
+        bound.push_back(outputs[static_cast<size_t>(-1 - number)]);
+        continue;
+      }
+      const GraphNode& g = step->graph.node(step->graph.outputs[o]);
+      Binding t;
+      t.strides.resize(space.sizes.size());
+      int64_t count = 1;
+      for (size_t d = space.sizes.size(); d-- > 0;) {
+        if ((space.groups[d] & g.span) == 0) {
+          t.strides[d] = count;
+          count *= space.sizes[d];
+        }
+      }
+      t.data = owned.take(static_cast<size_t>(count * itemsize(g.dtype)));
+      if (operands.size() <= static_cast<size_t>(number)) operands.resize(static_cast<size_t>(number) + 1);
+      operands[static_cast<size_t>(number)] = t;
+      bound.push_back(std::move(t));
+    }
+    std::vector<char*> scratch;
+    run_kernel(*step, space, bound, scalars, split && step->reduced != 0, scratch);
+  }
+}
+
+void Program::run_kernel(Stage& step, const Space& space, std::vector<Binding>& operands, std::span<const Scalar> scalars,
+                         bool split, std::vector<char*>& owned) {
+  const size_t count = operands.size();
+  // 1. Loops: dims of size 1 go; kept before reduced; slowest first by the leading operand's strides; neighbours merge.
+  SmallVector<int64_t, 8> order;
+  for (size_t d = 0; d < space.sizes.size(); ++d) {
+    if (space.sizes[d] != 1) order.push_back(static_cast<int64_t>(d));
+  }
+  const auto is_reduced = [&](int64_t d) { return (space.groups[static_cast<size_t>(d)] & step.reduced) != 0; };
+  const size_t leader = step.reduced != 0 || step.inputs.size() == count ? 0 : step.inputs.size();
+  if (!step.uses_iota && count > 0) {
+    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+      if (is_reduced(a) != is_reduced(b)) return is_reduced(b);
+      return std::abs(operands[leader].strides[static_cast<size_t>(a)]) > std::abs(operands[leader].strides[static_cast<size_t>(b)]);
+    });
+  } else {
+    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return !is_reduced(a) && is_reduced(b); });
+  }
+  std::vector<Loop> loops;
+  int64_t logical[9] = {};  // by group bit position
+  for (auto& l : logical) l = 1;
+  std::vector<int64_t> logical_of(space.sizes.size(), 1);
+  for (size_t d = space.sizes.size(); d-- > 0;) {
+    int64_t& l = logical[std::countr_zero(static_cast<unsigned>(space.groups[d]))];
+    logical_of[d] = l;
+    l *= space.sizes[d];
+  }
+  for (const int64_t dim : order) {
+    const auto d = static_cast<size_t>(dim);
+    Loop l{space.sizes[d], space.groups[d], is_reduced(dim), Dims(count), logical_of[d]};
+    for (size_t o = 0; o < count; ++o) l.strides[o] = operands[o].strides[d];
+    if (!loops.empty()) {
+      Loop& p = loops.back();
+      bool merges = p.group == l.group && p.reduced == l.reduced && (!step.uses_iota || p.logical == l.logical * l.size);
+      for (size_t o = 0; o < count && merges; ++o) merges = p.strides[o] == l.strides[o] * l.size;
+      if (merges) {
+        p.size *= l.size;
+        p.strides = l.strides;
+        p.logical = l.logical;
+        continue;
+      }
+    }
+    loops.push_back(std::move(l));
+  }
+  if (loops.empty() || loops.front().reduced) {
+    loops.insert(loops.begin(), Loop{1, kOuter, false, Dims(count), 0});
+  }
+  if (step.reduced != 0 && !loops.back().reduced) loops.push_back(Loop{1, step.reduced, true, Dims(count), 0});
+  size_t kept = 0;
+  while (kept < loops.size() && !loops[kept].reduced) ++kept;
+
+  const bool blocks = split && loops.size() == kept + 1 && loops.back().size >= 2 * kBlock;
+  int64_t whole_blocks = 0, tail = 0;
+  std::vector<Binding> partial;
+  std::vector<std::pair<char*, size_t>> partial_memory;
+  if (blocks) {
+    Loop& row = loops.back();
+    whole_blocks = row.size / kBlock;
+    tail = row.size % kBlock;
+    Loop block{whole_blocks, row.group, false, Dims(count), row.logical * kBlock};
+    for (size_t o = 0; o < step.inputs.size(); ++o) block.strides[o] = row.strides[o] * kBlock;
+    row.size = kBlock;
+    loops.insert(loops.begin(), std::move(block));
+    ++kept;
+    // Outputs become [blocks (+ tail), kept...] buffers.
+    const int64_t n = whole_blocks + (tail != 0 ? 1 : 0);
+    for (size_t o = step.inputs.size(); o < count; ++o) {
+      const GraphNode& g = step.graph.node(step.graph.outputs[o - step.inputs.size()]);
+      int64_t size = 1;
+      Binding p;
+      for (size_t d = kept; d-- > 0;) {
+        loops[d].strides[o] = size;
+        size *= d == 0 ? n : loops[d].size;
+      }
+      const auto bytes = static_cast<size_t>(size * itemsize(g.dtype));
+      p.data = static_cast<char*>(allocate(bytes));
+      partial_memory.push_back({p.data, bytes});
+      partial.push_back(std::move(p));
+    }
+  }
+
+  // 2. The kernel of this class.
+  KernelSpec spec;
+  for (const Loop& l : loops) spec.dims.push_back({l.group, l.reduced});
+  const size_t last = loops.size() - 1;
+  spec.vector_dim = static_cast<int>(last);
+  if (step.reduced != 0 && count > 0) {
+    // Down the columns when the kept dim is the dense one.
+    const bool row_dense = loops[last].strides[0] == 1 || loops[last].size == 1;
+    const Loop& k = loops[kept - 1];
+    if (!row_dense && k.strides[0] == 1 && k.size >= 4) spec.vector_dim = static_cast<int>(kept) - 1;
+  }
+  const auto v = static_cast<size_t>(spec.vector_dim);
+  for (size_t o = 0; o < count; ++o) {
+    Operand operand;
+    for (size_t d = 0; d < loops.size(); ++d) {
+      if (loops[d].strides[o] != 0 && loops[d].size != 1) operand.dims |= uint32_t{1} << d;
+    }
+    if ((operand.dims >> v & 1) != 0) operand.step = loops[v].strides[o] == 1 ? Step::kUnit : Step::kStrided;
+    if (o < step.inputs.size()) {
+      for (const GraphNode& g : step.graph.nodes) {
+        if (g.prim == Prim::kInput && g.imm == static_cast<int64_t>(o)) operand.dtype = g.dtype;
+      }
+      spec.inputs.push_back(operand);
+    } else {
+      operand.dtype = step.graph.node(step.graph.outputs[o - step.inputs.size()]).dtype;
+      spec.outputs.push_back(operand);
+    }
+  }
+  Entry& e = entry(step, spec);
+
+  // 3. Parameters and the call.
+  const auto launch = [&](const std::vector<Loop>& nest, std::span<char* const> pointers, int64_t row_base) {
+    SmallVector<int64_t, 64> params;
+    for (const Slot& s : e.lowered.slots) {
+      switch (s.kind) {
+        case Slot::kExtent: params.push_back(nest[static_cast<size_t>(s.a)].size); break;
+        case Slot::kCount: {
+          int64_t n = 1;
+          for (size_t d = 0; d < space.sizes.size(); ++d) {
+            if ((space.groups[d] & s.a) != 0) n *= space.sizes[d];
+          }
+          params.push_back(n);
+          break;
+        }
+        case Slot::kIotaBase: params.push_back((s.a & kOuter) != 0 ? space.iota_base : row_base); break;
+        case Slot::kIotaStep: params.push_back(nest[static_cast<size_t>(s.a)].logical); break;
+        case Slot::kStride: params.push_back(nest[static_cast<size_t>(s.b)].strides[static_cast<size_t>(s.a)]); break;
+        case Slot::kScalar: params.push_back(scalar_bits(scalars[static_cast<size_t>(s.a)], s.dtype, s.b == 1)); break;
+      }
+    }
+    int64_t inner = 1, row = 1;
+    for (size_t d = 1; d < nest.size(); ++d) {
+      inner *= nest[d].size;
+      if (nest[d].reduced) row *= nest[d].size;
+    }
+    if (nest[0].size == 0 || (inner == 0 && row != 0)) return;
+    const auto body = [&](int64_t begin, int64_t end) {
+      void* buffers[64];
+      size_t n = 0;
+      for (char* p : pointers) buffers[n++] = p;
+      std::pair<void*, size_t> scratch[16];
+      size_t scratches = 0;
+      for (const int64_t bytes : e.lowered.scratch_bytes_per_row) {
+        const auto size = static_cast<size_t>(bytes * row);
+        scratch[scratches++] = {allocate(size), size};
+        buffers[n++] = scratch[scratches - 1].first;
+      }
+      const int32_t code = (*e.compiled)(buffers, params.data(), begin, end);
+      for (size_t i = 0; i < scratches; ++i) deallocate(scratch[i].first, scratch[i].second);
+      return code;
+    };
+    std::atomic<int32_t> worst{0};
+    const int64_t work = std::max<int64_t>(inner, 1) * (e.lowered.cost + 2);
+    parallel_for(nest[0].size, std::max<int64_t>(kGrainWork / std::max<int64_t>(work, 1), 1), [&](int64_t begin, int64_t end) {
+      if (const int32_t c = body(begin, end); c != 0) worst.store(c, std::memory_order_relaxed);
+    });
+    if (const int32_t code = worst.load(); code != 0) {
+      const Graph::Check& check = step.graph.checks[static_cast<size_t>(code - 1)];
+      raise(check.index_error ? ErrorKind::kIndex : ErrorKind::kRuntime, check.message);
+    }
+  };
+  SmallVector<char*, 16> pointers;
+  for (const Binding& b : operands) pointers.push_back(b.data);
+  if (!blocks) {
+    launch(loops, {pointers.data(), pointers.size()}, 0);
+    (void)owned;
+    return;
+  }
+  for (size_t o = 0; o < partial.size(); ++o) pointers[step.inputs.size() + o] = partial[o].data;
+  launch(loops, {pointers.data(), pointers.size()}, 0);
+  if (tail != 0) {
+    std::vector<Loop> rest = loops;
+    for (size_t o = 0; o < step.inputs.size(); ++o) pointers[o] += rest[0].strides[o] * whole_blocks * itemsize(spec.inputs[o].dtype);
+    for (size_t o = 0; o < partial.size(); ++o) {
+      pointers[step.inputs.size() + o] += rest[0].strides[step.inputs.size() + o] * whole_blocks * itemsize(spec.outputs[o].dtype);
+    }
+    rest[0].size = 1;
+    rest.back().size = tail;
+    launch(rest, {pointers.data(), pointers.size()}, whole_blocks * kBlock);
+  }
+  // 4. Over the blocks, one reduction at a time.
+  const int64_t n = whole_blocks + (tail != 0 ? 1 : 0);
+  for (size_t o = 0; o < partial.size(); ++o) {
+    const GraphNode& g = step.graph.node(step.graph.outputs[o]);
+    Graph fold;
+    const Node x = fold.input(0, g.dtype, kOuter | kRow);
+    fold.output(fold.reduce(g.prim, x, kRow));
+    Space s;
+    Binding in{partial[o].data, {}}, out{operands[step.inputs.size() + o].data, {}};
+    s.sizes.push_back(n);
+    s.groups.push_back(kRow);
+    in.strides.push_back(loops[0].strides[step.inputs.size() + o]);
+    out.strides.push_back(0);
+    for (size_t d = 1; d < kept; ++d) {
+      s.sizes.push_back(loops[d].size);
+      s.groups.push_back(kOuter);
+      in.strides.push_back(loops[d].strides[step.inputs.size() + o]);
+      // Where this loop goes in the result: the loops were merged from dims of the space.
+      out.strides.push_back(0);
+    }
+    LOHE_INTERNAL_ASSERT(kept <= 2, "a split reduction keeps at most one merged dim");
+    if (kept == 2) {
+      for (size_t d = 0; d < space.sizes.size(); ++d) {
+        if (space.sizes[d] != 1 && !is_reduced(static_cast<int64_t>(d))) out.strides[1] = operands[step.inputs.size() + o].strides[d];
+      }
+    }
+    Program(std::move(fold), name_ + "_blocks").run(s, std::array{in}, std::array{out}, {});
+  }
+  for (const auto& [p, bytes] : partial_memory) deallocate(p, bytes);
+}
+
+}  // namespace lohe::compile

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/small_vector.h"
+#include "codegen/codegen.h"
+#include "compile/lower.h"
+#include "lohe/scalar.h"
+
+/// An op's graph made ready to run on tensors of any shape: one kernel, or a few with small buffers between them.
+namespace lohe::compile {
+
+/// An operand of a call, expanded over the iteration space.
+struct Binding {
+  char* data = nullptr;
+  Dims strides;  ///< elements, one for each dim of the space; 0 where the operand does not move
+};
+
+/// The iteration space of a call.
+struct Space {
+  Dims sizes;
+  SmallVector<uint8_t, 6> groups;  ///< ir::Group of every dim
+  int64_t iota_base = 0;           ///< what positions in kOuter start from (random numbers)
+};
+
+class Program {
+ public:
+  /// Inputs and outputs of the graph have their memory dtypes. @param split sum over fixed blocks of a long reduced dim
+  /// first, then over the blocks.
+  Program(ir::Graph graph, std::string name);
+  ~Program();
+  Program(const Program&) = delete;
+  Program& operator=(const Program&) = delete;
+
+  /// @throws Error when a check of the graph fails; outputs are then undefined.
+  void run(const Space& space, std::span<const Binding> inputs, std::span<const Binding> outputs,
+           std::span<const Scalar> scalars);
+  /// One dim, every operand dense or a single number (`moves` bit 0: input 0, ..., then outputs).
+  void run_flat(int64_t n, std::span<char* const> pointers, uint32_t moves, std::span<const Scalar> scalars);
+
+  const ir::Graph& graph() const { return graph_; }
+
+ private:
+  struct Entry;
+  struct Stage;
+  void plan(bool split, std::vector<std::unique_ptr<Stage>>& steps);
+  void run_steps(std::vector<std::unique_ptr<Stage>>& steps, bool split, const Space& space,
+                 std::span<const Binding> inputs, std::span<const Binding> outputs, std::span<const Scalar> scalars);
+  Entry& entry(Stage& step, const KernelSpec& spec);
+  void run_kernel(Stage& step, const Space& space, std::vector<Binding>& operands, std::span<const Scalar> scalars, bool split,
+                  std::vector<char*>& owned);
+
+  ir::Graph graph_;
+  std::string name_;
+  size_t input_count_ = 0;
+  std::vector<std::unique_ptr<Stage>> steps_, split_steps_;
+  std::once_flag split_once_;
+  std::array<std::atomic<Entry*>, 8> flat_{};  ///< by `moves`, for up to three operands
+  std::mutex mutex_;
+};
+
+}  // namespace lohe::compile

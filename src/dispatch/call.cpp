@@ -1,0 +1,229 @@
+#include "dispatch/call.h"
+
+#include "autograd/tape.h"
+#include "dispatch/execute.h"
+#include "lohe/error.h"
+#include "tensor/shape.h"
+
+namespace lohe::dispatch {
+
+using namespace ops;
+
+thread_local uint32_t mode_word = 0;
+
+namespace {
+
+thread_local std::vector<Interceptor*> interceptors;
+
+Results intercepted(const OpDef& op, Args args, Form form, std::span<TensorImpl* const> out, bool* taken) {
+  for (size_t i = interceptors.size(); i-- > 0;) {
+    if (!interceptors[i]->wants(op, args)) continue;
+    *taken = true;
+    Interceptor* chosen = interceptors[i];
+    const BelowInterceptor below(chosen);
+    return chosen->call(op, args, form, out);
+  }
+  return {};
+}
+
+/// Lazy conjugation and negation are views' business; every other row reads plain values.
+struct Plain {
+  SmallVector<TensorImpl*, 4> made;
+  Arg args[64];
+  std::vector<TensorPtr> owned;
+  std::vector<std::vector<TensorImpl*>> lists;
+};
+bool is_lazy(const TensorImpl* t) { return t != nullptr && (t->conj() || t->neg()); }
+bool has_lazy_bits(Args args) {
+  for (const Arg& a : args) {
+    if (a.kind == Arg::kTensor && is_lazy(a.tensor)) return true;
+    if (a.kind == Arg::kTensors) {
+      for (const TensorImpl* t : a.tensor_list()) {
+        if (is_lazy(t)) return true;
+      }
+    }
+  }
+  return false;
+}
+
+TensorPtr resolve_lazy(TensorImpl* t) {
+  static const OpRef physical_conj("conj_physical"), negative("neg");
+  // A plain twin of the same memory, then the operation that the bits stood for.
+  TensorPtr twin = TensorImpl::make(t->storage_ptr(), t->dtype(), t->sizes(), t->strides(), t->offset());
+  if (t->conj()) twin = run_pointwise(physical_conj.op(), std::array{Arg(twin)}, nullptr)[0];
+  if (t->neg()) twin = run_pointwise(negative.op(), std::array{Arg(twin)}, nullptr)[0];
+  return twin;
+}
+
+/// out= of ops that cannot write there directly: the result is copied, the tensor resized where its shape differs.
+void copy_to_out(const OpDef& op, TensorImpl* out, const TensorPtr& value) {
+  static const OpRef copy("copy_"), resize("resize_");
+  LOHE_CHECK(can_cast(value->dtype(), out->dtype()), "result type ", info(value->dtype()).name,
+             " can't be cast to the desired output type ", info(out->dtype()).name, " in ", op.schema.base, "(out=)");
+  if (out->size_dims() != value->size_dims()) {
+    resize(out, value->sizes());
+  }
+  copy(out, value);
+}
+
+Results execute(const OpDef& op, Args args, TensorImpl* target) {
+  switch (op.kind) {
+    case OpKind::kPointwise: return run_pointwise(op, args, target);
+    case OpKind::kComposed: return run_composed(op, args);
+    case OpKind::kView: return run_view(op, args);
+    case OpKind::kPrimitive: return run_primitive(op, args);
+    case OpKind::kFunction: return op.call(args);
+  }
+  return {};
+}
+
+}  // namespace
+
+void push_interceptor(Interceptor* interceptor) {
+  interceptors.push_back(interceptor);
+  mode_word |= kIntercepted;
+}
+
+void pop_interceptor(Interceptor* interceptor) {
+  LOHE_INTERNAL_ASSERT(!interceptors.empty() && interceptors.back() == interceptor, "interceptors are popped in reverse order");
+  interceptors.pop_back();
+  if (interceptors.empty()) mode_word &= ~kIntercepted;
+}
+
+BelowInterceptor::BelowInterceptor(Interceptor* interceptor) : saved_(interceptors), mode_(mode_word) {
+  while (!interceptors.empty()) {
+    const bool found = interceptors.back() == interceptor;
+    interceptors.pop_back();
+    if (found) break;
+  }
+  if (interceptors.empty()) mode_word &= ~kIntercepted;
+}
+
+BelowInterceptor::~BelowInterceptor() {
+  interceptors = std::move(saved_);
+  mode_word = (mode_word & ~kIntercepted) | (mode_ & kIntercepted);
+}
+
+Results call(const OpDef& op, Args args, Form form, std::span<TensorImpl* const> out) {
+  // 1. Modes.
+  if ((mode_word & kIntercepted) != 0) [[unlikely]] {
+    bool taken = false;
+    Results r = intercepted(op, args, form, out, &taken);
+    if (taken) return r;
+  }
+  // 2. What the row itself demands of its arguments.
+  if (op.checks) op.checks(op, args);
+  // Functions call other rows; those have kernels and gradients.
+  if (op.kind == OpKind::kFunction && form == Form::kValue && !op.gradient) return op.call(args);
+
+  Plain plain;
+  if (op.kind != OpKind::kView && has_lazy_bits(args)) [[unlikely]] {
+    if (form == Form::kInPlace && is_lazy(args[0].tensor)) {
+      // Compute on plain values, then write back through the lazy view.
+      Results value = call(op, args, Form::kValue);
+      static const OpRef copy("copy_");
+      copy(args[0].tensor, value[0]);
+      return TensorPtr(args[0].tensor);
+    }
+    if (!op.schema.mutates() && op.kind != OpKind::kFunction) {
+      bool tracked = false;
+      for (const Arg& a : args) tracked = tracked || (a.kind == Arg::kTensor && a.tensor->requires_grad);
+      static const OpRef resolve_conj("resolve_conj"), resolve_neg("resolve_neg");
+      for (size_t i = 0; i < args.size(); ++i) {
+        plain.args[i] = args[i];
+        if (args[i].kind == Arg::kTensor && is_lazy(args[i].tensor)) {
+          plain.owned.push_back(tracked ? resolve_neg(resolve_conj(args[i].tensor)) : resolve_lazy(args[i].tensor));
+          plain.args[i] = Arg(plain.owned.back());
+        } else if (args[i].kind == Arg::kTensors) {
+          std::vector<TensorImpl*> list;
+          for (TensorImpl* t : args[i].tensor_list()) {
+            if (is_lazy(t)) plain.owned.push_back(resolve_neg(resolve_conj(t)));
+            list.push_back(is_lazy(t) ? plain.owned.back().get() : t);
+          }
+          plain.lists.push_back(std::move(list));
+          plain.args[i] = Arg(std::span<TensorImpl* const>(plain.lists.back()));
+        }
+      }
+      args = Args(plain.args, args.size());
+    }
+  }
+
+  // 3. Result rule, kernel, run.
+  if (form == Form::kValue && !op.schema.mutates()) [[likely]] {
+    Results results = execute(op, args, nullptr);
+    // 4. Tape.
+    if (grad_enabled()) {
+      autograd::record(op, args, results, form);
+    } else if ((mode_word & kInference) != 0) {
+      for (int i = 0; i < results.size(); ++i) {
+        if (results[i]) results[i]->inference = true;
+      }
+    }
+    return results;
+  }
+  if (form == Form::kOut) {
+    for (TensorImpl* t : out) {
+      LOHE_CHECK(!grad_enabled() || !t->requires_grad, op.schema.base, "(): functions with out=... arguments don't support automatic "
+                 "differentiation, but one of the arguments requires grad.");
+    }
+    for (const Arg& a : args) {
+      LOHE_CHECK(!(grad_enabled() && a.kind == Arg::kTensor && a.tensor->requires_grad), op.schema.base,
+                 "(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad.");
+    }
+    const autograd::GradModeGuard no_grad(false);
+    Results value = execute(op, args, nullptr);
+    for (int i = 0; i < value.size() && i < static_cast<int>(out.size()); ++i) {
+      copy_to_out(op, out[static_cast<size_t>(i)], value[i]);
+      value[i] = TensorPtr(out[static_cast<size_t>(i)]);
+    }
+    return value;
+  }
+  // In place: the row's own `(a!)` argument, or the first one of a derived form.
+  TensorImpl* target = args[0].tensor;
+  if (form == Form::kInPlace) {
+    LOHE_CHECK_TYPE(args[0].kind == Arg::kTensor, op.schema.base, "_: the first argument must be a tensor");
+    autograd::check_inplace(*target);
+    if (op.kind == OpKind::kPointwise) {
+      Results results = execute(op, args, target);
+      target->bump_version();
+      if (grad_enabled()) autograd::record(op, args, results, form);
+      return results;
+    }
+    static const OpRef copy("copy_");
+    const Results value = call(op, args, Form::kValue);
+    LOHE_CHECK(value[0]->size_dims() == target->size_dims(), op.schema.base, "_: the result of shape ", to_string(value[0]->sizes()),
+               " does not fit the written tensor of shape ", to_string(target->sizes()));
+    LOHE_CHECK(can_cast(value[0]->dtype(), target->dtype()), "result type ", info(value[0]->dtype()).name,
+               " can't be cast to the desired output type ", info(target->dtype()).name);
+    copy(target, value[0]);
+    return TensorPtr(target);
+  }
+  for (size_t p = 0; p < op.schema.params.size(); ++p) {
+    if (!op.schema.params[p].written) continue;
+    if (args[p].kind == Arg::kTensor) autograd::check_inplace(*args[p].tensor);
+    if (args[p].kind == Arg::kTensors) {
+      for (TensorImpl* t : args[p].tensor_list()) {
+        if (t != nullptr) autograd::check_inplace(*t);
+      }
+    }
+  }
+  Results results;
+  if (op.kind == OpKind::kFunction) {
+    results = op.call(args);  // its calls do the book-keeping
+    return results;
+  }
+  results = execute(op, args, nullptr);
+  for (size_t p = 0; p < op.schema.params.size(); ++p) {
+    if (!op.schema.params[p].written) continue;
+    if (args[p].kind == Arg::kTensor) args[p].tensor->bump_version();
+    if (args[p].kind == Arg::kTensors) {
+      for (TensorImpl* t : args[p].tensor_list()) {
+        if (t != nullptr) t->bump_version();
+      }
+    }
+  }
+  if (grad_enabled()) autograd::record(op, args, results, Form::kInPlace);
+  return results;
+}
+
+}  // namespace lohe::dispatch

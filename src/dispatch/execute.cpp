@@ -1,0 +1,252 @@
+#include "dispatch/execute.h"
+
+#include "dispatch/instance.h"
+#include "lohe/error.h"
+#include "tensor/shape.h"
+
+namespace lohe::dispatch {
+
+using namespace ops;
+
+TensorPtr empty(std::span<const int64_t> sizes, Dtype dtype) {
+  int64_t bytes = 0;
+  LOHE_CHECK(!__builtin_mul_overflow(numel_of(sizes), itemsize(dtype), &bytes), "Storage size calculation overflowed with sizes=",
+             to_string(sizes));
+  return TensorImpl::make_contiguous(Storage::allocate(bytes), dtype, sizes);
+}
+
+TensorPtr empty_strided(std::span<const int64_t> sizes, std::span<const int64_t> strides, Dtype dtype) {
+  int64_t last = 0;
+  const int64_t numel = numel_of(sizes);
+  for (size_t i = 0; i < sizes.size(); ++i) last += (sizes[i] - 1) * strides[i];
+  return TensorImpl::make(Storage::allocate(numel == 0 ? 0 : (last + 1) * itemsize(dtype)), dtype, sizes, strides, 0);
+}
+
+namespace {
+
+bool same_sizes(const TensorImpl& a, const TensorImpl& b) { return a.size_dims() == b.size_dims(); }
+
+/// The written tensor must name every element once and may not partly overlap an operand.
+void check_target(const OpDef& op, Args args, const TensorImpl& target, Dtype result, std::span<const int64_t> sizes,
+                  bool in_place) {
+  LOHE_CHECK(can_cast(result, target.dtype()), "result type ", info(result).name, " can't be cast to the desired output type ",
+             info(target.dtype()).name, " in ", op.schema.base, in_place ? "_" : "", "; convert the written tensor, or cast the result");
+  LOHE_CHECK(!in_place || std::equal(sizes.begin(), sizes.end(), target.sizes().begin(), target.sizes().end()),
+             "output with shape ", to_string(target.sizes()), " doesn't match the broadcast shape ", to_string(sizes), " in ",
+             op.schema.base, "_");
+  LOHE_CHECK(!may_overlap(target.sizes(), target.strides()) , "unsupported operation: more than one element of the written-to "
+             "tensor refers to a single memory location. Please clone() the tensor before performing the operation.");
+  LOHE_CHECK(target.storage().writable(), op.schema.base, ": the memory of the written tensor is read-only; clone() it first");
+  for (const Arg& a : args) {
+    if (a.kind != Arg::kTensor || a.tensor == &target || &a.tensor->storage() != &target.storage()) continue;
+    const TensorImpl& t = *a.tensor;
+    if (t.data() == target.data() && same_sizes(t, target) && t.stride_dims() == target.stride_dims() && t.dtype() == target.dtype()) continue;
+    const auto span = [](const TensorImpl& x) {
+      int64_t last = 0;
+      for (size_t i = 0; i < x.sizes().size(); ++i) last += (x.sizes()[i] - 1) * x.strides()[i];
+      return std::pair{x.data(), x.data() + (last + 1) * x.itemsize()};
+    };
+    if (t.numel() == 0 || target.numel() == 0) continue;
+    const auto [a0, a1] = span(t);
+    const auto [b0, b1] = span(target);
+    LOHE_CHECK(a1 <= b0 || b1 <= a0, "unsupported operation: some elements of the input tensor and the written-to tensor refer "
+               "to a single memory location. Please clone() the tensor before performing the operation.");
+  }
+}
+
+/// Reads and writes of one element through different addresses of overlapping memory cannot be ordered: work on a copy.
+Scalar number_of(const Arg& a) { return a.scalar(); }
+
+}  // namespace
+
+Results run_pointwise(const OpDef& op, Args args, TensorImpl* target) {
+  // Operands of one shape, dense: the usual case, and the fast one.
+  const TensorImpl* first = nullptr;
+  bool flat = true;
+  for (const Arg& a : args) {
+    if (a.kind != Arg::kTensor) continue;
+    const TensorImpl& t = *a.tensor;
+    if (!t.contiguous()) flat = false;
+    if (first == nullptr) {
+      first = &t;
+    } else if (flat && !same_sizes(t, *first)) {
+      flat = false;
+    }
+  }
+  if (target != nullptr) flat = flat && target->contiguous() && (first == nullptr || same_sizes(*target, *first));
+  Dims sizes;
+  if (first != nullptr) {
+    sizes = first->size_dims();
+    if (!flat) {
+      for (const Arg& a : args) {
+        if (a.kind == Arg::kTensor) sizes = broadcast_shapes(sizes, a.tensor->sizes());
+      }
+    }
+  }
+  const Instance& instance = find_instance(op, args, nullptr, target != nullptr ? target->dtype() : Dtype::kUndefined);
+  if (target != nullptr) check_target(op, args, *target, instance.result, sizes, true);
+
+  Scalar scalars[8];
+  for (size_t i = 0; i < instance.scalars.size(); ++i) scalars[i] = number_of(args[static_cast<size_t>(instance.scalars[i])]);
+  const std::span<const Scalar> numbers(scalars, instance.scalars.size());
+  const size_t inputs = instance.tensors.size(), outputs = instance.outputs.size();
+  Results results;
+  if (flat) {
+    char* pointers[16];
+    uint32_t moves = 0;
+    const int64_t n = first != nullptr ? first->numel() : 1;
+    for (size_t i = 0; i < inputs; ++i) {
+      pointers[i] = args[static_cast<size_t>(instance.tensors[i])].tensor->data();
+      moves |= 1u << i;
+    }
+    for (size_t o = 0; o < outputs; ++o) {
+      if (target != nullptr) {
+        results.push(TensorPtr(target));
+      } else {
+        results.push(empty(sizes, instance.outputs[o]));
+      }
+      pointers[inputs + o] = results[static_cast<int>(o)]->data();
+      moves |= 1u << (inputs + o);
+    }
+    if (n > 0) instance.program->run_flat(n, {pointers, inputs + outputs}, moves, numbers);
+    return results;
+  }
+  std::vector<compile::Binding> bound(inputs), written(outputs);
+  std::vector<std::span<const int64_t>> order;
+  for (size_t i = 0; i < inputs; ++i) {
+    const TensorImpl& t = *args[static_cast<size_t>(instance.tensors[i])].tensor;
+    bound[i] = {t.data(), broadcast_strides(t.sizes(), t.strides(), sizes)};
+    order.push_back(bound[i].strides);
+  }
+  for (size_t o = 0; o < outputs; ++o) {
+    TensorPtr r = target != nullptr ? TensorPtr(target) : empty_strided(sizes, elementwise_strides(sizes, order), instance.outputs[o]);
+    written[o] = {r->data(), Dims(r->strides())};
+    results.push(std::move(r));
+  }
+  compile::Space space;
+  space.sizes = sizes;
+  for (size_t d = 0; d < sizes.size(); ++d) space.groups.push_back(ir::kOuter);
+  if (numel_of(sizes) > 0) instance.program->run(space, bound, written, numbers);
+  return results;
+}
+
+Results run_composed(const OpDef& op, Args args) {
+  const Domain domain = op.domain(op, args);
+  const size_t rank = domain.sizes.size();
+  ir::Space all = 0;
+  for (size_t d = 0; d < rank; ++d) all |= domain.groups[d];
+  SmallVector<ir::Space, 32> spaces(args.size());
+  std::vector<compile::Binding> bindings(args.size());
+  for (size_t i = 0; i < args.size(); ++i) {
+    if (args[i].kind != Arg::kTensor) continue;
+    const TensorImpl& t = *args[i].tensor;
+    Dims strides(rank);
+    ir::Space space = 0;
+    const bool mapped = i < domain.dims_of.size() && !(domain.dims_of[i].empty() && t.dim() != 0);
+    LOHE_CHECK(mapped || static_cast<size_t>(t.dim()) <= rank, op.schema.base, ": argument '", op.schema.params[i].name, "' of shape ",
+               to_string(t.sizes()), " has more dims than ", to_string(domain.sizes));
+    for (size_t d = 0; d < static_cast<size_t>(t.dim()); ++d) {
+      const int64_t at = mapped ? domain.dims_of[i][d] : static_cast<int64_t>(rank) - t.dim() + static_cast<int64_t>(d);
+      if (at < 0) {
+        continue;
+      }
+      const auto k = static_cast<size_t>(at);
+      LOHE_CHECK(t.sizes()[d] == domain.sizes[k] || t.sizes()[d] == 1, op.schema.base, ": argument '", op.schema.params[i].name,
+                 "' of shape ", to_string(t.sizes()), " does not fit ", to_string(domain.sizes), " at dim ", at);
+      strides[k] = t.sizes()[d] == 1 ? 0 : t.strides()[d];
+      space |= domain.groups[k];
+    }
+    spaces[i] = space;
+    bindings[i] = {t.data(), std::move(strides)};
+  }
+  const Instance& instance = find_instance(op, args, spaces.data(), Dtype::kUndefined);
+  Scalar scalars[8];
+  for (size_t i = 0; i < instance.scalars.size(); ++i) scalars[i] = number_of(args[static_cast<size_t>(instance.scalars[i])]);
+
+  const int keep_at = op.schema.index_of("keepdim");
+  const bool keepdim = keep_at >= 0 && args[static_cast<size_t>(keep_at)].kind == Arg::kBool && args[static_cast<size_t>(keep_at)].integer != 0;
+  std::vector<Meta> metas;
+  if (op.results) metas = op.results(op, args, domain, instance.result);
+  std::vector<compile::Binding> inputs, outputs;
+  for (const int p : instance.tensors) inputs.push_back(bindings[static_cast<size_t>(p)]);
+  Results results;
+  for (size_t o = 0; o < instance.outputs.size(); ++o) {
+    const ir::Space space = instance.output_spaces[o];
+    Dims sizes, strides_in_space(rank);
+    TensorPtr t;
+    if (!metas.empty()) {
+      t = metas[o].strides.empty() ? empty(metas[o].sizes, instance.outputs[o])
+                                   : empty_strided(metas[o].sizes, metas[o].strides, instance.outputs[o]);
+      sizes = metas[o].sizes;
+    } else {
+      for (size_t d = 0; d < rank; ++d) {
+        const bool varies = (domain.groups[d] & space) != 0 || (domain.groups[d] & all & ir::kOuter) != 0;
+        if (varies) sizes.push_back(domain.sizes[d]);
+        else if (keepdim) sizes.push_back(1);
+      }
+      if (op.strides == Strides::kElementwise) {
+        Dims lead;
+        for (size_t d = 0; d < rank; ++d) {
+          const bool varies = (domain.groups[d] & space) != 0 || (domain.groups[d] & all & ir::kOuter) != 0;
+          if (varies || keepdim) lead.push_back(varies ? bindings[0].strides[d] : 0);
+        }
+        const std::span<const int64_t> operand(lead);
+        t = empty_strided(sizes, elementwise_strides(sizes, {&operand, 1}), instance.outputs[o]);
+      } else {
+        t = empty(sizes, instance.outputs[o]);
+      }
+    }
+    // The result's dims are those of the space that it varies over, in order; ones may stand between (keepdim).
+    size_t at = 0;
+    for (size_t d = 0; d < rank; ++d) {
+      const bool varies = (domain.groups[d] & space) != 0 || (metas.empty() && (domain.groups[d] & all & ir::kOuter) != 0);
+      if (varies) {
+        while (at < sizes.size() && sizes[at] != domain.sizes[d]) ++at;
+        LOHE_INTERNAL_ASSERT(at < sizes.size(), op.schema.name, ": result ", o, " does not follow its space");
+        strides_in_space[d] = t->strides()[at];
+        ++at;
+      } else if (sizes.size() == rank) {
+        ++at;
+      }
+    }
+    outputs.push_back({t->data(), std::move(strides_in_space)});
+    results.push(std::move(t));
+  }
+  compile::Space space;
+  space.sizes = domain.sizes;
+  space.groups = domain.groups;
+  bool empty_result = true;
+  for (int o = 0; o < results.size(); ++o) empty_result = empty_result && results[o]->numel() == 0;
+  if (!empty_result) instance.program->run(space, inputs, outputs, {scalars, instance.scalars.size()});
+  return results;
+}
+
+TensorPtr make_view(TensorImpl& base, const ViewSpec& spec) {
+  const Dtype dtype = spec.dtype == Dtype::kUndefined ? base.dtype() : spec.dtype;
+  TensorPtr t = TensorImpl::make(base.storage_ptr(), dtype, spec.sizes, spec.strides, spec.offset);
+  t->share_version(base);
+  t->set_conj(spec.conj);
+  t->set_neg(spec.neg);
+  t->view_base = base.view_base ? base.view_base : TensorPtr(&base);
+  return t;
+}
+
+Results run_view(const OpDef& op, Args args) {
+  if (op.view) return make_view(*args[0].tensor, op.view(args));
+  std::vector<TensorPtr> list;
+  for (const ViewSpec& spec : op.views(args)) list.push_back(make_view(*args[0].tensor, spec));
+  return Results(std::move(list));
+}
+
+Results run_primitive(const OpDef& op, Args args) {
+  Results results;
+  if (op.infer) {
+    for (const Meta& m : op.infer(args)) {
+      results.push(m.strides.empty() ? empty(m.sizes, m.dtype) : empty_strided(m.sizes, m.strides, m.dtype));
+    }
+  }
+  op.run(args, results);
+  return results;
+}
+
+}  // namespace lohe::dispatch

@@ -1,0 +1,178 @@
+#include "ops/op_def.h"
+
+#include <algorithm>
+#include <map>
+
+#include "lohe/error.h"
+#include "tensor/shape.h"
+
+namespace lohe {
+
+Arg::Arg(const Scalar& s) {
+  switch (s.kind()) {
+    case Scalar::Kind::kBool: kind = kBool; integer = s.to_bool(); break;
+    case Scalar::Kind::kInt: kind = kInt; integer = s.to_int(); break;
+    case Scalar::Kind::kFloat: kind = kFloat; real = s.to_double(); break;
+    case Scalar::Kind::kComplex: kind = kComplex; real = s.to_double(); imag = s.imag(); break;
+  }
+}
+
+Scalar Arg::scalar() const {
+  switch (kind) {
+    case kBool: return Scalar(integer != 0);
+    case kInt: return Scalar(integer);
+    case kFloat: return Scalar(real);
+    case kComplex: return Scalar(std::complex<double>(real, imag));
+    default: LOHE_INTERNAL_ASSERT(false, "not a number"); return {};
+  }
+}
+
+namespace ops {
+namespace {
+
+std::map<std::string, OpDef, std::less<>>& rows() {
+  static std::map<std::string, OpDef, std::less<>> table;
+  return table;
+}
+
+}  // namespace
+
+bool contains(DtypeSet set, Dtype d) {
+  switch (d) {
+    case Dtype::kBool: return (set & kBools) != 0;
+    case Dtype::kFloat16: case Dtype::kBFloat16: return (set & kHalfs) != 0;
+    case Dtype::kFloat32: case Dtype::kFloat64: return (set & kFloats) != 0;
+    case Dtype::kComplex64: case Dtype::kComplex128: return (set & kComplexes) != 0;
+    case Dtype::kUndefined: return false;
+    default: return (set & kInts) != 0;
+  }
+}
+
+OpDef&& OpDef::gradient_reads(std::initializer_list<std::string_view> names) && {
+  saves_declared = true;
+  for (const std::string_view name : names) {
+    if (const int p = schema.index_of(name); p >= 0) {
+      saved_params |= uint64_t{1} << p;
+    } else if (name.starts_with("result")) {
+      const int r = name == "result" ? 0 : name[6] - '0';
+      saved_results |= uint64_t{1} << r;
+    } else {
+      raise(ErrorKind::kInternal, schema.name, ": gradient_reads names '", name, "', which is no parameter or result");
+    }
+  }
+  return std::move(*this);
+}
+
+OpDef view(std::string_view schema, std::function<ViewSpec(Args)> rule) {
+  OpDef op;
+  op.schema = Schema::parse(schema);
+  op.kind = OpKind::kView;
+  op.view = std::move(rule);
+  return op;
+}
+
+OpDef multi_view(std::string_view schema, std::function<std::vector<ViewSpec>(Args)> rule) {
+  OpDef op;
+  op.schema = Schema::parse(schema);
+  op.kind = OpKind::kView;
+  op.views = std::move(rule);
+  return op;
+}
+
+OpDef primitive(std::string_view schema, std::function<std::vector<Meta>(Args)> infer,
+                std::function<void(Args, Results&)> run) {
+  OpDef op;
+  op.schema = Schema::parse(schema);
+  op.kind = OpKind::kPrimitive;
+  op.infer = std::move(infer);
+  op.run = std::move(run);
+  return op;
+}
+
+OpDef function(std::string_view schema, std::function<Results(Args)> call) {
+  OpDef op;
+  op.schema = Schema::parse(schema);
+  op.kind = OpKind::kFunction;
+  op.call = std::move(call);
+  return op;
+}
+
+OpFamily::OpFamily(std::string_view name, std::vector<OpDef> family) {
+  for (OpDef& op : family) {
+    op.family = name;
+    std::string key = op.schema.name;
+    const bool added = rows().emplace(std::move(key), std::move(op)).second;
+    LOHE_INTERNAL_ASSERT(added, "two rows have one name in family ", name);
+  }
+}
+
+const std::vector<const OpDef*>& op_table() {
+  static const std::vector<const OpDef*> table = [] {
+    std::vector<const OpDef*> list;
+    for (auto& [name, op] : rows()) {
+      op.id = static_cast<int>(list.size());
+      list.push_back(&op);
+    }
+    return list;
+  }();
+  return table;
+}
+
+const OpDef* find_op_or_null(std::string_view name) {
+  const auto found = rows().find(name);
+  return found == rows().end() ? nullptr : &found->second;
+}
+
+const OpDef& find_op(std::string_view name) {
+  const OpDef* op = find_op_or_null(name);
+  LOHE_INTERNAL_ASSERT(op != nullptr, "no op is called ", name);
+  return *op;
+}
+
+DomainRule reduce_over(int param) {
+  return [param](const OpDef&, Args args) {
+    Domain d;
+    const TensorImpl& x = *args[0].tensor;
+    const Arg& dims = args[static_cast<size_t>(param)];
+    uint64_t mask = 0;
+    if (dims.kind == Arg::kInt) {
+      mask = uint64_t{1} << wrap_dim(dims.integer, x.dim());
+    } else if (dims.none()) {
+      mask = dim_mask({}, x.dim(), true);
+    } else {
+      mask = dim_mask(dims.int_list(), x.dim(), true);
+    }
+    d.sizes = x.size_dims();
+    for (int64_t i = 0; i < x.dim(); ++i) d.groups.push_back((mask >> i & 1) != 0 ? ir::kRow : ir::kOuter);
+    return d;
+  };
+}
+
+DomainRule trailing(int param) {
+  return [param](const OpDef& op, Args args) {
+    Domain d;
+    const TensorImpl& x = *args[0].tensor;
+    const auto row = static_cast<int64_t>(args[static_cast<size_t>(param)].count);
+    d.sizes = x.size_dims();
+    for (int64_t i = 0; i < x.dim(); ++i) d.groups.push_back(i < x.dim() - row ? ir::kOuter : ir::kRow);
+    (void)op;  // weights have the trailing dims and broadcast right-aligned
+    return d;
+  };
+}
+
+DomainRule channels() {
+  return [](const OpDef& op, Args args) {
+    Domain d;
+    const TensorImpl& x = *args[0].tensor;
+    d.sizes = x.size_dims();
+    for (int64_t i = 0; i < x.dim(); ++i) d.groups.push_back(i == 1 ? ir::kOuter : ir::kRow);
+    d.dims_of.resize(op.schema.params.size());
+    for (size_t p = 0; p < args.size() && p < op.schema.params.size(); ++p) {
+      if (args[p].kind == Arg::kTensor && p > 0 && args[p].tensor->dim() == 1 && x.dim() != 1) d.dims_of[p].push_back(1);
+    }
+    return d;
+  };
+}
+
+}  // namespace ops
+}  // namespace lohe

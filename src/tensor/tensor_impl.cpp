@@ -1,0 +1,161 @@
+#include "tensor/tensor_impl.h"
+
+#include <cstring>
+#include <new>
+
+#include "base/allocator.h"
+#include "base/env.h"
+#include "lohe/error.h"
+#include "tensor/shape.h"
+
+namespace lohe {
+
+PythonHooks python_hooks;
+
+namespace {
+
+/// Small tensors are one block: the Storage object, then the bytes.
+constexpr int64_t kInlineBytes = 2048;
+constexpr int64_t kHeader = (sizeof(Storage) + 63) / 64 * 64;
+
+/// Under guard pages every buffer must end at its page's end, so header and bytes are kept apart.
+bool inline_storage() {
+  static const bool enabled = !env_bool("LOHE_DEBUG_GUARD", false);
+  return enabled;
+}
+
+/// A per-thread stack of blocks of one size; objects freed on another thread join that thread's stack.
+template <size_t kBytes>
+struct FreeList {
+  static constexpr int kCapacity = 256;
+  void* blocks[kCapacity];
+  int size = 0;
+  bool dead = false;
+  void* take() { return size > 0 ? blocks[--size] : ::operator new(kBytes); }
+  void give(void* p) {
+    if (size < kCapacity && !dead) blocks[size++] = p; else ::operator delete(p);
+  }
+  ~FreeList() {
+    while (size > 0) ::operator delete(blocks[--size]);
+    dead = true;
+  }
+};
+thread_local FreeList<sizeof(TensorImpl)> impl_blocks;
+
+}  // namespace
+
+Intrusive<Storage> Storage::allocate(int64_t nbytes) {
+  LOHE_CHECK(nbytes >= 0, "a storage cannot have ", nbytes, " bytes");
+  if (nbytes <= kInlineBytes && inline_storage()) {
+    char* block = static_cast<char*>(lohe::allocate(static_cast<size_t>(kHeader + nbytes)));
+    auto* storage = new (block) Storage();
+    storage->inline_bytes_ = nbytes;
+    storage->inline_ = true;
+    storage->data_ = block + kHeader;
+    storage->nbytes_ = nbytes;
+    return Intrusive<Storage>::adopt(storage);
+  }
+  void* data = lohe::allocate(static_cast<size_t>(nbytes));
+  auto* storage = new Storage();
+  storage->data_ = data;
+  storage->nbytes_ = nbytes;
+  return Intrusive<Storage>::adopt(storage);
+}
+
+Intrusive<Storage> Storage::borrow(void* data, int64_t nbytes, void (*release)(void*), void* context, bool writable) {
+  auto* storage = new Storage();
+  storage->data_ = data;
+  storage->nbytes_ = nbytes;
+  storage->release_ = release == nullptr ? [](void*) {} : release;
+  storage->context_ = context;
+  storage->writable_ = writable;
+  return Intrusive<Storage>::adopt(storage);
+}
+
+void Storage::destroy(Storage* storage) noexcept {
+  if (storage->python_object != nullptr && python_hooks.storage_dies != nullptr) python_hooks.storage_dies(storage);
+  if (storage->inline_) {
+    const auto bytes = static_cast<size_t>(kHeader + storage->inline_bytes_);
+    if (!storage->holds_inline_bytes()) lohe::deallocate(storage->data_, static_cast<size_t>(storage->nbytes_));
+    storage->~Storage();
+    lohe::deallocate(storage, bytes);
+    return;
+  }
+  if (storage->release_ != nullptr) {
+    storage->release_(storage->context_);
+  } else {
+    lohe::deallocate(storage->data_, static_cast<size_t>(storage->nbytes_));
+  }
+  delete storage;
+}
+
+bool Storage::holds_inline_bytes() const {
+  return inline_ && data_ == reinterpret_cast<const char*>(this) + kHeader;
+}
+
+void Storage::resize(int64_t nbytes) {
+  LOHE_CHECK(resizable(), "Trying to resize storage that is not resizable: its memory belongs to another library; "
+             "clone() the tensor first");
+  void* data = lohe::allocate(static_cast<size_t>(nbytes));
+  if (nbytes_ > 0 && nbytes > 0) std::memcpy(data, data_, static_cast<size_t>(std::min(nbytes, nbytes_)));
+  // The bytes behind an inline header stay unused until the storage dies: at most kInlineBytes.
+  if (!holds_inline_bytes()) lohe::deallocate(data_, static_cast<size_t>(nbytes_));
+  data_ = data;
+  nbytes_ = nbytes;
+}
+
+Intrusive<TensorImpl> TensorImpl::make(Intrusive<Storage> storage, Dtype dtype, std::span<const int64_t> sizes,
+                                       std::span<const int64_t> strides, int64_t offset) {
+  auto* impl = new (impl_blocks.take()) TensorImpl();
+  impl->storage_ = std::move(storage);
+  impl->dtype_ = dtype;
+  impl->offset_ = offset;
+  impl->sizes_.assign(sizes.data(), sizes.size());
+  impl->strides_.assign(strides.data(), strides.size());
+  impl->refresh();
+  return Intrusive<TensorImpl>::adopt(impl);
+}
+
+Intrusive<TensorImpl> TensorImpl::make_contiguous(Intrusive<Storage> storage, Dtype dtype,
+                                                  std::span<const int64_t> sizes) {
+  auto* impl = new (impl_blocks.take()) TensorImpl();
+  impl->storage_ = std::move(storage);
+  impl->dtype_ = dtype;
+  const size_t rank = sizes.size();
+  impl->sizes_.assign(sizes.data(), rank);
+  impl->strides_.resize(rank);
+  int64_t step = 1, numel = 1;
+  for (size_t i = rank; i-- > 0;) {
+    impl->strides_[i] = step;
+    step *= std::max<int64_t>(sizes[i], 1);
+    numel *= sizes[i];
+  }
+  impl->numel_ = numel;
+  return Intrusive<TensorImpl>::adopt(impl);
+}
+
+void TensorImpl::destroy(TensorImpl* impl) noexcept {
+  if (impl->python_object.load(std::memory_order_relaxed) != nullptr && python_hooks.impl_dies != nullptr) {
+    python_hooks.impl_dies(impl);
+  }
+  impl->~TensorImpl();
+  impl_blocks.give(impl);
+}
+
+void TensorImpl::refresh() {
+  numel_ = 1;
+  for (const int64_t s : sizes_) numel_ *= s;
+  contiguous_ = is_contiguous(sizes_, strides_);
+}
+
+void TensorImpl::set_view(Intrusive<Storage> storage, Dtype dtype, std::span<const int64_t> sizes,
+                          std::span<const int64_t> strides, int64_t offset) {
+  storage_ = std::move(storage);
+  dtype_ = dtype;
+  sizes_.assign(sizes.data(), sizes.size());
+  strides_.assign(strides.data(), strides.size());
+  offset_ = offset;
+  refresh();
+}
+
+}  // namespace lohe

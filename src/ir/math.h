@@ -32,9 +32,9 @@ V sigmoid(V x);  ///< 1 / (1 + exp(-x))
 V rsqrt(V x);    ///< 1 / sqrt(x), two roundings
 V erf(V x);
 V erfc(V x);
-V erfinv(V x);
-V lgamma(V x);   ///< relative error where |lgamma| > 1, absolute below
-V digamma(V x);
+V erfinv(V x);   ///< 2.5 ulp
+V lgamma(V x);   ///< 6 ulp in kF64, relative where |lgamma| > 1, absolute below
+V digamma(V x);  ///< kF64: a few ulp for x > 0; for x < 0 of the larger of the reflection's two terms
 V pow(V x, V y);     ///< C99 special cases
 V fmod(V x, V y);    ///< exact, sign of x
 V hypot(V x, V y);   ///< no overflow in between

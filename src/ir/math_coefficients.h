@@ -1,6 +1,6 @@
 #pragma once
 
-/// Written by tools/gen/fit_polynomials.py: polynomial coefficients, constant term first.
+/// By tools/gen/fit_polynomials.py: polynomial coefficients, constant term first.
 namespace lohe::ir::math {
 
 // clang-format off
@@ -138,7 +138,7 @@ inline constexpr double kErfinvEdgeF64[] = {
     2.290053109579989e-07, -6.759367752518876e-08, 2.9146312920139817e-08, -1.518304259178188e-08,
     7.618438807238902e-09, -3.5495389056203616e-09, 1.5054466847753694e-09, -3.927597343644407e-10,
     -2.642145036087124e-11, 3.2345925868756135e-11};
-/// 2/pi in three parts for |x| below 2^32, 2^64, 2^96, 2^128, less the bits whose product with x is a multiple of 4.
+/// 2/pi in three parts for |x| below 2^32, 2^64, 2^96, 2^128, less bits that give multiples of 4.
 inline constexpr double kTwoOverPiBands[4][3] = {
     {0.636619770899415, 1.4681663269012186e-09, 7.696704864039572e-26},
     {0.003807272354606539, 1.2974804064533467e-11, -5.811337864506167e-28},

@@ -1,7 +1,8 @@
 #include "ir/math_impl.h"
 
-/// exp and its relatives: x = n ln 2 + r with |r| <= ln(2)/2 (W. J. Cody and W. Waite, 1980), a polynomial in r, and two
-/// multiplications by powers of two, so that denormal results round once and results near the largest float survive.
+/// exp and its relatives: x = n ln 2 + r with |r| <= ln(2)/2 (W. J. Cody and W. Waite, 1980), a polynomial in
+/// r, and two multiplications by powers of two, so that denormal results round once and results near the
+/// largest float survive.
 namespace lohe::ir::math {
 namespace {
 

@@ -3,20 +3,23 @@
 #include "ir/math.h"
 #include "ir/math_coefficients.h"
 
-/// What the files math_*.cpp share: bit access, polynomials, unevaluated sums of two floats, and the cores of exp and log.
+/// What the files math_*.cpp share: bit access, polynomials, unevaluated sums of two floats, and the cores of
+/// exp and log.
 namespace lohe::ir::math {
 
 inline bool single(V x) { return x.type() == Type::kF32; }
 inline V widen(V x) { return x.builder->cast(x, Type::kF64); }
 inline V narrow(V x) { return x.builder->cast(x, Type::kF32); }
 
-/// The bits of a float as an unsigned integer of its size, and back. Unsigned because AVX2 has no arithmetic shift of
-/// 64-bit lanes.
+/// The bits of a float as an unsigned integer of its size, and back. Unsigned because AVX2 has no arithmetic
+/// shift of 64-bit lanes.
 inline V bits_of(V x) { return x.builder->bitcast(x, single(x) ? Type::kU32 : Type::kU64); }
 inline V float_of(V bits) {
   return bits.builder->bitcast(bits, bits.type() == Type::kU32 ? Type::kF32 : Type::kF64);
 }
-inline V integer(V like, uint64_t x) { return like.builder->constant_int(like.type(), static_cast<int64_t>(x)); }
+inline V integer(V like, uint64_t x) {
+  return like.builder->constant_int(like.type(), static_cast<int64_t>(x));
+}
 inline V shift_left(V x, int n) { return x << integer(x, static_cast<uint64_t>(n)); }
 inline V shift_right(V x, int n) { return x >> integer(x, static_cast<uint64_t>(n)); }
 
@@ -43,13 +46,15 @@ inline V clamp(V x, double low, double high) {
 }
 
 /// c[0] + c[1] x + ... by Horner's rule.
-template <int N> V polynomial(V x, const double (&c)[N]) {
+template <int N>
+V polynomial(V x, const double (&c)[N]) {
   V sum = literal(x, c[N - 1]);
   for (int i = N - 2; i >= 0; --i) sum = fma(sum, x, literal(x, c[i]));
   return sum;
 }
 /// The same in two interleaved chains: half the latency, one multiplication and one step more.
-template <int N> V polynomial2(V x, const double (&c)[N]) {
+template <int N>
+V polynomial2(V x, const double (&c)[N]) {
   const V square = x * x;
   V even = literal(x, c[(N - 1) & ~1]);
   for (int i = ((N - 1) & ~1) - 2; i >= 0; i -= 2) even = fma(even, square, literal(x, c[i]));
@@ -59,7 +64,8 @@ template <int N> V polynomial2(V x, const double (&c)[N]) {
 }
 
 /// The same with one rounding of the size of c[0], for c[0] above the rest.
-template <int N> V polynomial_rest(V x, const double (&c)[N]) {
+template <int N>
+V polynomial_rest(V x, const double (&c)[N]) {
   double rest[N - 1];
   for (int i = 1; i < N; ++i) rest[i - 1] = c[i];
   return x * polynomial2(x, rest);
@@ -83,8 +89,8 @@ inline Pair two_product(V a, V b) {
   return {p, fma(a, b, -p)};
 }
 
-/// exp(high + low) * 2^shift with one rounding more than exp(high); |low| is small against 1. Overflow gives infinity,
-/// underflow denormals and 0.
+/// exp(high + low) * 2^shift with one rounding more than exp(high); |low| is small against 1. Overflow gives
+/// infinity, underflow denormals and 0.
 V exp_pair(V high, V low, int shift = 0);
 
 /// log(1 + f) for sqrt(1/2) <= 1 + f < sqrt(2), kF64, as a sum.

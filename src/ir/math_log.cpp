@@ -1,7 +1,7 @@
 #include "ir/math_impl.h"
 
-/// Logarithms: x = (1 + f) 2^e with sqrt(1/2) <= 1 + f < sqrt(2). In kF32 log(1 + f) = f + f^2 Q(f); in kF64 the series of
-/// atanh(f / (2 + f)), whose terms fall faster, is worth its division.
+/// Logarithms: x = (1 + f) 2^e with sqrt(1/2) <= 1 + f < sqrt(2). In kF32 log(1 + f) = f + f^2 Q(f); in kF64
+/// the series of atanh(f / (2 + f)), whose terms fall faster, is worth its division.
 namespace lohe::ir::math {
 namespace {
 
@@ -18,7 +18,8 @@ V at_the_edges(V x, V result) {
   return select(x > 0, result, select(x == 0, -infinity(x), not_a_number(x)));
 }
 
-/// The base's logarithm in kF32: per_e = 1 / ln(base) = per_e_high + per_e_low, two = log(2) = two_high + two_low.
+/// The base's logarithm in kF32: per_e = 1 / ln(base) = per_e_high + per_e_low, two = log(2) = two_high +
+/// two_low.
 V log_single(V x, double per_e, double two_high, double two_low) {
   const Scaled s = split(x);
   const V f = s.f;
@@ -62,8 +63,9 @@ Scaled split(V x) {
   const V fraction = (shifted & integer(bits, (uint64_t{1} << m) - 1)) + integer(bits, root_half);
   // The integer in the low bits of a large float becomes a float by a subtraction.
   const double base = f32 ? 0x1p23 : 0x1p52;
-  const V exponent = float_of(biased | bits_of(literal(x, base))) -
-                     select(tiny, literal(x, base + (f32 ? 127 + 23 : 1023 + 52)), literal(x, base + (f32 ? 127 : 1023)));
+  const V exponent =
+      float_of(biased | bits_of(literal(x, base))) -
+      select(tiny, literal(x, base + (f32 ? 127 + 23 : 1023 + 52)), literal(x, base + (f32 ? 127 : 1023)));
   return {float_of(fraction) - 1, exponent};
 }
 
@@ -77,9 +79,13 @@ Pair log_of_fraction(V f) {
   return {sum.high, (sum.low - fma(0.5 * f, f, -half_square)) + tail};
 }
 
-V log(V x) { return single(x) ? log_single(x, 1, ln2_high(x), ln2_low(x)) : log_double(x, 1, 0, ln2_high(x), ln2_low(x)); }
+V log(V x) {
+  return single(x) ? log_single(x, 1, ln2_high(x), ln2_low(x)) : log_double(x, 1, 0, ln2_high(x), ln2_low(x));
+}
 
-V log2(V x) { return single(x) ? log_single(x, kLog2EHigh, 1, 0) : log_double(x, kLog2EHigh, kLog2ELow, 1, 0); }
+V log2(V x) {
+  return single(x) ? log_single(x, kLog2EHigh, 1, 0) : log_double(x, kLog2EHigh, kLog2ELow, 1, 0);
+}
 
 V log10(V x) {
   if (single(x)) return log_single(x, kLog10EHigh, kLog10Of2HighF32, kLog10Of2LowF32);

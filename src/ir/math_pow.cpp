@@ -24,7 +24,8 @@ Pair log_pair(V a) {
   const V tail_low = fma(cube, c.high, -tail) + fma(cube, c_low, cube_low * c.high);
   const Pair first = fast_two_sum(parts.exponent * ln2_high(f), 2 * s);
   const Pair second = fast_two_sum(first.high, tail);
-  const V low = first.low + (second.low + (tail_low + fma(parts.exponent, literal(f, ln2_low(f)), 2 * s_low)));
+  const V low =
+      first.low + (second.low + (tail_low + fma(parts.exponent, literal(f, ln2_low(f)), 2 * s_low)));
   return fast_two_sum(second.high, low);
 }
 
@@ -85,10 +86,12 @@ V multiply_mod_single(V a, V b, V m) {
   return select(r < 0, r + m, select(r >= m, r - m, r));
 }
 
-/// a * b mod m for 0 <= a, b < m < 2^53 as u64. The estimate of the quotient is off by at most 3, so that the difference
-/// modulo 2^64 is the remainder plus a small multiple of m.
+/// a * b mod m for 0 <= a, b < m < 2^53 as u64. The estimate of the quotient is off by at most 3, so that the
+/// difference modulo 2^64 is the remainder plus a small multiple of m.
 V multiply_mod_double(V a, V b, V m) {
-  const auto to_float = [](V u) { return float_of(u | bits_of(u.builder->constant(Type::kF64, 0x1p52))) - 0x1p52; };
+  const auto to_float = [](V u) {
+    return float_of(u | bits_of(u.builder->constant(Type::kF64, 0x1p52))) - 0x1p52;
+  };
   const auto convert = [&](V u) {  // below 2^53: the top bit apart
     const V low = u & integer(u, (uint64_t{1} << 32) - 1);
     return fma(to_float(shift_right(u, 32)), u.builder->constant(Type::kF64, 0x1p32), to_float(low));
@@ -120,8 +123,8 @@ void take_apart(V x, int digits, V* significand, V* exponent) {
 
 }  // namespace
 
-// x mod y = (m_x 2^n mod m_y) 2^e_y for integers m: modular exponentiation takes log2(n) multiplications, whatever the
-// ratio of x and y.
+// x mod y = (m_x 2^n mod m_y) 2^e_y for integers m: modular exponentiation takes log2(n) multiplications,
+// whatever the ratio of x and y.
 V fmod(V x, V y) {
   const bool f32 = single(x);
   const int digits = f32 ? 23 : 52;
@@ -135,7 +138,9 @@ V fmod(V x, V y) {
   const V divisor = select(my == integer(my, 0), one, my);
   V rest;
   if (f32) {
-    const auto to_double = [](V u) { return widen(float_of(u | bits_of(u.builder->constant(Type::kF32, 0x1p23))) - 0x1p23); };
+    const auto to_double = [](V u) {
+      return widen(float_of(u | bits_of(u.builder->constant(Type::kF32, 0x1p23))) - 0x1p23);
+    };
     const auto split_digits = [&](V u) {  // 24 bits: the top bit apart
       const V low = u & integer(u, (1u << 23) - 1);
       return to_double(low) + select(u == low, widen(literal(x, 0)), widen(literal(x, 0x1p23)));
@@ -148,7 +153,8 @@ V fmod(V x, V y) {
     for (int bit = 3; bit >= 0; --bit) {
       power = multiply_mod_single(power, power, m);
       const V doubled = power + power;
-      power = select((n & integer(n, 1u << bit)) != integer(n, 0), select(doubled >= m, doubled - m, doubled), power);
+      power = select((n & integer(n, 1u << bit)) != integer(n, 0), select(doubled >= m, doubled - m, doubled),
+                     power);
     }
     const V significand = split_digits(mx);
     rest = narrow(multiply_mod_single(multiply_mod_single(significand, wide_one, m), power, m));
@@ -165,13 +171,15 @@ V fmod(V x, V y) {
     const V remainder = multiply_mod_double(multiply_mod_double(mx, one, divisor), power, divisor);
     const V low = remainder & integer(remainder, (uint64_t{1} << 32) - 1);
     const V base = bits_of(literal(x, 0x1p52));
-    rest = fma(float_of(shift_right(remainder, 32) | base) - 0x1p52, literal(x, 0x1p32), float_of(low | base) - 0x1p52);
+    rest = fma(float_of(shift_right(remainder, 32) | base) - 0x1p52, literal(x, 0x1p32),
+               float_of(low | base) - 0x1p52);
   }
   // rest * 2^(ey - bias - digits) in two steps, both exact.
   const uint64_t bias = f32 ? 127 : 1023;
   const V offset = ey + integer(ey, bias - static_cast<uint64_t>(digits));
   const V first = shift_right(offset, 1);
-  const V remainder = (rest * float_of(shift_left(first, digits))) * float_of(shift_left(offset - first, digits));
+  const V remainder =
+      (rest * float_of(shift_left(first, digits))) * float_of(shift_left(offset - first, digits));
   V result = select(shrinks, copy_sign(remainder, x), x);
   result = select((b == 0) | (a == infinity(x)), not_a_number(x), result);
   return select(is_nan(x), x, select(is_nan(y), y, result));

@@ -4,16 +4,16 @@
 namespace lohe::ir::math {
 namespace {
 
-/// erfc(a) for a >= 1/2, kF64: exp(-a^2) times the scaled function, a polynomial in (a - 4) / (a + 4) over 1 + 2a
-/// (M. Shepherd and J. Laframboise, 1981). Coefficients are our own.
+/// erfc(a) for a >= 1/2, kF64: exp(-a^2) times the scaled function, a polynomial in (a - 4) / (a + 4) over 1
+/// + 2a (M. Shepherd and J. Laframboise, 1981). Coefficients are our own.
 V erfc_tail(V a) {
   a = minimum(literal(a, 28), a);
   const V t = (a - 4) / (a + 4);
   const Pair scaled = fast_two_sum(literal(a, kErfcF64[0]), polynomial_rest(t, kErfcF64));
   const Pair d = two_sum(a + a, literal(a, 1));
   const V quotient = scaled.high / d.high;
-  // The quotient's error goes into the exponent as a relative one; 1.13 < scaled < 1.24, so that 0.85 is near enough to
-  // its reciprocal.
+  // The quotient's error goes into the exponent as a relative one; 1.13 < scaled < 1.24, so that 0.85 is near
+  // enough to its reciprocal.
   const V error = 0.85 * (fma(-quotient, d.high, scaled.high) + fma(-quotient, d.low, scaled.low));
   const V square = a * a;
   return exp_pair(-square, error - fma(a, a, -square)) * quotient;
@@ -63,7 +63,8 @@ V erfc(V x) {
 
 V erfinv(V x) {
   if (single(x)) return narrow(erfinv(widen(x)));
-  // As a function of w = -log(1 - x^2) the quotient erfinv(x) / x is smooth (M. Giles, 2012). Coefficients are our own.
+  // As a function of w = -log(1 - x^2) the quotient erfinv(x) / x is smooth (M. Giles, 2012). Coefficients
+  // are our own.
   const V w = -log(fma(-x, x, literal(x, 1)));
   const V root = sqrt(maximum(w, literal(x, 0)));
   const V in_centre = w < 6.25, in_tail = root < 4;
@@ -95,10 +96,12 @@ V lgamma_positive(V x) {
   const V core = from_one * from_two * polynomial2(from_one - 0.5, kLgammaF64);
   const V logarithm = log(select(below | above, x, product));
   // From 9 on Stirling's series: B_2k / (2k (2k - 1) x^(2k - 1)).
-  static constexpr double stirling[] = {1.0 / 12,    -1.0 / 360,          1.0 / 1260,  -1.0 / 1680,          1.0 / 1188,
-                                        -691.0 / 360360, 1.0 / 156, -3617.0 / 122400, 43867.0 / 244188, -174611.0 / 125400};
+  static constexpr double stirling[] = {1.0 / 12,         -1.0 / 360,        1.0 / 1260, -1.0 / 1680,
+                                        1.0 / 1188,       -691.0 / 360360,   1.0 / 156,  -3617.0 / 122400,
+                                        43867.0 / 244188, -174611.0 / 125400};
   const V inverse = 1 / x;
-  const V series = fma(inverse, polynomial2(inverse * inverse, stirling), literal(x, 0.91893853320467274178 - 0.5));
+  const V series =
+      fma(inverse, polynomial2(inverse * inverse, stirling), literal(x, 0.91893853320467274178 - 0.5));
   const V large = fma(x - 0.5, logarithm - 1, series);
   return select(above, large, core + select(below, -logarithm, logarithm));
 }
@@ -131,8 +134,8 @@ V digamma(V x) {
     y = select(low, y + 1, y);
   }
   // log y - 1 / 2y - sum of B_2k / (2k y^2k)
-  static constexpr double series[] = {1.0 / 12,      -1.0 / 120, 1.0 / 252,         -1.0 / 240,
-                                      1.0 / 132, -691.0 / 32760, 1.0 / 12, -3617.0 / 8160};
+  static constexpr double series[] = {1.0 / 12,  -1.0 / 120,     1.0 / 252, -1.0 / 240,
+                                      1.0 / 132, -691.0 / 32760, 1.0 / 12,  -3617.0 / 8160};
   const V inverse = 1 / y;
   const V square = inverse * inverse;
   const V tail = fma(square, polynomial2(square, series), 0.5 * inverse);

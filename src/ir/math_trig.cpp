@@ -1,8 +1,8 @@
 #include "ir/math_impl.h"
 
-/// Trigonometric functions and their inverses. The reduction x = (n + f) pi/2 is exact for every float, at a constant number
-/// of instructions: only those bits of 2/pi take part whose product with x is no multiple of 4 (M. Payne and R. Hanek, 1983).
-/// They are selected by the exponent of x.
+/// Trigonometric functions and their inverses. The reduction x = (n + f) pi/2 is exact for every float, at a
+/// constant number of instructions: only those bits of 2/pi take part whose product with x is no multiple of
+/// 4 (M. Payne and R. Hanek, 1983). They are selected by the exponent of x.
 namespace lohe::ir::math {
 namespace {
 
@@ -10,7 +10,8 @@ constexpr double kHalfPi = 0x1.921fb54442d18p+0, kHalfPiLow = 0x1.1a62633145c07p
 // The same for kF32; the constants of a kF32 expression round once.
 constexpr double kHalfPiF32 = 0x1.921fb6p+0, kHalfPiLowF32 = -0x1.777a5cf72cedp-25;
 
-/// x mod (pi/2) = high + low with |high| <= pi/4 and a little, and the quadrant n mod 4 in the low bits of an integer.
+/// x mod (pi/2) = high + low with |high| <= pi/4 and a little, and the quadrant n mod 4 in the low bits of an
+/// integer.
 struct Reduced {
   V high, low, quadrant;
 };
@@ -37,8 +38,8 @@ Reduced reduce_single(V x) {
   return {f * kHalfPi, literal(x, 0), quadrant_of(n)};
 }
 
-/// For kF64 arguments. Five 53-bit chunks of 2/pi, starting at the first that matters, times x as exact products; their sum
-/// keeps all bits until the integer n has been taken off.
+/// For kF64 arguments. Five 53-bit chunks of 2/pi, starting at the first that matters, times x as exact
+/// products; their sum keeps all bits until the integer n has been taken off.
 Reduced reduce_double(V x) {
   constexpr int chunks = sizeof kTwoOverPiChunks / sizeof kTwoOverPiChunks[0];
   constexpr int parts = 5;
@@ -63,7 +64,8 @@ Reduced reduce_double(V x) {
   V term[8] = {mod_4(p0.high), mod_4(p0.low), mod_4(p1.high), p1.low,
                p2.high,        p2.low,        p3.high,        fma(scaled, weight[4], p3.low)};
   V n = literal(x, 0);
-  for (int pass = 0; pass < 2; ++pass) {  // error-free sums, smallest terms first; the errors take the terms' places
+  for (int pass = 0; pass < 2;
+       ++pass) {  // error-free sums, smallest terms first; the errors take the terms' places
     V sum = term[7];
     for (int i = 6; i >= 0; --i) {
       const Pair s = two_sum(term[i], sum);
@@ -92,7 +94,8 @@ Pair sine_kernel(V r, V low, bool exact) {
 }
 Pair cosine_kernel(V r, V low, bool exact) {
   const V z = r * r;
-  if (!exact) return {fma(z * z, polynomial(z, kCosF32), fma(z, literal(r, -0.5), literal(r, 1))), literal(r, 0)};
+  if (!exact)
+    return {fma(z * z, polynomial(z, kCosF32), fma(z, literal(r, -0.5), literal(r, 1))), literal(r, 0)};
   const V half = 0.5 * z;
   const V high = 1 - half;
   const V half_error = fma(0.5 * r, r, -half);
@@ -147,7 +150,8 @@ V tan(V x) {
     c = fast_two_sum(c.high, c.low);
   }
   const V odd = (reduced.quadrant & integer(reduced.quadrant, 1)) != integer(reduced.quadrant, 0);
-  const V sign = shift_left(reduced.quadrant & integer(reduced.quadrant, 1), 63);  // tan(r + pi/2) = -cos r / sin r
+  const V sign =
+      shift_left(reduced.quadrant & integer(reduced.quadrant, 1), 63);  // tan(r + pi/2) = -cos r / sin r
   const V numerator = select(odd, c.high, s.high);
   const V denominator = select(odd, s.high, c.high);
   V value = numerator / denominator;

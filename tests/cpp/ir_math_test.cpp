@@ -1,5 +1,5 @@
-// The elementary functions of the kernel IR, run by the interpreter: within their bounds on samples of all magnitudes, and
-// exact at special values. tests/cpp/math_accuracy.cpp goes through all float32 arguments.
+// The elementary functions of the kernel IR, run by the interpreter: within their bounds on samples of all
+// magnitudes, and exact at special values. tests/cpp/math_accuracy.cpp goes through all float32 arguments.
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -21,7 +21,8 @@ using Binary = V (*)(V, V);
 constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
-/// One vector loop that applies `f` to the elements of the buffers; `memory` is the buffers' type, `compute` that of f.
+/// One vector loop that applies `f` to the elements of the buffers; `memory` is the buffers' type, `compute`
+/// that of f.
 template <class F>
 Kernel elementwise(Type memory, Type compute, int operands, const F& f) {
   Builder b("elementwise");
@@ -48,7 +49,8 @@ std::vector<T> run(Type memory, Type compute, const std::vector<std::vector<T>>&
   return out;
 }
 
-template <class T> constexpr Type kTypeOf = std::is_same_v<T, float> ? Type::kF32 : Type::kF64;
+template <class T>
+constexpr Type kTypeOf = std::is_same_v<T, float> ? Type::kF32 : Type::kF64;
 
 template <class T>
 std::vector<T> evaluate(Unary f, const std::vector<T>& x) {
@@ -63,9 +65,9 @@ struct Function {
   const char* name;
   Unary function;
   long double (*reference)(long double);
-  double low, high;     ///< where the function is interesting
-  double bound = 2;     ///< ulp
-  double least = 0;     ///< errors count absolutely below this
+  double low, high;  ///< where the function is interesting
+  double bound = 2;  ///< ulp
+  double least = 0;  ///< errors count absolutely below this
 };
 
 long double sigmoid_reference(long double x) { return 1 / (1 + std::exp(-x)); }
@@ -98,8 +100,8 @@ const Function kFunctions[] = {
     {"lgamma", math::lgamma, [](long double x) { return std::lgamma(x); }, -5, 30, 5, 1},
 };
 
-/// Arguments with random bits: all magnitudes and signs alike. x87's own sine loses bits of huge arguments, so those that
-/// the reference cannot judge stay with math_accuracy.
+/// Arguments with random bits: all magnitudes and signs alike. x87's own sine loses bits of huge arguments,
+/// so those that the reference cannot judge stay with math_accuracy.
 template <class T>
 std::vector<T> sample(const Function& f, int count) {
   std::mt19937_64 random(7);
@@ -140,7 +142,8 @@ TEST(IrMath, Float64FunctionsStayWithinTheirBounds) { expect_bounds<double>(); }
 TEST(IrMath, HalfTypesRoundOnceFromFloat32) {
   std::vector<uint16_t> all(65536);
   for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<uint16_t>(i);
-  // float16 and bfloat16 have few enough bits that the float32 error matters only next to a tie: 0.5 ulp and a little.
+  // float16 and bfloat16 have few enough bits that the float32 error matters only next to a tie: 0.5 ulp and
+  // a little.
   const auto value = [](Type type, uint16_t bits) -> double {
     if (type == Type::kBF16) return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
     const int exponent = bits >> 10 & 31, fraction = bits & 1023;
@@ -162,7 +165,8 @@ TEST(IrMath, HalfTypesRoundOnceFromFloat32) {
         if (std::isnan(want) || std::isnan(got)) {
           ASSERT_EQ(std::isnan(want), std::isnan(got)) << f.name << "(" << value(type, all[i]) << ")";
         } else if (std::isinf(got)) {
-          ASSERT_TRUE(std::fabs(want) > largest && (want > 0) == (got > 0)) << f.name << "(" << value(type, all[i]) << ")";
+          ASSERT_TRUE(std::fabs(want) > largest && (want > 0) == (got > 0))
+              << f.name << "(" << value(type, all[i]) << ")";
         } else {
           int exponent;
           std::frexp(want, &exponent);
@@ -182,19 +186,40 @@ struct Special {
 
 const Special kSpecials[] = {
     {"exp", math::exp, {{0.0, 1}, {-0.0, 1}, {kInf, kInf}, {-kInf, 0.0}, {1e4, kInf}, {-1e4, 0.0}}},
-    {"exp2", math::exp2, {{0.0, 1}, {-0.0, 1}, {kInf, kInf}, {-kInf, 0.0}, {3, 8}, {-1, 0.5}, {127, 0x1p127}, {-149, 0x1p-149}}},
-    {"expm1", math::expm1, {{0.0, 0.0}, {-0.0, -0.0}, {kInf, kInf}, {-kInf, -1}, {0x1p-149, 0x1p-149}, {-1e4, -1}}},
+    {"exp2",
+     math::exp2,
+     {{0.0, 1}, {-0.0, 1}, {kInf, kInf}, {-kInf, 0.0}, {3, 8}, {-1, 0.5}, {127, 0x1p127}, {-149, 0x1p-149}}},
+    {"expm1",
+     math::expm1,
+     {{0.0, 0.0}, {-0.0, -0.0}, {kInf, kInf}, {-kInf, -1}, {0x1p-149, 0x1p-149}, {-1e4, -1}}},
     {"log", math::log, {{0.0, -kInf}, {-0.0, -kInf}, {1, 0.0}, {kInf, kInf}, {-1, kNan}, {-kInf, kNan}}},
-    {"log2", math::log2, {{0.0, -kInf}, {1, 0.0}, {8, 3}, {0x1p-149, -149}, {0x1p127, 127}, {kInf, kInf}, {-1, kNan}}},
-    {"log10", math::log10, {{0.0, -kInf}, {1, 0.0}, {10, 1}, {100, 2}, {1000, 3}, {1e4, 4}, {1e5, 5}, {1e6, 6}, {kInf, kInf}, {-1, kNan}}},
-    {"log1p", math::log1p, {{0.0, 0.0}, {-0.0, -0.0}, {-1, -kInf}, {kInf, kInf}, {-2, kNan}, {0x1p-149, 0x1p-149}}},
+    {"log2",
+     math::log2,
+     {{0.0, -kInf}, {1, 0.0}, {8, 3}, {0x1p-149, -149}, {0x1p127, 127}, {kInf, kInf}, {-1, kNan}}},
+    {"log10",
+     math::log10,
+     {{0.0, -kInf},
+      {1, 0.0},
+      {10, 1},
+      {100, 2},
+      {1000, 3},
+      {1e4, 4},
+      {1e5, 5},
+      {1e6, 6},
+      {kInf, kInf},
+      {-1, kNan}}},
+    {"log1p",
+     math::log1p,
+     {{0.0, 0.0}, {-0.0, -0.0}, {-1, -kInf}, {kInf, kInf}, {-2, kNan}, {0x1p-149, 0x1p-149}}},
     {"sin", math::sin, {{0.0, 0.0}, {-0.0, -0.0}, {kInf, kNan}, {-kInf, kNan}, {0x1p-149, 0x1p-149}}},
     {"cos", math::cos, {{0.0, 1}, {-0.0, 1}, {kInf, kNan}, {-kInf, kNan}}},
     {"tan", math::tan, {{0.0, 0.0}, {-0.0, -0.0}, {kInf, kNan}, {-kInf, kNan}, {0x1p-149, 0x1p-149}}},
     {"asin", math::asin, {{0.0, 0.0}, {-0.0, -0.0}, {1.5, kNan}, {-1.5, kNan}, {kInf, kNan}}},
     {"acos", math::acos, {{1, 0.0}, {1.5, kNan}, {-1.5, kNan}, {kInf, kNan}}},
     {"atan", math::atan, {{0.0, 0.0}, {-0.0, -0.0}, {0x1p-149, 0x1p-149}}},
-    {"sinh", math::sinh, {{0.0, 0.0}, {-0.0, -0.0}, {kInf, kInf}, {-kInf, -kInf}, {1e4, kInf}, {-1e4, -kInf}}},
+    {"sinh",
+     math::sinh,
+     {{0.0, 0.0}, {-0.0, -0.0}, {kInf, kInf}, {-kInf, -kInf}, {1e4, kInf}, {-1e4, -kInf}}},
     {"cosh", math::cosh, {{0.0, 1}, {kInf, kInf}, {-kInf, kInf}, {1e4, kInf}}},
     {"tanh", math::tanh, {{0.0, 0.0}, {-0.0, -0.0}, {kInf, 1}, {-kInf, -1}, {1e4, 1}, {0x1p-149, 0x1p-149}}},
     {"asinh", math::asinh, {{0.0, 0.0}, {-0.0, -0.0}, {kInf, kInf}, {-kInf, -kInf}}},
@@ -205,8 +230,12 @@ const Special kSpecials[] = {
     {"erf", math::erf, {{0.0, 0.0}, {-0.0, -0.0}, {kInf, 1}, {-kInf, -1}}},
     {"erfc", math::erfc, {{0.0, 1}, {kInf, 0.0}, {-kInf, 2}, {1e4, 0.0}}},
     {"erfinv", math::erfinv, {{0.0, 0.0}, {-0.0, -0.0}, {1, kInf}, {-1, -kInf}, {1.5, kNan}, {kInf, kNan}}},
-    {"lgamma", math::lgamma, {{0.0, kInf}, {-0.0, kInf}, {1, 0.0}, {2, 0.0}, {-1, kInf}, {-7, kInf}, {kInf, kInf}, {-kInf, kInf}}},
-    {"digamma", math::digamma, {{0.0, -kInf}, {-0.0, kInf}, {-1, kNan}, {-7, kNan}, {kInf, kInf}, {-kInf, kNan}}},
+    {"lgamma",
+     math::lgamma,
+     {{0.0, kInf}, {-0.0, kInf}, {1, 0.0}, {2, 0.0}, {-1, kInf}, {-7, kInf}, {kInf, kInf}, {-kInf, kInf}}},
+    {"digamma",
+     math::digamma,
+     {{0.0, -kInf}, {-0.0, kInf}, {-1, kNan}, {-7, kNan}, {kInf, kInf}, {-kInf, kNan}}},
 };
 
 template <class T>
@@ -219,8 +248,9 @@ void expect_specials() {
     for (size_t i = 0; i < s.values.size(); ++i) {
       const double want = s.values[i].second;
       const T got = y[i + 1];
-      const bool right = std::isnan(want) ? std::isnan(got)
-                                          : got == static_cast<T>(want) && std::signbit(got) == std::signbit(want);
+      const bool right = std::isnan(want)
+                             ? std::isnan(got)
+                             : got == static_cast<T>(want) && std::signbit(got) == std::signbit(want);
       EXPECT_TRUE(right) << s.name << "(" << s.values[i].first << ") = " << got << ", expected " << want;
     }
   }
@@ -232,15 +262,32 @@ TEST(IrMath, Float64SpecialValuesAreExact) { expect_specials<double>(); }
 /// Every pair of these, against the C library.
 template <class T>
 std::pair<std::vector<T>, std::vector<T>> pairs() {
-  std::vector<T> values = {0, 0.5, 1, 1.5, 2, 3, 4, 7.25, 1e-3, 1e10, 1e30, std::numeric_limits<T>::denorm_min(),
-                           std::numeric_limits<T>::min(), std::numeric_limits<T>::max(), static_cast<T>(kInf),
-                           static_cast<T>(0x1.fffffep23), static_cast<T>(0x1p24), static_cast<T>(0.9999)};
+  std::vector<T> values = {0,
+                           0.5,
+                           1,
+                           1.5,
+                           2,
+                           3,
+                           4,
+                           7.25,
+                           1e-3,
+                           1e10,
+                           1e30,
+                           std::numeric_limits<T>::denorm_min(),
+                           std::numeric_limits<T>::min(),
+                           std::numeric_limits<T>::max(),
+                           static_cast<T>(kInf),
+                           static_cast<T>(0x1.fffffep23),
+                           static_cast<T>(0x1p24),
+                           static_cast<T>(0.9999)};
   for (size_t i = 0, n = values.size(); i < n; ++i) values.push_back(-values[i]);
   values.push_back(static_cast<T>(kNan));
   std::mt19937_64 random(11);
   for (int i = 0; i < 40; ++i) {
-    if constexpr (std::is_same_v<T, float>) values.push_back(std::bit_cast<float>(static_cast<uint32_t>(random())));
-    else values.push_back(std::bit_cast<double>(random()));
+    if constexpr (std::is_same_v<T, float>)
+      values.push_back(std::bit_cast<float>(static_cast<uint32_t>(random())));
+    else
+      values.push_back(std::bit_cast<double>(random()));
   }
   std::pair<std::vector<T>, std::vector<T>> result;
   for (T x : values) {
@@ -253,11 +300,13 @@ std::pair<std::vector<T>, std::vector<T>> pairs() {
 }
 
 template <class T>
-void expect_binary(const char* name, Binary f, long double (*reference)(long double, long double), double bound) {
+void expect_binary(const char* name, Binary f, long double (*reference)(long double, long double),
+                   double bound) {
   const auto [x, y] = pairs<T>();
   const std::vector<T> out = evaluate(f, x, y);
   for (size_t i = 0; i < x.size(); ++i)
-    EXPECT_LE(ulps(out[i], reference(x[i], y[i])), bound) << name << "(" << x[i] << ", " << y[i] << ") = " << out[i];
+    EXPECT_LE(ulps(out[i], reference(x[i], y[i])), bound)
+        << name << "(" << x[i] << ", " << y[i] << ") = " << out[i];
 }
 
 template <class T>
@@ -275,7 +324,8 @@ TEST(IrMath, SinesOfHugeArgumentsAreReducedExactly) {
   // Exact values by 1200-bit arithmetic (mpmath).
   const std::vector<double> x = {1e22, 0x1.fffffffffffffp1023, 6381956970095103.0 * 0x1p797, 0x1p500};
   const std::vector<double> sine = {-0.8522008497671888, 0.004961954789184062, 1.0, 0.42925739234242827};
-  const std::vector<double> cosine = {0.523214785395139, -0.9999876894265599, -4.687165924254628e-19, 0.9031822026143886};
+  const std::vector<double> cosine = {0.523214785395139, -0.9999876894265599, -4.687165924254628e-19,
+                                      0.9031822026143886};
   const std::vector<double> s = evaluate(math::sin, x), c = evaluate(math::cos, x);
   for (size_t i = 0; i < x.size(); ++i) {
     EXPECT_LE(ulps(s[i], sine[i]), 1) << x[i];

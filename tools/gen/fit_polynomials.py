@@ -1,8 +1,8 @@
 """Fit the polynomials of src/ir/math_*.cpp and write src/ir/math_coefficients.h.
 
-Method: the Remez exchange (E. Remez, 1934) in 80-digit arithmetic on the weighted error, started from Chebyshev nodes, so
-the result is deterministic and needs no seed. Every table's comment states the fitted function, its interval and the
-maximal weighted error reached. Needs mpmath.
+Method: the Remez exchange (E. Remez, 1934) in 80-digit arithmetic on the weighted error, started from
+Chebyshev nodes, so the result is deterministic and needs no seed. Every table's comment states the function,
+its interval and the maximal weighted error reached. Needs mpmath.
 
 usage: python tools/gen/fit_polynomials.py [output path]
 """
@@ -23,7 +23,7 @@ Function = Callable[[mp.mpf], mp.mpf]
 
 
 def remez(f: Function, weight: Function, a: mp.mpf, b: mp.mpf, degree: int) -> tuple[list[mp.mpf], float]:
-    """Coefficients (constant first) of the polynomial that minimises max |weight (f - p)| on [a, b], and that maximum."""
+    """The polynomial p, constant first, that minimises max |weight (f - p)| on [a, b], and that maximum."""
     a, b = mp.mpf(a), mp.mpf(b)
     n = degree + 2
     middle, half = (a + b) / 2, (b - a) / 2
@@ -89,44 +89,110 @@ def tables() -> list[tuple[str, str, list[mp.mpf], float, bool]]:
         result.append((name, what, coefficients, error, single))
         print(f"{name:14s} degree {degree:2d} error 2^{float(mp.log(error, 2)):.1f}", file=sys.stderr)
 
-    def size(r: mp.mpf) -> mp.mpf:  # |r|, kept off 0, where a weight of 0 would leave the exchange without a scale
+    # |r|, kept off 0, where a weight of 0 would leave the exchange without a scale.
+    def size(r: mp.mpf) -> mp.mpf:
         return max(abs(r), mp.mpf("0.02"))
 
     ln2h = mp.log(2) / 2 * mp.mpf("1.0001")
     exp_tail = taylor_safe(lambda r: (mp.expm1(r) - r) / r**2, lambda r: mp.mpf(1) / 2 + r / 6)
     for suffix, degree in (("F32", 4), ("F64", 10)):
-        fit("kExp" + suffix, "(exp(r) - 1 - r) / r^2 on +-ln(2)/2, weight r", exp_tail, size, -ln2h, ln2h, degree)
-    exp2_tail = taylor_safe(lambda r: mp.expm1(r * mp.log(2)) / r, lambda r: mp.log(2) + r * mp.log(2) ** 2 / 2)
+        fit(
+            "kExp" + suffix,
+            "(exp(r) - 1 - r) / r^2 on +-ln(2)/2, weight r",
+            exp_tail,
+            size,
+            -ln2h,
+            ln2h,
+            degree,
+        )
+    exp2_tail = taylor_safe(
+        lambda r: mp.expm1(r * mp.log(2)) / r, lambda r: mp.log(2) + r * mp.log(2) ** 2 / 2
+    )
     for suffix, degree in (("F32", 5), ("F64", 11)):
         fit("kExp2" + suffix, "(2^r - 1) / r on +-1/2, weight r", exp2_tail, size, -0.5, 0.5, degree)
     log_tail = taylor_safe(lambda f: (mp.log1p(f) - f) / f**2, lambda f: -mp.mpf(1) / 2 + f / 3)
-    fit("kLogF32", "(log(1 + f) - f) / f^2 on [sqrt(1/2), sqrt(2)] - 1, weight f", log_tail, size,
-        mp.sqrt(0.5) - 1, mp.sqrt(2) - 1, 8)
-    atanh_tail = taylor_safe(lambda z: (2 * mp.atanh(mp.sqrt(z)) / mp.sqrt(z) - 2) / z,
-                             lambda z: mp.mpf(2) / 3 + z * 2 / 5)
+    fit(
+        "kLogF32",
+        "(log(1 + f) - f) / f^2 on [sqrt(1/2), sqrt(2)] - 1, weight f",
+        log_tail,
+        size,
+        mp.sqrt(0.5) - 1,
+        mp.sqrt(2) - 1,
+        8,
+    )
+    atanh_tail = taylor_safe(
+        lambda z: (2 * mp.atanh(mp.sqrt(z)) / mp.sqrt(z) - 2) / z, lambda z: mp.mpf(2) / 3 + z * 2 / 5
+    )
     s = (mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)
-    fit("kLogF64", "(2 atanh(s) / s - 2) / z, z = s^2, |s| <= (sqrt(2) - 1) / (sqrt(2) + 1), weight z", atanh_tail,
-        lambda z: z, mp.mpf(10) ** -20, s**2 * mp.mpf("1.001"), 6)
-    atanh5 = taylor_safe(lambda z: ((2 * mp.atanh(mp.sqrt(z)) / mp.sqrt(z) - 2) / z - mp.mpf(2) / 3) / z,
-                         lambda z: mp.mpf(2) / 5 + z * 2 / 7)
-    fit("kPowLogF64", "((2 atanh(s) / s - 2) / z - 2/3) / z, as kLogF64, weight z^2", atanh5, lambda z: z**2,
-        mp.mpf(10) ** -20, s**2 * mp.mpf("1.001"), 7)
+    fit(
+        "kLogF64",
+        "(2 atanh(s) / s - 2) / z, z = s^2, |s| <= (sqrt(2) - 1) / (sqrt(2) + 1), weight z",
+        atanh_tail,
+        lambda z: z,
+        mp.mpf(10) ** -20,
+        s**2 * mp.mpf("1.001"),
+        6,
+    )
+    atanh5 = taylor_safe(
+        lambda z: ((2 * mp.atanh(mp.sqrt(z)) / mp.sqrt(z) - 2) / z - mp.mpf(2) / 3) / z,
+        lambda z: mp.mpf(2) / 5 + z * 2 / 7,
+    )
+    fit(
+        "kPowLogF64",
+        "((2 atanh(s) / s - 2) / z - 2/3) / z, as kLogF64, weight z^2",
+        atanh5,
+        lambda z: z**2,
+        mp.mpf(10) ** -20,
+        s**2 * mp.mpf("1.001"),
+        7,
+    )
     root = mp.sqrt
-    tanh_tail = taylor_safe(lambda z: (mp.tanh(root(z)) / root(z) - 1) / z, lambda z: -mp.mpf(1) / 3 + z * 2 / 15)
+    tanh_tail = taylor_safe(
+        lambda z: (mp.tanh(root(z)) / root(z) - 1) / z, lambda z: -mp.mpf(1) / 3 + z * 2 / 15
+    )
     for suffix, degree in (("F32", 4), ("F64", 10)):
-        fit("kTanh" + suffix, "(tanh(x) / x - 1) / z, z = x^2, |x| <= 0.625, weight z", tanh_tail, lambda z: z,
-            mp.mpf(10) ** -20, mp.mpf("0.625") ** 2, degree)
+        fit(
+            "kTanh" + suffix,
+            "(tanh(x) / x - 1) / z, z = x^2, |x| <= 0.625, weight z",
+            tanh_tail,
+            lambda z: z,
+            mp.mpf(10) ** -20,
+            mp.mpf("0.625") ** 2,
+            degree,
+        )
     sinh_tail = taylor_safe(lambda z: (mp.sinh(root(z)) / root(z) - 1) / z, lambda z: mp.mpf(1) / 6 + z / 120)
     for suffix, degree in (("F64", 5),):
-        fit("kSinh" + suffix, "(sinh(x) / x - 1) / z, z = x^2, |x| <= 1, weight z", sinh_tail, lambda z: z,
-            mp.mpf(10) ** -20, 1, degree)
-    erf_head = taylor_safe(lambda z: mp.erf(root(z)) / root(z) - 1,
-                           lambda z: 2 / mp.sqrt(mp.pi) * (1 - z / 3) - 1)
+        fit(
+            "kSinh" + suffix,
+            "(sinh(x) / x - 1) / z, z = x^2, |x| <= 1, weight z",
+            sinh_tail,
+            lambda z: z,
+            mp.mpf(10) ** -20,
+            1,
+            degree,
+        )
+    erf_head = taylor_safe(
+        lambda z: mp.erf(root(z)) / root(z) - 1, lambda z: 2 / mp.sqrt(mp.pi) * (1 - z / 3) - 1
+    )
     for suffix, degree in (("F32", 6), ("F64", 11)):
-        fit("kErf" + suffix, "erf(x) / x - 1, z = x^2, |x| <= 1", erf_head, lambda z: mp.mpf(1),
-            mp.mpf(10) ** -20, 1, degree)
-    fit("kErfTailF32", "erfc(u + 2.46) on |u| <= 1.46", lambda u: mp.erfc(u + mp.mpf("2.46")), lambda u: mp.mpf(1),
-        "-1.461", "1.461", 14)
+        fit(
+            "kErf" + suffix,
+            "erf(x) / x - 1, z = x^2, |x| <= 1",
+            erf_head,
+            lambda z: mp.mpf(1),
+            mp.mpf(10) ** -20,
+            1,
+            degree,
+        )
+    fit(
+        "kErfTailF32",
+        "erfc(u + 2.46) on |u| <= 1.46",
+        lambda u: mp.erfc(u + mp.mpf("2.46")),
+        lambda u: mp.mpf(1),
+        "-1.461",
+        "1.461",
+        14,
+    )
     k = mp.mpf(4)
 
     def erfcx_of(t: mp.mpf) -> mp.mpf:
@@ -141,24 +207,61 @@ def tables() -> list[tuple[str, str, list[mp.mpf], float, bool]]:
             return total / (x * mp.sqrt(mp.pi)) * (1 + 2 * x)
         return mp.exp(x * x) * mp.erfc(x) * (1 + 2 * x)
 
-    fit("kErfcF64", "(1 + 2x) exp(x^2) erfc(x), t = (x - 4) / (x + 4), 0.5 <= x <= 28", erfcx_of,
-        lambda t: 1 / erfcx_of(t), (mp.mpf("0.5") - k) / (mp.mpf("0.5") + k), (28 - k) / (28 + k), 22)
+    fit(
+        "kErfcF64",
+        "(1 + 2x) exp(x^2) erfc(x), t = (x - 4) / (x + 4), 0.5 <= x <= 28",
+        erfcx_of,
+        lambda t: 1 / erfcx_of(t),
+        (mp.mpf("0.5") - k) / (mp.mpf("0.5") + k),
+        (28 - k) / (28 + k),
+        22,
+    )
     quarter2 = (mp.pi / 4 * mp.mpf("1.0001")) ** 2
     sin_tail = taylor_safe(lambda z: (mp.sin(root(z)) / root(z) - 1) / z, lambda z: -mp.mpf(1) / 6 + z / 120)
     cos_tail = taylor_safe(lambda z: (mp.cos(root(z)) - 1 + z / 2) / z**2, lambda z: mp.mpf(1) / 24 - z / 720)
     for suffix, ds, dc in (("F32", 2, 2), ("F64", 5, 5)):
-        fit("kSin" + suffix, "(sin(r) / r - 1) / z, z = r^2, |r| <= pi/4, weight z", sin_tail, lambda z: z,
-            mp.mpf(10) ** -20, quarter2, ds)
-        fit("kCos" + suffix, "(cos(r) - 1 + z/2) / z^2, z = r^2, |r| <= pi/4, weight z^2", cos_tail, lambda z: z**2,
-            mp.mpf(10) ** -20, quarter2, dc)
+        fit(
+            "kSin" + suffix,
+            "(sin(r) / r - 1) / z, z = r^2, |r| <= pi/4, weight z",
+            sin_tail,
+            lambda z: z,
+            mp.mpf(10) ** -20,
+            quarter2,
+            ds,
+        )
+        fit(
+            "kCos" + suffix,
+            "(cos(r) - 1 + z/2) / z^2, z = r^2, |r| <= pi/4, weight z^2",
+            cos_tail,
+            lambda z: z**2,
+            mp.mpf(10) ** -20,
+            quarter2,
+            dc,
+        )
     atan_tail = taylor_safe(lambda z: (mp.atan(root(z)) / root(z) - 1) / z, lambda z: -mp.mpf(1) / 3 + z / 5)
     for suffix, degree in (("F32", 8), ("F64", 19)):
-        fit("kAtan" + suffix, "(atan(x) / x - 1) / z, z = x^2, |x| <= 1, weight z", atan_tail, lambda z: z,
-            mp.mpf(10) ** -20, 1, degree)
-    asin_tail = taylor_safe(lambda z: (mp.asin(root(z)) / root(z) - 1) / z, lambda z: mp.mpf(1) / 6 + z * 3 / 40)
+        fit(
+            "kAtan" + suffix,
+            "(atan(x) / x - 1) / z, z = x^2, |x| <= 1, weight z",
+            atan_tail,
+            lambda z: z,
+            mp.mpf(10) ** -20,
+            1,
+            degree,
+        )
+    asin_tail = taylor_safe(
+        lambda z: (mp.asin(root(z)) / root(z) - 1) / z, lambda z: mp.mpf(1) / 6 + z * 3 / 40
+    )
     for suffix, degree in (("F32", 5), ("F64", 12)):
-        fit("kAsin" + suffix, "(asin(x) / x - 1) / z, z = x^2, |x| <= 1/2, weight z", asin_tail, lambda z: z,
-            mp.mpf(10) ** -20, 0.25, degree)
+        fit(
+            "kAsin" + suffix,
+            "(asin(x) / x - 1) / z, z = x^2, |x| <= 1/2, weight z",
+            asin_tail,
+            lambda z: z,
+            mp.mpf(10) ** -20,
+            0.25,
+            degree,
+        )
 
     def lgamma_quotient(u: mp.mpf) -> mp.mpf:
         x = mp.mpf("1.5") + u
@@ -168,8 +271,15 @@ def tables() -> list[tuple[str, str, list[mp.mpf], float, bool]]:
             return 1 - mp.euler
         return mp.loggamma(x) / ((x - 1) * (x - 2))
 
-    fit("kLgammaF64", "lgamma(x) / ((x - 1) (x - 2)), u = x - 1.5, |u| <= 1/2", lgamma_quotient,
-        lambda u: 1 / lgamma_quotient(u), "-0.5", "0.5", 20)
+    fit(
+        "kLgammaF64",
+        "lgamma(x) / ((x - 1) (x - 2)), u = x - 1.5, |u| <= 1/2",
+        lgamma_quotient,
+        lambda u: 1 / lgamma_quotient(u),
+        "-0.5",
+        "0.5",
+        20,
+    )
 
     def erfinv_of_w(w: mp.mpf) -> mp.mpf:
         """erfinv(x) / x with w = -log(1 - x^2)."""
@@ -183,18 +293,38 @@ def tables() -> list[tuple[str, str, list[mp.mpf], float, bool]]:
             y += mp.log(e / complement) * e * mp.sqrt(mp.pi) / 2 * mp.exp(y * y)
         return y / x
 
-    fit("kErfinvCentreF64", "erfinv(x) / x, u = w - 3.125, w = -log(1 - x^2) < 6.25",
-        lambda u: erfinv_of_w(u + mp.mpf("3.125")), lambda u: 1 / erfinv_of_w(u + mp.mpf("3.125")), "-3.125", "3.13", 24)
-    fit("kErfinvTailF64", "erfinv(x) / x, u = sqrt(w) - 3.25, 2.5 <= sqrt(w) < 4",
-        lambda u: erfinv_of_w((u + mp.mpf("3.25")) ** 2), lambda u: 1 / erfinv_of_w((u + mp.mpf("3.25")) ** 2),
-        "-0.751", "0.751", 20)
-    fit("kErfinvEdgeF64", "erfinv(x) / x, u = sqrt(w) - 5, 4 <= sqrt(w) <= 6.1",
-        lambda u: erfinv_of_w((u + 5) ** 2), lambda u: 1 / erfinv_of_w((u + 5) ** 2), "-1.001", "1.1", 17)
+    fit(
+        "kErfinvCentreF64",
+        "erfinv(x) / x, u = w - 3.125, w = -log(1 - x^2) < 6.25",
+        lambda u: erfinv_of_w(u + mp.mpf("3.125")),
+        lambda u: 1 / erfinv_of_w(u + mp.mpf("3.125")),
+        "-3.125",
+        "3.13",
+        24,
+    )
+    fit(
+        "kErfinvTailF64",
+        "erfinv(x) / x, u = sqrt(w) - 3.25, 2.5 <= sqrt(w) < 4",
+        lambda u: erfinv_of_w((u + mp.mpf("3.25")) ** 2),
+        lambda u: 1 / erfinv_of_w((u + mp.mpf("3.25")) ** 2),
+        "-0.751",
+        "0.751",
+        20,
+    )
+    fit(
+        "kErfinvEdgeF64",
+        "erfinv(x) / x, u = sqrt(w) - 5, 4 <= sqrt(w) <= 6.1",
+        lambda u: erfinv_of_w((u + 5) ** 2),
+        lambda u: 1 / erfinv_of_w((u + 5) ** 2),
+        "-1.001",
+        "1.1",
+        17,
+    )
     return result
 
 
 def two_over_pi() -> tuple[list[list[float]], list[float]]:
-    """The bits of 2/pi for argument reduction: float32's four bands of three parts, float64's 53-bit chunks."""
+    """The bits of 2/pi for reduction: float32's four bands of three parts, float64's 53-bit chunks."""
     mp.mp.prec = 1600
     value = 2 / mp.pi
     bands = []
@@ -205,8 +335,10 @@ def two_over_pi() -> tuple[list[list[float]], list[float]]:
         first = mp.floor(mp.ldexp(rest, 29 - top)) * mp.ldexp(1, top - 29)
         second = mp.mpf(float(rest - first))
         bands.append([float(first), float(second), float(rest - first - second)])
-    chunks = [float(mp.floor(mp.ldexp(value, 53 * (i + 1))) - mp.floor(mp.ldexp(value, 53 * i)) * mp.ldexp(1, 53))
-              for i in range(25)]
+    chunks = [
+        float(mp.floor(mp.ldexp(value, 53 * (i + 1))) - mp.floor(mp.ldexp(value, 53 * i)) * mp.ldexp(1, 53))
+        for i in range(25)
+    ]
     mp.mp.dps = 80
     return bands, chunks
 
@@ -223,19 +355,37 @@ def wrap(values: list[str], indent: str = "    ") -> str:
 
 
 def header() -> str:
-    out = ["#pragma once", "", "/// Written by tools/gen/fit_polynomials.py: polynomial coefficients, constant term first.",
-           "namespace lohe::ir::math {", "", "// clang-format off"]
+    out = [
+        "#pragma once",
+        "",
+        "/// By tools/gen/fit_polynomials.py: polynomial coefficients, constant term first.",
+        "namespace lohe::ir::math {",
+        "",
+        "// clang-format off",
+    ]
     for name, what, coefficients, error, single in tables():
         rounded = [repr(float(np.float32(float(c))) if single else float(c)) for c in coefficients]
-        out += [f"/// {what}: 2^{float(mp.log(error, 2)):.1f}", f"inline constexpr double {name}[] = {{",
-                wrap(rounded) + "};"]
+        out += [
+            f"/// {what}: 2^{float(mp.log(error, 2)):.1f}",
+            f"inline constexpr double {name}[] = {{",
+            wrap(rounded) + "};",
+        ]
     bands, chunks = two_over_pi()
-    out += ["/// 2/pi in three parts for |x| below 2^32, 2^64, 2^96, 2^128, less the bits whose product with x is a multiple of 4.",
-            "inline constexpr double kTwoOverPiBands[4][3] = {"]
+    out += [
+        "/// 2/pi in three parts for |x| below 2^32, 2^64, 2^96, 2^128, less bits that give multiples of 4.",
+        "inline constexpr double kTwoOverPiBands[4][3] = {",
+    ]
     out += ["    {" + ", ".join(repr(v) for v in band) + "}," for band in bands]
-    out += ["};", "/// 2/pi as 53-bit integers: the sum of chunk[i] * 2^(-53 (i + 1)).",
-            "inline constexpr double kTwoOverPiChunks[] = {", wrap([repr(v) for v in chunks]) + "};",
-            "// clang-format on", "", "}  // namespace lohe::ir::math", ""]
+    out += [
+        "};",
+        "/// 2/pi as 53-bit integers: the sum of chunk[i] * 2^(-53 (i + 1)).",
+        "inline constexpr double kTwoOverPiChunks[] = {",
+        wrap([repr(v) for v in chunks]) + "};",
+        "// clang-format on",
+        "",
+        "}  // namespace lohe::ir::math",
+        "",
+    ]
     return "\n".join(out)
 
 

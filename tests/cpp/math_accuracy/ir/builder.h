@@ -7,9 +7,9 @@
 #include <limits>
 #include <type_traits>
 
-/// The vocabulary of ir/builder.h with every instruction carried out at once instead of being appended to a kernel: the
-/// source text of src/ir/math_*.cpp, compiled against this header, is plain C++ that runs at full speed. Take this folder
-/// before src/ in the include path.
+/// The vocabulary of ir/builder.h with every instruction carried out at once instead of being appended to a
+/// kernel: the source text of src/ir/math_*.cpp, compiled against this header, is plain C++ that runs at full
+/// speed. Take this folder before src/ in the include path.
 namespace lohe::ir {
 
 enum class Type : uint8_t { kBool, kU8, kI8, kI16, kI32, kU32, kI64, kU64, kF16, kBF16, kF32, kF64 };
@@ -57,10 +57,12 @@ struct Builder {
     if (t == Type::kF64 && x.kind == Type::kI32) return of(static_cast<double>(static_cast<int32_t>(x.u)));
     if (t == Type::kF64 && x.kind == Type::kI64) return of(static_cast<double>(static_cast<int64_t>(x.u)));
     if (t == Type::kI64 && x.kind == Type::kF64)
-      return of_int(t, x.d >= -0x1p63 && x.d < 0x1p63 ? static_cast<uint64_t>(static_cast<int64_t>(x.d)) : 1ull << 63);
+      return of_int(
+          t, x.d >= -0x1p63 && x.d < 0x1p63 ? static_cast<uint64_t>(static_cast<int64_t>(x.d)) : 1ull << 63);
     if (x.kind == Type::kI32 && t == Type::kI64)
       return of_int(t, static_cast<uint64_t>(static_cast<int64_t>(static_cast<int32_t>(x.u))));
-    if (x.kind == Type::kU32 || x.kind == Type::kI64 || x.kind == Type::kU64 || x.kind == Type::kBool) return of_int(t, x.u);
+    if (x.kind == Type::kU32 || x.kind == Type::kI64 || x.kind == Type::kU64 || x.kind == Type::kBool)
+      return of_int(t, x.u);
     __builtin_trap();
   }
   V select(V c, V a, V b) {
@@ -69,12 +71,12 @@ struct Builder {
   }
 };
 
-#define LOHE_SCALAR_BINARY(OP)                                     \
-  inline V operator OP(V a, V b) {                                 \
-    if (a.kind != b.kind) __builtin_trap();                        \
-    if (a.kind == Type::kF32) return of(a.f OP b.f);               \
-    if (a.kind == Type::kF64) return of(a.d OP b.d);               \
-    return of_int(a.kind, a.u OP b.u);                             \
+#define LOHE_SCALAR_BINARY(OP)                       \
+  inline V operator OP(V a, V b) {                   \
+    if (a.kind != b.kind) __builtin_trap();          \
+    if (a.kind == Type::kF32) return of(a.f OP b.f); \
+    if (a.kind == Type::kF64) return of(a.d OP b.d); \
+    return of_int(a.kind, a.u OP b.u);               \
   }
 LOHE_SCALAR_BINARY(+)
 LOHE_SCALAR_BINARY(-)
@@ -95,19 +97,21 @@ inline V operator<<(V a, V b) {
   return of_int(a.kind, b.u < bits ? a.u << b.u : 0);
 }
 inline V operator>>(V a, V b) {
-  if (a.kind == Type::kI32) return of_int(a.kind, static_cast<uint64_t>(static_cast<int32_t>(a.u) >> (b.u < 31 ? b.u : 31)));
-  if (a.kind == Type::kI64) return of_int(a.kind, static_cast<uint64_t>(static_cast<int64_t>(a.u) >> (b.u < 63 ? b.u : 63)));
+  if (a.kind == Type::kI32)
+    return of_int(a.kind, static_cast<uint64_t>(static_cast<int32_t>(a.u) >> (b.u < 31 ? b.u : 31)));
+  if (a.kind == Type::kI64)
+    return of_int(a.kind, static_cast<uint64_t>(static_cast<int64_t>(a.u) >> (b.u < 63 ? b.u : 63)));
   const uint64_t bits = a.kind == Type::kU32 ? 32 : 64;
   return of_int(a.kind, b.u < bits ? a.u >> b.u : 0);
 }
-#define LOHE_SCALAR_COMPARE(OP)                                                                             \
-  inline V operator OP(V a, V b) {                                                                          \
-    if (a.kind != b.kind) __builtin_trap();                                                                 \
-    if (a.kind == Type::kF32) return of(a.f OP b.f);                                                        \
-    if (a.kind == Type::kF64) return of(a.d OP b.d);                                                        \
-    if (a.kind == Type::kI32) return of(static_cast<int32_t>(a.u) OP static_cast<int32_t>(b.u));            \
-    if (a.kind == Type::kI64) return of(static_cast<int64_t>(a.u) OP static_cast<int64_t>(b.u));            \
-    return of(a.u OP b.u);                                                                                  \
+#define LOHE_SCALAR_COMPARE(OP)                                                                  \
+  inline V operator OP(V a, V b) {                                                               \
+    if (a.kind != b.kind) __builtin_trap();                                                      \
+    if (a.kind == Type::kF32) return of(a.f OP b.f);                                             \
+    if (a.kind == Type::kF64) return of(a.d OP b.d);                                             \
+    if (a.kind == Type::kI32) return of(static_cast<int32_t>(a.u) OP static_cast<int32_t>(b.u)); \
+    if (a.kind == Type::kI64) return of(static_cast<int64_t>(a.u) OP static_cast<int64_t>(b.u)); \
+    return of(a.u OP b.u);                                                                       \
   }
 LOHE_SCALAR_COMPARE(==)
 LOHE_SCALAR_COMPARE(!=)
@@ -127,10 +131,14 @@ inline V trunc(V a) { return is_wide(a) ? of(__builtin_trunc(a.d)) : of(__builti
 inline V round_even(V a) { return is_wide(a) ? of(__builtin_rint(a.d)) : of(__builtin_rintf(a.f)); }
 inline V is_nan(V a) { return is_wide(a) ? of(a.d != a.d) : of(a.f != a.f); }
 
-template <class T> concept Literal = std::is_arithmetic_v<T>;
+template <class T>
+concept Literal = std::is_arithmetic_v<T>;
 inline V literal(V like, double x) { return like.builder->constant(like.type(), x); }
-#define LOHE_SCALAR_LITERAL(OP)                                                                            \
-  template <Literal T> V operator OP(V a, T b) { return a OP literal(a, static_cast<double>(b)); }
+#define LOHE_SCALAR_LITERAL(OP)                     \
+  template <Literal T>                              \
+  V operator OP(V a, T b) {                         \
+    return a OP literal(a, static_cast<double>(b)); \
+  }
 LOHE_SCALAR_LITERAL(+)
 LOHE_SCALAR_LITERAL(-)
 LOHE_SCALAR_LITERAL(*)
@@ -142,9 +150,21 @@ LOHE_SCALAR_LITERAL(>=)
 LOHE_SCALAR_LITERAL(==)
 LOHE_SCALAR_LITERAL(!=)
 #undef LOHE_SCALAR_LITERAL
-template <Literal T> V operator+(T a, V b) { return literal(b, static_cast<double>(a)) + b; }
-template <Literal T> V operator-(T a, V b) { return literal(b, static_cast<double>(a)) - b; }
-template <Literal T> V operator*(T a, V b) { return literal(b, static_cast<double>(a)) * b; }
-template <Literal T> V operator/(T a, V b) { return literal(b, static_cast<double>(a)) / b; }
+template <Literal T>
+V operator+(T a, V b) {
+  return literal(b, static_cast<double>(a)) + b;
+}
+template <Literal T>
+V operator-(T a, V b) {
+  return literal(b, static_cast<double>(a)) - b;
+}
+template <Literal T>
+V operator*(T a, V b) {
+  return literal(b, static_cast<double>(a)) * b;
+}
+template <Literal T>
+V operator/(T a, V b) {
+  return literal(b, static_cast<double>(a)) / b;
+}
 
 }  // namespace lohe::ir

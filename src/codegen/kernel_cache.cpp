@@ -183,6 +183,7 @@ struct KernelCache::Impl {
   int makers = 0;  ///< threads in make()
   std::unique_ptr<std::condition_variable> made = std::make_unique<std::condition_variable>();
   std::unordered_map<Hash128, std::unique_ptr<Entry>> entries;
+  std::atomic<bool> code_denied{false};  ///< fresh code could not be loaded: do not try for every kernel
   std::atomic<uint64_t> memory_hits{0}, prebuilt_hits{0}, disk_hits{0}, compiled{0}, interpreted{0};
 };
 
@@ -204,14 +205,20 @@ ir::KernelFunction KernelCache::Impl::machine_code(const ir::Kernel& kernel, con
     }
   }
   const std::string object = compile_to_object(kernel, options.level, symbol);
-  const ir::KernelFunction function = load_object(object, symbol);
+  ir::KernelFunction function = nullptr;
+  try {
+    function = load_object(object, symbol);
+  } catch (const Error&) {
+    code_denied = true;
+    throw;
+  }
   ++compiled;
   disk.store(key, object);
   return function;
 }
 
 CompiledKernel KernelCache::Impl::make(const ir::Kernel& kernel, const Entry& entry, const Hash128& hash) {
-  if (!options.interpreter) {
+  if (!options.interpreter && !code_denied) {
     try {
       return {machine_code(kernel, entry, hash), nullptr};
     } catch (const std::exception& error) {

@@ -1,4 +1,5 @@
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include <atomic>
@@ -247,6 +248,25 @@ TEST_F(CodegenCache, DirectoryThatCannotBeWrittenCostsOneWarning) {
   EXPECT_LE(warnings, 1);
 }
 
+TEST_F(CodegenCache, WithoutExecutableMemoryKernelsAreInterpreted) {
+  constexpr int kSetMdwe = 65, kRefuseExecGain = 1;  // prctl: no page ever becomes executable (Linux 6.3)
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    if (::prctl(kSetMdwe, kRefuseExecGain, 0, 0, 0) != 0) ::_exit(77);
+    warnings = 0;
+    set_log_sink([](LogLevel level, const std::string&) { warnings += level == LogLevel::kWarning; });
+    KernelCache cache(options());
+    const bool good = run_scale(*cache.get(scale(2)), 4) == 8 && run_scale(*cache.get(scale(3)), 4) == 12;
+    ::_exit(good && cache.stats().interpreted == 2 && warnings == 1 ? 0 : 1);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  ASSERT_TRUE(WIFEXITED(status));
+  if (WEXITSTATUS(status) == 77) GTEST_SKIP() << "this kernel cannot deny executable memory";
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
 TEST_F(CodegenCache, ReadOnlyDirectoryStillServesItsEntries) {
   KernelCache(options()).get(scale(2));
   fs::permissions(root_ / "kernels", fs::perms::owner_read | fs::perms::owner_exec);
@@ -293,6 +313,7 @@ TEST_F(CodegenCache, PrebuiltKernelsLinkAndGiveTheSameFunctions) {
   for (int i = 1; i <= 3; ++i) kernels.push_back(scale(100 + i));
   kernels.push_back(scale(101));
   write_prebuilt(kernels, kCpuLevels, root_ / "prebuilt");
+  EXPECT_NE(read_file(root_ / "prebuilt" / "prebuilt_table.o").find(".init_array"), std::string::npos);
   // Joined as the build joins them, then loaded as one object: its table must be complete and point at the
   // functions.
   const std::string command =

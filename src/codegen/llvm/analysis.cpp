@@ -63,6 +63,10 @@ class VaryingValues {
   std::vector<bool> varying_;
 };
 
+/// Gathers and scatters handle their 64-bit indices, so more lanes than this type has would only be more
+/// code.
+constexpr ir::Type kGathered = ir::Type::kF32;
+
 /// Varying 64-bit integers that only number elements (indices and what addresses are made of) do not set the
 /// width.
 class WidestType {
@@ -72,7 +76,10 @@ class WidestType {
   int visit(const Block& block) {
     for (const ir::Stmt& stmt : block) {
       std::visit(Overloaded{[&](const ir::Define& define) { visit(define.value); },
-                            [&](const ir::Store& store) { take(kernel_.buffers[store.buffer].type); },
+                            [&](const ir::Store& store) {
+                              take(kernel_.buffers[store.buffer].type);
+                              if (!store.unit && varying_[store.index]) take(kGathered);
+                            },
                             [&](const ir::Check&) {},
                             [&](const std::unique_ptr<Loop>& loop) {
                               visit(loop->body);
@@ -95,6 +102,7 @@ class WidestType {
     const bool index_arithmetic = (inst.type == ir::Type::kI64 || inst.type == ir::Type::kU64) &&
                                   inst.op != Op::kLoadUnit && inst.op != Op::kLoad;
     if (!index_arithmetic) take(inst.type);
+    if (inst.op == Op::kLoad && varying_[inst.a]) take(kGathered);
   }
   void take(ir::Type type) { widest_ = std::max(widest_, ir::size_of(type)); }
 

@@ -43,6 +43,8 @@ std::unique_ptr<llvm::TargetMachine> make_target(CpuLevel level) {
   // Never form an fma that the kernel does not spell out.
   options.AllowFPOpFusion = llvm::FPOpFusion::Strict;
   options.FunctionSections = true;
+  // Off by default, and no linker runs the constructors of .ctors any more.
+  options.UseInitArray = true;
   constexpr const char* cpus[] = {"x86-64-v2", "x86-64-v3", "x86-64-v4"};
   return std::unique_ptr<llvm::TargetMachine>(
       target->createTargetMachine(kTriple, cpus[static_cast<int>(level)], "", options, llvm::Reloc::PIC_,

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <mutex>
 
+#include "base/log.h"
 #include "codegen/llvm/compiler.h"
 #include "codegen/llvm/emitter.h"
 #include "lohe/error.h"
@@ -39,6 +40,10 @@ class Loader {
     builder.setPlatformSetUp(orc::setUpInactivePlatform);
     builder.setNumCompileThreads(0);
     jit_ = must(builder.create());
+    // The first cause; the lookup that fails for it says only that it failed.
+    jit_->getExecutionSession().setErrorReporter([](llvm::Error error) {
+      log(LogLevel::kInfo, "linking a kernel: ", llvm::toString(std::move(error)));
+    });
     orc::SymbolMap symbols;
     symbols[jit_->mangleAndIntern(kFmaSymbol)] = {
         orc::ExecutorAddr::fromPtr(&lohe_kernel_fma),

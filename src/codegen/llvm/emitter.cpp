@@ -81,7 +81,6 @@ class Emitter {
   };
 
   // Values
-  //
 
   llvm::Value* scalar(ir::Value v) {
     const ir::Inst& inst = kernel_.insts[v];
@@ -144,7 +143,6 @@ class Emitter {
   }
 
   // Memory
-  //
 
   llvm::Type* memory_type(Type t, int width) const {
     return arithmetic_.type(t == Type::kBool ? Type::kU8 : t, width);
@@ -227,7 +225,6 @@ class Emitter {
   }
 
   // Control
-  //
 
   llvm::BasicBlock* new_block(const char* label) {
     return llvm::BasicBlock::Create(b_.getContext(), label, function_);

@@ -309,7 +309,6 @@ class Emitter {
   }
 
   // Serial loops
-  // ------------------------------------------------------------------------------------------------------
 
   void emit_serial(const ir::Loop& loop) {
     const bool wide = step_.width != 0;
@@ -345,7 +344,6 @@ class Emitter {
   }
 
   // Vector loops
-  // ------------------------------------------------------------------------------------------------------
 
   /// The accumulators of one Reduce: for each of its values, lanes / width vectors in consecutive stack
   /// slots.

@@ -165,7 +165,7 @@ std::vector<TensorPtr> run_backward(std::vector<TensorPtr> roots, std::vector<Te
       for (const auto& hook : n->post_hooks) {
         if (std::vector<TensorPtr> changed = hook(next_grads, kept); !changed.empty()) next_grads = std::move(changed);
       }
-      if (!retain_graph) n->release();
+      if (!retain_graph) n->free_saved();
     }
     for (size_t i = 0; i < n->next.size(); ++i) {
       const Edge& e = n->next[i];

@@ -120,7 +120,7 @@ class OpNode final : public GradNode, public Backward {
     return camel + "Backward0";
   }
 
-  void release() override {
+  void free_saved() override {
     for (auto& list : saved_) list.clear();
     for (auto& s : saved_results_) s.reset();
     released_ = true;

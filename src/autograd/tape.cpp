@@ -106,7 +106,7 @@ class CopySlicesNode final : public GradNode {
  public:
   CopySlicesNode(Geometry g, Intrusive<GradNode> inner, int output) : geometry_(std::move(g)), inner_(std::move(inner)), output_(output) {}
   std::string name() const override { return "CopySlices"; }
-  void release() override { inner_->release(); }
+  void free_saved() override { inner_->free_saved(); }
   std::vector<TensorPtr> apply(std::vector<TensorPtr> grads) override {
     std::vector<TensorPtr> result(next.size());
     if (!grads[0]) return result;

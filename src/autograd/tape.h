@@ -28,7 +28,7 @@ class GradNode : public RefCounted<GradNode> {
   virtual std::vector<TensorPtr> apply(std::vector<TensorPtr> grads) = 0;
   virtual std::string name() const = 0;
   /// Frees what is saved; a second backward through the node raises.
-  virtual void release() {}
+  virtual void free_saved() {}
 
   std::vector<Edge> next;          ///< one for each input that may need a gradient; empty edge: none
   std::vector<ops::Meta> outputs;  ///< what the incoming gradients must look like

@@ -212,7 +212,7 @@ Results call(const OpDef& op, Args args, Form form, std::span<TensorImpl* const>
     results = op.call(args);  // its calls do the book-keeping
     return results;
   }
-  results = execute(op, args, nullptr);
+  results = execute(op, args, op.kind == OpKind::kPointwise ? target : nullptr);
   for (size_t p = 0; p < op.schema.params.size(); ++p) {
     if (!op.schema.params[p].written) continue;
     if (args[p].kind == Arg::kTensor) args[p].tensor->bump_version();

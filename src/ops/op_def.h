@@ -159,7 +159,7 @@ struct OpDef {
   OpDef&& gradient_reads(std::initializer_list<std::string_view> names) &&;
   /// On tensors.
   OpDef&& grad(TensorGradient g) && { gradient = std::move(g); return std::move(*this); }
-  /// On nodes: `[](Node dy, <parameters>, Node y) -> Node or std::array`, one Node per tensor parameter.
+  /// On nodes: `[](Node dy, Node y, <parameters>) -> Node or std::array`, one Node per tensor parameter.
   template <class F>
   OpDef&& derivative(F f) &&;
   OpDef&& describe(std::string_view text) && { doc = text; return std::move(*this); }

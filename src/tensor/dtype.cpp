@@ -41,8 +41,8 @@ const DtypeInfo& info(Dtype dtype) {
 }
 
 Dtype promote_types(Dtype a, Dtype b) {
-  if (a == b || b == kUndefined) return a;
-  if (a == kUndefined) return b;
+  if (a == b || b == Dtype::kUndefined) return a;
+  if (a == Dtype::kUndefined) return b;
   const int ca = category(a), cb = category(b);
   if (ca != cb) {
     const Dtype high = ca > cb ? a : b, low = ca > cb ? b : a;
@@ -79,7 +79,7 @@ Dtype dtype_from_name(std::string_view name) {
   for (const DtypeInfo& row : kTable) {
     if (name == row.name || (!row.alias.empty() && name == row.alias)) return row.dtype;
   }
-  return kUndefined;
+  return Dtype::kUndefined;
 }
 
 Dtype default_dtype() { return default_dtype_.load(std::memory_order_relaxed); }
@@ -91,7 +91,7 @@ void set_default_dtype(Dtype d) {
 }
 
 std::ostream& operator<<(std::ostream& out, Dtype d) {
-  return out << (d == kUndefined ? std::string_view("undefined") : info(d).name);
+  return out << (d == Dtype::kUndefined ? std::string_view("undefined") : info(d).name);
 }
 
 }  // namespace lohe

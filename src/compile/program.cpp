@@ -239,26 +239,25 @@ struct Loop {
 
 void Program::run_flat(int64_t n, std::span<char* const> pointers, uint32_t moves, std::span<const Scalar> scalars) {
   Stage& step = *steps_.front();
-  const size_t operands = pointers.size();
+  // The stage reads only those inputs that its results need.
+  const size_t inputs = step.inputs.size(), operands = inputs + pointers.size() - input_count_;
+  const auto source = [&](size_t i) { return i < inputs ? static_cast<size_t>(step.inputs[i]) : input_count_ + i - inputs; };
   std::atomic<Entry*>* cached = moves < flat_.size() ? &flat_[moves] : nullptr;
   Entry* e = cached != nullptr ? cached->load(std::memory_order_acquire) : nullptr;
   if (e == nullptr) {
     KernelSpec spec;
     spec.dims = {{kOuter, false}};
     for (size_t i = 0; i < operands; ++i) {
-      const size_t operand = i < step.inputs.size() ? static_cast<size_t>(step.inputs[i]) : i;
       Operand o;
-      const bool is_input = i < step.inputs.size();
-      (void)operand;
-      o.dims = moves >> i & 1;
+      o.dims = moves >> source(i) & 1;
       o.step = o.dims != 0 ? Step::kUnit : Step::kZero;
-      if (is_input) {
+      if (i < inputs) {
         for (const GraphNode& g : step.graph.nodes) {
           if (g.prim == Prim::kInput && g.imm == static_cast<int64_t>(i)) o.dtype = g.dtype;
         }
         spec.inputs.push_back(o);
       } else {
-        o.dtype = step.graph.node(step.graph.outputs[i - step.inputs.size()]).dtype;
+        o.dtype = step.graph.node(step.graph.outputs[i - inputs]).dtype;
         spec.outputs.push_back(o);
       }
     }
@@ -278,7 +277,7 @@ void Program::run_flat(int64_t n, std::span<char* const> pointers, uint32_t move
     }
   }
   void* buffers[32];
-  for (size_t i = 0; i < operands; ++i) buffers[i] = pointers[i];
+  for (size_t i = 0; i < operands; ++i) buffers[i] = pointers[source(i)];
   const codegen::CompiledKernel& kernel = *e->compiled;
   const int64_t cost = e->lowered.cost + 2;
   int32_t code = 0;

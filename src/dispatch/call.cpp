@@ -9,7 +9,7 @@ namespace lohe::dispatch {
 
 using namespace ops;
 
-thread_local uint32_t mode_word = 0;
+thread_local uint32_t mode_word __attribute__((tls_model("initial-exec"))) = 0;
 
 namespace {
 
@@ -27,12 +27,6 @@ Results intercepted(const OpDef& op, Args args, Form form, std::span<TensorImpl*
 }
 
 /// Lazy conjugation and negation are views' business; every other row reads plain values.
-struct Plain {
-  SmallVector<TensorImpl*, 4> made;
-  Arg args[64];
-  std::vector<TensorPtr> owned;
-  std::vector<std::vector<TensorImpl*>> lists;
-};
 bool is_lazy(const TensorImpl* t) { return t != nullptr && (t->conj() || t->neg()); }
 bool has_lazy_bits(Args args) {
   for (const Arg& a : args) {
@@ -53,6 +47,38 @@ TensorPtr resolve_lazy(TensorImpl* t) {
   if (t->conj()) twin = run_pointwise(physical_conj.op(), std::array{Arg(twin)}, nullptr)[0];
   if (t->neg()) twin = run_pointwise(negative.op(), std::array{Arg(twin)}, nullptr)[0];
   return twin;
+}
+
+/// Arguments with every lazy tensor replaced by a plain one, and the call with those.
+[[gnu::noinline]] Results call_on_plain_values(const OpDef& op, Args args, Form form, std::span<TensorImpl* const> out) {
+  static const OpRef copy("copy_"), resolve_conj("resolve_conj"), resolve_neg("resolve_neg");
+  if (form == Form::kInPlace && is_lazy(args[0].tensor)) {
+    // Compute on plain values, then write back through the lazy view.
+    const Results value = call(op, args, Form::kValue);
+    copy(args[0].tensor, value[0]);
+    return TensorPtr(args[0].tensor);
+  }
+  bool tracked = false;
+  for (const Arg& a : args) tracked = tracked || (a.kind == Arg::kTensor && a.tensor->requires_grad);
+  ArgStack plain;
+  std::vector<TensorPtr> owned;
+  std::vector<std::vector<TensorImpl*>> lists;
+  for (size_t i = 0; i < args.size(); ++i) {
+    plain.slots[i] = args[i];
+    if (args[i].kind == Arg::kTensor && is_lazy(args[i].tensor)) {
+      owned.push_back(tracked ? resolve_neg(resolve_conj(args[i].tensor)) : resolve_lazy(args[i].tensor));
+      plain.slots[i] = Arg(owned.back());
+    } else if (args[i].kind == Arg::kTensors) {
+      std::vector<TensorImpl*> list;
+      for (TensorImpl* t : args[i].tensor_list()) {
+        if (is_lazy(t)) owned.push_back(resolve_neg(resolve_conj(t)));
+        list.push_back(is_lazy(t) ? owned.back().get() : t);
+      }
+      lists.push_back(std::move(list));
+      plain.slots[i] = Arg(std::span<TensorImpl* const>(lists.back()));
+    }
+  }
+  return call(op, Args(plain.slots, args.size()), form, out);
 }
 
 /// out= of ops that cannot write there directly: the result is copied, the tensor resized where its shape differs.
@@ -116,36 +142,8 @@ Results call(const OpDef& op, Args args, Form form, std::span<TensorImpl* const>
   // Functions call other rows; those have kernels and gradients.
   if (op.kind == OpKind::kFunction && form == Form::kValue && !op.gradient) return op.call(args);
 
-  Plain plain;
-  if (op.kind != OpKind::kView && has_lazy_bits(args)) [[unlikely]] {
-    if (form == Form::kInPlace && is_lazy(args[0].tensor)) {
-      // Compute on plain values, then write back through the lazy view.
-      Results value = call(op, args, Form::kValue);
-      static const OpRef copy("copy_");
-      copy(args[0].tensor, value[0]);
-      return TensorPtr(args[0].tensor);
-    }
-    if (!op.schema.mutates() && op.kind != OpKind::kFunction) {
-      bool tracked = false;
-      for (const Arg& a : args) tracked = tracked || (a.kind == Arg::kTensor && a.tensor->requires_grad);
-      static const OpRef resolve_conj("resolve_conj"), resolve_neg("resolve_neg");
-      for (size_t i = 0; i < args.size(); ++i) {
-        plain.args[i] = args[i];
-        if (args[i].kind == Arg::kTensor && is_lazy(args[i].tensor)) {
-          plain.owned.push_back(tracked ? resolve_neg(resolve_conj(args[i].tensor)) : resolve_lazy(args[i].tensor));
-          plain.args[i] = Arg(plain.owned.back());
-        } else if (args[i].kind == Arg::kTensors) {
-          std::vector<TensorImpl*> list;
-          for (TensorImpl* t : args[i].tensor_list()) {
-            if (is_lazy(t)) plain.owned.push_back(resolve_neg(resolve_conj(t)));
-            list.push_back(is_lazy(t) ? plain.owned.back().get() : t);
-          }
-          plain.lists.push_back(std::move(list));
-          plain.args[i] = Arg(std::span<TensorImpl* const>(plain.lists.back()));
-        }
-      }
-      args = Args(plain.args, args.size());
-    }
+  if (op.kind != OpKind::kView && op.kind != OpKind::kFunction && !op.schema.mutates() && has_lazy_bits(args)) [[unlikely]] {
+    return call_on_plain_values(op, args, form, out);
   }
 
   // 3. Result rule, kernel, run.

@@ -48,8 +48,6 @@ RowState& state_of(const OpDef& op) {
   return *static_cast<RowState*>(state);
 }
 
-bool is_operand(const Param& p) { return p.type == ArgType::kTensor || p.type == ArgType::kScalar; }
-
 Key make_key(const OpDef& op, Args args, const ir::Space* spaces, Dtype out_dtype) {
   Key key;
   key.byte(static_cast<uint8_t>(out_dtype));
@@ -66,7 +64,7 @@ Key make_key(const OpDef& op, Args args, const ir::Space* spaces, Dtype out_dtyp
       case Arg::kNone: key.byte(0x7f); break;
       case Arg::kBool: case Arg::kInt: case Arg::kFloat: case Arg::kComplex:
         key.byte(static_cast<uint8_t>(0x20 + a.kind));
-        if (!is_operand(op.schema.params[i])) key.add(&a.integer, 8);
+        if (!op.is_operand(i)) key.add(&a.integer, 8);
         break;
       case Arg::kStr: key.byte(static_cast<uint8_t>(a.count)); key.add(a.chars, static_cast<size_t>(a.count)); break;
       case Arg::kDtype: key.byte(static_cast<uint8_t>(a.dtype)); break;
@@ -100,10 +98,10 @@ std::unique_ptr<Instance> make_instance(const OpDef& op, Args args, const ir::Sp
       // Operands enter in the compute dtype; what a row needs as it is (an index, a mask) it declares by promotion kFirst.
       const bool keeps = !is_differentiable(a.tensor->dtype()) && i > 0 && op.promotion == Promotion::kFirst;
       if (!keeps) node = cast(node, made->compute);
-    } else if (a.is_number() && i < op.schema.params.size() && is_operand(op.schema.params[i])) {
-      node = graph.scalar(static_cast<int>(made->scalars.size()), made->compute);
+    } else if (a.is_number() && i < op.schema.params.size() && op.is_operand(i)) {
+      node = graph.scalar(static_cast<int>(made->scalars.size()), op.number_dtype(i, made->compute));
       made->scalars.push_back(static_cast<int>(i));
-    } else if (a.none() && op.primal != nullptr && i < op.schema.params.size() && is_operand(op.schema.params[i])) {
+    } else if (a.none() && op.primal != nullptr && i < op.schema.params.size() && op.is_operand(i)) {
       node = graph.constant(made->compute, 0);  // not saved since nothing reads it
     }
     call.nodes.push_back(node);

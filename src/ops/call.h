@@ -22,19 +22,26 @@ enum Mode : uint32_t {
   kInference = 2,     ///< inference mode
   kIntercepted = 4,   ///< the stack of interceptors is not empty
 };
-extern thread_local uint32_t mode_word;
+extern thread_local uint32_t mode_word __attribute__((tls_model("initial-exec")));
 inline bool grad_enabled() { return (mode_word & (kNoGrad | kInference)) == 0; }
+
+/// Room for any row's arguments, not initialised: clearing it would cost more than a small op.
+union ArgStack {
+  static constexpr size_t kSize = 48;
+  ArgStack() {}
+  Arg slots[kSize];
+};
 
 /// Row "add" called with C++ values; arguments that are left out take their defaults. For rows and the tape: the public C++
 /// functions (generated) come to the same call.
 template <class... A>
 Results call_op(const ops::OpDef& op, const A&... arguments) {
-  Arg args[64];
+  ArgStack args;
   size_t n = 0;
-  ((args[n++] = Arg(arguments)), ...);
+  ((args.slots[n++] = Arg(arguments)), ...);
   const size_t total = op.schema.params.size();
-  for (; n < total; ++n) args[n] = op.schema.params[n].default_value;
-  return call(op, Args(args, total));
+  for (; n < total; ++n) args.slots[n] = op.schema.params[n].default_value;
+  return call(op, Args(args.slots, total));
 }
 
 }  // namespace lohe::dispatch

@@ -35,6 +35,7 @@ class Reader {
         Param p = param();
         p.keyword_only = keyword_only;
         if (!keyword_only) ++s.positional;
+        s.mutating = s.mutating || p.written;
         s.params.push_back(std::move(p));
       }
       accept(",");
@@ -196,13 +197,6 @@ int Schema::index_of(std::string_view param) const {
     if (params[i].name == param) return static_cast<int>(i);
   }
   return -1;
-}
-
-bool Schema::mutates() const {
-  for (const Param& p : params) {
-    if (p.written) return true;
-  }
-  return false;
 }
 
 }  // namespace lohe::ops

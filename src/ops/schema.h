@@ -42,12 +42,13 @@ struct Schema {
   std::vector<Param> params;
   std::vector<Return> returns;
   int positional = 0;    ///< parameters before `*`
+  bool mutating = false; ///< a parameter is written
   std::string text;
 
   /// @throws internal error naming the text: schemas are literals of this library.
   static Schema parse(std::string_view text);
   int index_of(std::string_view param) const;  ///< -1 if there is none
-  bool mutates() const;
+  bool mutates() const { return mutating; }
 };
 
 }  // namespace lohe::ops

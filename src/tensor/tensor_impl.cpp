@@ -24,23 +24,52 @@ bool inline_storage() {
   return enabled;
 }
 
-/// A per-thread stack of blocks of one size; objects freed on another thread join that thread's stack.
-template <size_t kBytes>
+/// A per-thread stack of memory for TensorImpl objects; one freed on another thread joins that thread's stack. Reached by one
+/// static-TLS pointer: the general TLS model would cost a call each time.
 struct FreeList {
   static constexpr int kCapacity = 256;
   void* blocks[kCapacity];
   int size = 0;
-  bool dead = false;
-  void* take() { return size > 0 ? blocks[--size] : ::operator new(kBytes); }
-  void give(void* p) {
-    if (size < kCapacity && !dead) blocks[size++] = p; else ::operator delete(p);
-  }
-  ~FreeList() {
-    while (size > 0) ::operator delete(blocks[--size]);
-    dead = true;
+};
+thread_local FreeList* impl_blocks __attribute__((tls_model("initial-exec"))) = nullptr;
+thread_local bool thread_ends __attribute__((tls_model("initial-exec"))) = false;
+
+/// Frees the stack when its thread ends.
+struct FreeListOwner {
+  FreeListOwner() { impl_blocks = new FreeList; }
+  ~FreeListOwner() {
+    FreeList* list = impl_blocks;
+    impl_blocks = nullptr;
+    thread_ends = true;
+    while (list->size > 0) ::operator delete(list->blocks[--list->size]);
+    delete list;
   }
 };
-thread_local FreeList<sizeof(TensorImpl)> impl_blocks;
+
+[[gnu::noinline]] void make_free_list() {
+  if (thread_ends) return;
+  static thread_local FreeListOwner owner;
+  (void)owner;
+}
+
+void* take_block() {
+  FreeList* list = impl_blocks;
+  if (list != nullptr && list->size > 0) return list->blocks[--list->size];
+  return ::operator new(sizeof(TensorImpl));
+}
+
+void give_block(void* p) {
+  FreeList* list = impl_blocks;
+  if (list == nullptr) [[unlikely]] {
+    make_free_list();
+    list = impl_blocks;
+  }
+  if (list != nullptr && list->size < FreeList::kCapacity) {
+    list->blocks[list->size++] = p;
+  } else {
+    ::operator delete(p);
+  }
+}
 
 }  // namespace
 
@@ -106,7 +135,7 @@ void Storage::resize(int64_t nbytes) {
 
 Intrusive<TensorImpl> TensorImpl::make(Intrusive<Storage> storage, Dtype dtype, std::span<const int64_t> sizes,
                                        std::span<const int64_t> strides, int64_t offset) {
-  auto* impl = new (impl_blocks.take()) TensorImpl();
+  auto* impl = new (take_block()) TensorImpl();
   impl->storage_ = std::move(storage);
   impl->dtype_ = dtype;
   impl->offset_ = offset;
@@ -118,7 +147,7 @@ Intrusive<TensorImpl> TensorImpl::make(Intrusive<Storage> storage, Dtype dtype, 
 
 Intrusive<TensorImpl> TensorImpl::make_contiguous(Intrusive<Storage> storage, Dtype dtype,
                                                   std::span<const int64_t> sizes) {
-  auto* impl = new (impl_blocks.take()) TensorImpl();
+  auto* impl = new (take_block()) TensorImpl();
   impl->storage_ = std::move(storage);
   impl->dtype_ = dtype;
   const size_t rank = sizes.size();
@@ -139,7 +168,7 @@ void TensorImpl::destroy(TensorImpl* impl) noexcept {
     python_hooks.impl_dies(impl);
   }
   impl->~TensorImpl();
-  impl_blocks.give(impl);
+  give_block(impl);
 }
 
 void TensorImpl::refresh() {

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <stdint.h>
+
+/// The inner parts of matrix multiplication, one set for each CPU level. This header and gemm_simd.h include
+/// no C++ library header: an inline function of one, compiled for AVX-512, could be the copy that the linker
+/// keeps for everybody.
+
+namespace lohe::backend {
+
+/// Every element of a product is a sum over chunks of kChunk values of k, the chunks' sums added in order;
+/// inside a chunk it is one chain acc = fma(a, b, acc) in the order of k that starts at +0. Nothing else
+/// enters: not the tile that the element falls into, not the number of rows or columns, threads or the CPU
+/// level. 512 keeps a panel of A in the first-level cache and the error of a chain small.
+inline constexpr int64_t kChunk = 512;
+
+/// T: float, double, uint32_t, uint64_t (integers wrap around, so signed ones are computed as unsigned).
+template <class T>
+struct GemmKernels {
+  int rows;     ///< of the largest tile, and of a packed panel of A
+  int columns;  ///< of the largest tile, and of a packed panel of B
+
+  /// c[i, j] = (accumulate ? c[i, j] : nothing) + sum over p < k of a[i, p] * b[p, j] for i < tile_rows <=
+  /// rows, j < tile_columns <= columns; k <= kChunk. Strides count elements; the columns of b and c are
+  /// adjacent.
+  void (*tile)(int tile_rows, int tile_columns, int64_t k, const T* a, int64_t a_row_stride,
+               int64_t a_k_stride, const T* b, int64_t b_k_stride, T* c, int64_t c_row_stride,
+               bool accumulate);
+
+  /// packed[p * width + lane] = source[lane * lane_stride + p * k_stride] for p < k and lane < lanes, 0 for
+  /// lanes <= lane < width; width is `rows` or `columns`.
+  void (*pack)(int lanes, int width, int64_t k, const T* source, int64_t lane_stride, int64_t k_stride,
+               T* packed);
+};
+
+/// Conversions between half types and float32 of `n` adjacent elements; narrowing rounds to nearest even and
+/// keeps NaN a NaN.
+struct HalfConversions {
+  void (*widen_bfloat16)(int64_t n, const uint16_t* source, float* result);
+  void (*widen_float16)(int64_t n, const uint16_t* source, float* result);
+  void (*narrow_bfloat16)(int64_t n, const float* source, uint16_t* result);
+  void (*narrow_float16)(int64_t n, const float* source, uint16_t* result);
+};
+
+struct GemmLevel {
+  GemmKernels<float> float32;
+  GemmKernels<double> float64;
+  GemmKernels<uint32_t> int32;
+  GemmKernels<uint64_t> int64;
+  HalfConversions half;
+
+  const GemmKernels<float>& get(float) const { return float32; }
+  const GemmKernels<double>& get(double) const { return float64; }
+  const GemmKernels<uint32_t>& get(uint32_t) const { return int32; }
+  const GemmKernels<uint64_t>& get(uint64_t) const { return int64; }
+};
+
+/// Plain C++ for the oldest level served; the others need what their names say.
+const GemmLevel& gemm_portable();
+const GemmLevel& gemm_avx2();
+const GemmLevel& gemm_avx512();
+
+}  // namespace lohe::backend

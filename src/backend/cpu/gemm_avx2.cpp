@@ -1,0 +1,210 @@
+#include <immintrin.h>
+
+#include "backend/cpu/gemm.h"
+
+namespace lohe::backend {
+namespace {
+
+template <class T>
+struct Lanes;
+
+alignas(64) constexpr int32_t kMasks32[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+alignas(64) constexpr int64_t kMasks64[8] = {-1, -1, -1, -1, 0, 0, 0, 0};
+
+__m256i mask32(int n) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kMasks32 + 8 - n)); }
+__m256i mask64(int n) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kMasks64 + 4 - n)); }
+
+template <>
+struct Lanes<float> {
+  using Vector = __m256;
+  static constexpr int kWidth = 8, kRows = 6, kVectors = 2;
+  static constexpr bool kMaskIsFree = false;
+  static __m256i mask(int n) { return mask32(n); }
+  static Vector zero() { return _mm256_setzero_ps(); }
+  static Vector set1(float x) { return _mm256_set1_ps(x); }
+  static Vector load(const float* p) { return _mm256_loadu_ps(p); }
+  static Vector load(const float* p, __m256i m) { return _mm256_maskload_ps(p, m); }
+  static void store(float* p, Vector v) { _mm256_storeu_ps(p, v); }
+  static void store(float* p, Vector v, __m256i m) { _mm256_maskstore_ps(p, m, v); }
+  static Vector fma(Vector a, Vector b, Vector c) { return _mm256_fmadd_ps(a, b, c); }
+  static Vector add(Vector a, Vector b) { return _mm256_add_ps(a, b); }
+};
+
+template <>
+struct Lanes<double> {
+  using Vector = __m256d;
+  static constexpr int kWidth = 4, kRows = 6, kVectors = 2;
+  static constexpr bool kMaskIsFree = false;
+  static __m256i mask(int n) { return mask64(n); }
+  static Vector zero() { return _mm256_setzero_pd(); }
+  static Vector set1(double x) { return _mm256_set1_pd(x); }
+  static Vector load(const double* p) { return _mm256_loadu_pd(p); }
+  static Vector load(const double* p, __m256i m) { return _mm256_maskload_pd(p, m); }
+  static void store(double* p, Vector v) { _mm256_storeu_pd(p, v); }
+  static void store(double* p, Vector v, __m256i m) { _mm256_maskstore_pd(p, m, v); }
+  static Vector fma(Vector a, Vector b, Vector c) { return _mm256_fmadd_pd(a, b, c); }
+  static Vector add(Vector a, Vector b) { return _mm256_add_pd(a, b); }
+};
+
+template <>
+struct Lanes<uint32_t> {
+  using Vector = __m256i;
+  static constexpr int kWidth = 8, kRows = 6, kVectors = 2;
+  static constexpr bool kMaskIsFree = false;
+  static __m256i mask(int n) { return mask32(n); }
+  static Vector zero() { return _mm256_setzero_si256(); }
+  static Vector set1(uint32_t x) { return _mm256_set1_epi32(static_cast<int>(x)); }
+  static Vector load(const uint32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+  static Vector load(const uint32_t* p, __m256i m) {
+    return _mm256_maskload_epi32(reinterpret_cast<const int*>(p), m);
+  }
+  static void store(uint32_t* p, Vector v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+  static void store(uint32_t* p, Vector v, __m256i m) {
+    _mm256_maskstore_epi32(reinterpret_cast<int*>(p), m, v);
+  }
+  static Vector fma(Vector a, Vector b, Vector c) { return _mm256_add_epi32(_mm256_mullo_epi32(a, b), c); }
+  static Vector add(Vector a, Vector b) { return _mm256_add_epi32(a, b); }
+};
+
+template <>
+struct Lanes<uint64_t> {
+  using Vector = __m256i;
+  static constexpr int kWidth = 4, kRows = 4, kVectors = 2;
+  static constexpr bool kMaskIsFree = false;
+  static __m256i mask(int n) { return mask64(n); }
+  static Vector zero() { return _mm256_setzero_si256(); }
+  static Vector set1(uint64_t x) { return _mm256_set1_epi64x(static_cast<long long>(x)); }
+  static Vector load(const uint64_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+  static Vector load(const uint64_t* p, __m256i m) {
+    return _mm256_maskload_epi64(reinterpret_cast<const long long*>(p), m);
+  }
+  static void store(uint64_t* p, Vector v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+  static void store(uint64_t* p, Vector v, __m256i m) {
+    _mm256_maskstore_epi64(reinterpret_cast<long long*>(p), m, v);
+  }
+  /// The low 64 bits of a product from its 32-bit parts.
+  static Vector fma(Vector a, Vector b, Vector c) {
+    const __m256i cross = _mm256_mullo_epi32(a, _mm256_shuffle_epi32(b, 0xB1));
+    const __m256i upper = _mm256_slli_epi64(_mm256_add_epi32(cross, _mm256_srli_epi64(cross, 32)), 32);
+    return _mm256_add_epi64(_mm256_add_epi64(_mm256_mul_epu32(a, b), upper), c);
+  }
+  static Vector add(Vector a, Vector b) { return _mm256_add_epi64(a, b); }
+};
+
+/// 8 lanes by 4 values of k at a time: the loads put lanes r and r + 4 into the two 128-bit parts.
+void pack_transposed(int lanes, int width, int64_t k, const float* source, int64_t stride, float* packed) {
+  for (int first = 0; first < width; first += 8) {
+    const __m256i stored = mask32(width - first < 8 ? width - first : 8);
+    const int present = lanes - first;
+    const float* at = source + first * stride;
+    float* to = packed + first;
+    for (int64_t p = 0; p < k; p += 4, at += 4, to += 4 * width) {
+      const int count = k - p < 4 ? static_cast<int>(k - p) : 4;
+      const __m128i m = _mm256_castsi256_si128(mask32(count));
+      const auto part = [&](int lane) {
+        if (lane >= present) return _mm_setzero_ps();
+        return count == 4 ? _mm_loadu_ps(at + lane * stride) : _mm_maskload_ps(at + lane * stride, m);
+      };
+      __m256 rows[4];
+      for (int r = 0; r < 4; ++r)
+        rows[r] = _mm256_insertf128_ps(_mm256_castps128_ps256(part(r)), part(r + 4), 1);
+      const __m256 a = _mm256_unpacklo_ps(rows[0], rows[1]), b = _mm256_unpackhi_ps(rows[0], rows[1]);
+      const __m256 c = _mm256_unpacklo_ps(rows[2], rows[3]), d = _mm256_unpackhi_ps(rows[2], rows[3]);
+      const __m256 columns[4] = {_mm256_shuffle_ps(a, c, 0x44), _mm256_shuffle_ps(a, c, 0xEE),
+                                 _mm256_shuffle_ps(b, d, 0x44), _mm256_shuffle_ps(b, d, 0xEE)};
+      for (int r = 0; r < count; ++r) _mm256_maskstore_ps(to + r * width, stored, columns[r]);
+    }
+  }
+}
+
+/// 4 lanes by 2 values of k at a time.
+void pack_transposed(int lanes, int width, int64_t k, const double* source, int64_t stride, double* packed) {
+  for (int first = 0; first < width; first += 4) {
+    const __m256i stored = mask64(width - first < 4 ? width - first : 4);
+    const int present = lanes - first;
+    const double* at = source + first * stride;
+    double* to = packed + first;
+    for (int64_t p = 0; p < k; p += 2, at += 2, to += 2 * width) {
+      const bool two = p + 1 < k;
+      const auto part = [&](int lane) {
+        if (lane >= present) return _mm_setzero_pd();
+        return two ? _mm_loadu_pd(at + lane * stride) : _mm_load_sd(at + lane * stride);
+      };
+      const __m256d even = _mm256_insertf128_pd(_mm256_castpd128_pd256(part(0)), part(2), 1);
+      const __m256d odd = _mm256_insertf128_pd(_mm256_castpd128_pd256(part(1)), part(3), 1);
+      _mm256_maskstore_pd(to, stored, _mm256_unpacklo_pd(even, odd));
+      if (two) _mm256_maskstore_pd(to + width, stored, _mm256_unpackhi_pd(even, odd));
+    }
+  }
+}
+
+// Packing moves bits: integers travel as the floating type of their size.
+void pack_transposed(int lanes, int width, int64_t k, const uint32_t* source, int64_t stride,
+                     uint32_t* packed) {
+  pack_transposed(lanes, width, k, reinterpret_cast<const float*>(source), stride,
+                  reinterpret_cast<float*>(packed));
+}
+void pack_transposed(int lanes, int width, int64_t k, const uint64_t* source, int64_t stride,
+                     uint64_t* packed) {
+  pack_transposed(lanes, width, k, reinterpret_cast<const double*>(source), stride,
+                  reinterpret_cast<double*>(packed));
+}
+
+float from_bits(uint32_t bits) {
+  float x;
+  __builtin_memcpy(&x, &bits, 4);
+  return x;
+}
+uint32_t to_bits(float x) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &x, 4);
+  return bits;
+}
+
+void widen_bfloat16(int64_t n, const uint16_t* source, float* result) {
+  for (int64_t i = 0; i < n; ++i) result[i] = from_bits(static_cast<uint32_t>(source[i]) << 16);
+}
+
+void narrow_bfloat16(int64_t n, const float* source, uint16_t* result) {
+  for (int64_t i = 0; i < n; ++i) {
+    const uint32_t bits = to_bits(source[i]);
+    const uint32_t rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
+    result[i] = static_cast<uint16_t>((bits & 0x7FFFFFFF) > 0x7F800000 ? 0x7FC0 : rounded);
+  }
+}
+
+void widen_float16(int64_t n, const uint16_t* source, float* result) {
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8)
+    _mm256_storeu_ps(result + i,
+                     _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(source + i))));
+  for (; i < n; ++i) result[i] = _cvtsh_ss(source[i]);
+}
+
+void narrow_float16(int64_t n, const float* source, uint16_t* result) {
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(result + i),
+                     _mm256_cvtps_ph(_mm256_loadu_ps(source + i), _MM_FROUND_TO_NEAREST_INT));
+  for (; i < n; ++i) result[i] = _cvtss_sh(source[i], _MM_FROUND_TO_NEAREST_INT);
+}
+
+}  // namespace
+}  // namespace lohe::backend
+
+#include "backend/cpu/gemm_simd.h"
+
+namespace lohe::backend {
+
+const GemmLevel& gemm_avx2() {
+  static constexpr GemmLevel level{
+      gemm_kernels<float>(),
+      gemm_kernels<double>(),
+      gemm_kernels<uint32_t>(),
+      gemm_kernels<uint64_t>(),
+      {widen_bfloat16, widen_float16, narrow_bfloat16, narrow_float16},
+  };
+  return level;
+}
+
+}  // namespace lohe::backend

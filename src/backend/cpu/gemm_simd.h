@@ -1,0 +1,170 @@
+#pragma once
+
+#include "backend/cpu/gemm.h"
+
+/// The tile kernel and the packing, written once over a vector type. Each gemm_<level>.cpp declares before it
+/// includes this header, in the unnamed namespace of lohe::backend:
+///   Lanes<T>: kWidth; kRows of a tile, at most 14; kVectors = 2, columns of a tile / kWidth; Vector; Mask,
+///     mask(n) for the first n <= kWidth lanes; kMaskIsFree, whether a masked load costs what a plain one
+///     costs; zero(), set1(x), load(p), load(p, mask), store(p, v), store(p, v, mask); fma(a, b, c) = a * b +
+///     c, rounded once; add(a, b).
+///   pack_transposed(lanes, width, k, source, lane_stride, packed): GemmKernels::pack for k_stride 1.
+
+namespace lohe::backend {
+namespace {
+
+template <class T>
+using TileFunction = void (*)(int64_t, const T*, int64_t, int64_t, const T*, int64_t, T*, int64_t, int, bool);
+
+/// R rows and V vectors of columns; the last vector holds `last` columns. Packed: a_row_stride is 1, known
+/// here so that the R broadcasts need no address arithmetic. Full: last is kWidth.
+template <class T, int R, int V, bool Packed, bool Full>
+void tile_kernel(int64_t k, const T* a, int64_t a_row_stride, int64_t a_k_stride, const T* b,
+                 int64_t b_k_stride, T* c, int64_t c_row_stride, int last, bool accumulate) {
+  using L = Lanes<T>;
+  using Vector = typename L::Vector;
+  const auto mask = L::mask(last);
+  const auto load = [&](const T* p, int v) { return Full || v + 1 < V ? L::load(p) : L::load(p, mask); };
+  Vector acc[R][V];
+#pragma GCC unroll 16
+  for (int i = 0; i < R; ++i)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) acc[i][v] = L::zero();
+
+  // Five rows share a base address, so that each broadcast's address is base + {0, 1, 2, 3, 4} strides.
+  const int64_t row = Packed ? 1 : a_row_stride;
+  const int64_t row3 = 3 * row;
+  const T* base[3] = {a, a + 5 * row, a + 10 * row};
+  for (int64_t p = 0; p < k; ++p) {
+    Vector bv[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) bv[v] = load(b + v * L::kWidth, v);
+#pragma GCC unroll 16
+    for (int i = 0; i < R; ++i) {
+      const T* const at = base[i / 5] + (i % 5 == 3 ? row3 : i % 5 * row);
+      const Vector av = L::set1(*at);
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) acc[i][v] = L::fma(av, bv[v], acc[i][v]);
+    }
+    base[0] += a_k_stride;
+    if constexpr (R > 5) base[1] += a_k_stride;
+    if constexpr (R > 10) base[2] += a_k_stride;
+    b += b_k_stride;
+  }
+
+#pragma GCC unroll 16
+  for (int i = 0; i < R; ++i) {
+    T* const target = c + i * c_row_stride;
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      T* const at = target + v * L::kWidth;
+      const Vector sum = accumulate ? L::add(load(at, v), acc[i][v]) : acc[i][v];
+      if (Full || v + 1 < V)
+        L::store(at, sum);
+      else
+        L::store(at, sum, mask);
+    }
+  }
+}
+
+template <class T, int R>
+TileFunction<T> tile_function(bool packed, bool full, int vectors) {
+  constexpr bool kFull = !Lanes<T>::kMaskIsFree;  // else one kernel serves both
+  static constexpr TileFunction<T> functions[2][2][2] = {
+      {{tile_kernel<T, R, 1, false, false>, tile_kernel<T, R, 2, false, false>},
+       {tile_kernel<T, R, 1, false, kFull>, tile_kernel<T, R, 2, false, kFull>}},
+      {{tile_kernel<T, R, 1, true, false>, tile_kernel<T, R, 2, true, false>},
+       {tile_kernel<T, R, 1, true, kFull>, tile_kernel<T, R, 2, true, kFull>}}};
+  return functions[packed][full][vectors - 1];
+}
+
+template <class T>
+void tile(int tile_rows, int tile_columns, int64_t k, const T* a, int64_t a_row_stride, int64_t a_k_stride,
+          const T* b, int64_t b_k_stride, T* c, int64_t c_row_stride, bool accumulate) {
+  using L = Lanes<T>;
+  static_assert(L::kVectors == 2 && L::kRows <= 14);
+  const int vectors = tile_columns > L::kWidth ? 2 : 1;
+  const int last = tile_columns - (vectors - 1) * L::kWidth;
+  const bool packed = a_row_stride == 1;
+  const bool full = last == L::kWidth;
+  TileFunction<T> function = nullptr;
+  const auto pick = [&]<int R>() {
+    if constexpr (R <= L::kRows) function = tile_function<T, R>(packed, full, vectors);
+  };
+  switch (tile_rows) {
+    case 1:
+      pick.template operator()<1>();
+      break;
+    case 2:
+      pick.template operator()<2>();
+      break;
+    case 3:
+      pick.template operator()<3>();
+      break;
+    case 4:
+      pick.template operator()<4>();
+      break;
+    case 5:
+      pick.template operator()<5>();
+      break;
+    case 6:
+      pick.template operator()<6>();
+      break;
+    case 7:
+      pick.template operator()<7>();
+      break;
+    case 8:
+      pick.template operator()<8>();
+      break;
+    case 9:
+      pick.template operator()<9>();
+      break;
+    case 10:
+      pick.template operator()<10>();
+      break;
+    case 11:
+      pick.template operator()<11>();
+      break;
+    case 12:
+      pick.template operator()<12>();
+      break;
+    case 13:
+      pick.template operator()<13>();
+      break;
+    default:
+      pick.template operator()<14>();
+      break;
+  }
+  function(k, a, a_row_stride, a_k_stride, b, b_k_stride, c, c_row_stride, last, accumulate);
+}
+
+template <class T>
+void pack(int lanes, int width, int64_t k, const T* source, int64_t lane_stride, int64_t k_stride,
+          T* packed) {
+  using L = Lanes<T>;
+  if (lane_stride == 1) {
+    for (int64_t p = 0; p < k; ++p, source += k_stride, packed += width) {
+      for (int lane = 0; lane < width; lane += L::kWidth) {
+        const int stored = width - lane < L::kWidth ? width - lane : L::kWidth;
+        const int loaded = lanes - lane < stored ? (lanes - lane > 0 ? lanes - lane : 0) : stored;
+        L::store(packed + lane, L::load(source + lane, L::mask(loaded)), L::mask(stored));
+      }
+    }
+    return;
+  }
+  if (k_stride == 1) {
+    pack_transposed(lanes, width, k, source, lane_stride, packed);
+    return;
+  }
+  for (int64_t p = 0; p < k; ++p)
+    for (int lane = 0; lane < width; ++lane)
+      packed[p * width + lane] = lane < lanes ? source[lane * lane_stride + p * k_stride] : T{0};
+}
+
+template <class T>
+constexpr GemmKernels<T> gemm_kernels() {
+  return {Lanes<T>::kRows, Lanes<T>::kVectors * Lanes<T>::kWidth, tile<T>, pack<T>};
+}
+
+}  // namespace
+}  // namespace lohe::backend

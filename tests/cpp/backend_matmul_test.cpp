@@ -1,0 +1,369 @@
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <complex>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "backend/cpu/gemm.h"
+#include "backend/library.h"
+#include "base/threads.h"
+#include "codegen/codegen.h"
+#include "lohe/error.h"
+
+namespace lohe::backend {
+namespace {
+
+float float_of_bfloat16(uint16_t x) { return std::bit_cast<float>(uint32_t{x} << 16); }
+uint16_t bfloat16_of_float(float x) {
+  uint16_t result;
+  gemm_portable().half.narrow_bfloat16(1, &x, &result);
+  return result;
+}
+
+/// Storage of one operand with strides of its own, filled with small numbers.
+template <class E>
+struct Operand {
+  std::vector<E> memory;
+  Matrix matrix;
+  int64_t offset = 0;
+
+  Operand(int64_t batch, int64_t rows, int64_t columns, int layout, std::mt19937& random) {
+    const int64_t pad = layout >= 2 ? 3 : 0;
+    const int64_t step = layout >= 4 ? 2 : 1;  // neither axis adjacent
+    if (layout % 2 == 0)
+      matrix = {nullptr, columns * step + pad, step, rows * (columns * step + pad), false};
+    else
+      matrix = {nullptr, step, rows * step + pad, columns * (rows * step + pad), false};
+    memory.resize(static_cast<size_t>(batch * matrix.batch_stride + 64));
+    std::uniform_int_distribution<int> number(-8, 8);
+    for (E& x : memory) set(x, number(random), number(random));
+    matrix.data = memory.data();
+  }
+
+  static void set(E& x, int real, int imag) {
+    if constexpr (std::is_same_v<E, uint16_t>) {
+      x = bfloat16_of_float(static_cast<float>(real) / 4);
+      (void)imag;
+    } else if constexpr (std::is_integral_v<E>) {
+      x = static_cast<E>(real * 37 + imag);
+    } else if constexpr (std::is_floating_point_v<E>) {
+      x = static_cast<E>(real) / 4;
+    } else {
+      x = E(static_cast<typename E::value_type>(real) / 4, static_cast<typename E::value_type>(imag) / 4);
+    }
+  }
+
+  E& at(int64_t b, int64_t i, int64_t j) {
+    return memory[static_cast<size_t>(b * matrix.batch_stride + i * matrix.row_stride +
+                                      j * matrix.column_stride)];
+  }
+};
+
+/// The values above are multiples of 1/4 of small size, so that every order of summation is exact.
+template <class E>
+void check_dtype(Dtype dtype, int64_t batch, int64_t m, int64_t n, int64_t k, int layout_a, int layout_b,
+                 int layout_c, bool epilogue) {
+  std::mt19937 random(static_cast<unsigned>(m * 131 + n * 17 + k));
+  Operand<E> a(batch, m, k, layout_a, random), b(batch, k, n, layout_b, random),
+      c(batch, m, n, layout_c, random);
+  Operand<E> addend(1, 1, n, 0, random);
+  Epilogue e;
+  if (epilogue) {
+    e.alpha = 2;
+    e.beta = -3;
+    e.addend = {addend.memory.data(), 0, 1, 0, false};
+  }
+  const bool complex = is_complex(dtype);
+  a.matrix.conjugate = complex && layout_a == 1;
+  b.matrix.conjugate = complex && layout_b == 1;
+  matmul(dtype, {batch, m, n, k}, a.matrix, b.matrix, c.matrix, e);
+  for (int64_t p = 0; p < batch; ++p) {
+    for (int64_t i = 0; i < m; ++i) {
+      for (int64_t j = 0; j < n; ++j) {
+        SCOPED_TRACE(testing::Message()
+                     << dtype << " batch " << batch << " " << m << "x" << n << "x" << k << " layouts "
+                     << layout_a << layout_b << layout_c << " at " << p << "," << i << "," << j);
+        if constexpr (std::is_same_v<E, uint16_t>) {
+          float sum = 0;
+          for (int64_t q = 0; q < k; ++q)
+            sum += float_of_bfloat16(a.at(p, i, q)) * float_of_bfloat16(b.at(p, q, j));
+          if (epilogue) sum = 2 * sum - 3 * float_of_bfloat16(addend.at(0, 0, j));
+          ASSERT_EQ(c.at(p, i, j), bfloat16_of_float(sum));
+        } else {
+          using S = std::conditional_t<std::is_integral_v<E>, uint64_t, E>;
+          S sum{};
+          for (int64_t q = 0; q < k; ++q) {
+            S x = static_cast<S>(a.at(p, i, q)), y = static_cast<S>(b.at(p, q, j));
+            if constexpr (!std::is_integral_v<E> && !std::is_floating_point_v<E>) {
+              if (a.matrix.conjugate) x = std::conj(x);
+              if (b.matrix.conjugate) y = std::conj(y);
+            }
+            sum += x * y;
+          }
+          if (epilogue) sum = S(2) * sum - S(3) * static_cast<S>(addend.at(0, 0, j));
+          ASSERT_EQ(c.at(p, i, j), static_cast<E>(sum));
+        }
+      }
+    }
+  }
+}
+
+void check(Dtype dtype, int64_t batch, int64_t m, int64_t n, int64_t k, int la, int lb, int lc,
+           bool epilogue) {
+  switch (dtype) {
+    case kFloat32:
+      return check_dtype<float>(dtype, batch, m, n, k, la, lb, lc, epilogue);
+    case kFloat64:
+      return check_dtype<double>(dtype, batch, m, n, k, la, lb, lc, epilogue);
+    case kComplex64:
+      return check_dtype<std::complex<float>>(dtype, batch, m, n, k, la, lb, lc, epilogue);
+    case kComplex128:
+      return check_dtype<std::complex<double>>(dtype, batch, m, n, k, la, lb, lc, epilogue);
+    case kBFloat16:
+      return check_dtype<uint16_t>(dtype, batch, m, n, k, la, lb, lc, epilogue);
+    case kUInt8:
+      return check_dtype<uint8_t>(dtype, batch, m, n, k, la, lb, lc, epilogue);
+    case kInt8:
+      return check_dtype<int8_t>(dtype, batch, m, n, k, la, lb, lc, epilogue);
+    case kInt16:
+      return check_dtype<int16_t>(dtype, batch, m, n, k, la, lb, lc, epilogue);
+    case kInt32:
+      return check_dtype<int32_t>(dtype, batch, m, n, k, la, lb, lc, epilogue);
+    default:
+      return check_dtype<int64_t>(dtype, batch, m, n, k, la, lb, lc, epilogue);
+  }
+}
+
+constexpr Dtype kDtypes[] = {kFloat32, kFloat64, kComplex64, kComplex128, kBFloat16,
+                             kUInt8,   kInt8,    kInt16,     kInt32,      kInt64};
+
+TEST(Matmul, MatchesPlainLoopsForEveryDtypeAndLayout) {
+  for (const Dtype dtype : kDtypes)
+    for (int la = 0; la < 6; ++la)
+      for (int lb = 0; lb < 6; ++lb)
+        for (int lc = 0; lc < 6; ++lc) check(dtype, 2, 17, 35, 21, la, lb, lc, (la + lb + lc) % 2 == 1);
+}
+
+TEST(Matmul, MatchesPlainLoopsForEverySize) {
+  for (const Dtype dtype : kDtypes) {
+    for (const int64_t m : {0, 1, 2, 7, 15, 29})
+      for (const int64_t n : {0, 1, 3, 16, 33, 70})
+        for (const int64_t k : {0, 1, 2, 5, 64})
+          check(dtype, 1, m, n, k, static_cast<int>(m % 2), static_cast<int>(n % 2), static_cast<int>(k % 2),
+                m % 2);
+    check(dtype, 1, 130, 300, 70, 0, 1, 0, false);
+    check(dtype, 1, 61, 40, 1100, 1, 0, 0, true);
+    check(dtype, 0, 3, 4, 5, 0, 0, 0, false);
+    check(dtype, 33, 5, 6, 7, 0, 0, 0, false);
+  }
+}
+
+TEST(Matmul, CrossesTheBlocksOfPackedMemory) {
+  check(kFloat32, 1, 3, 70, 9000, 0, 1, 0, false);
+  check(kFloat64, 1, 70, 40, 8300, 1, 0, 0, true);
+  check(kFloat32, 1, 600, 150, 40, 0, 0, 1, true);
+}
+
+template <class T>
+std::vector<T> random_numbers(size_t n, unsigned seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<double> normal;
+  std::vector<T> result(n);
+  for (T& x : result) x = static_cast<T>(normal(random));
+  return result;
+}
+
+/// Bits are compared: == would take -0 for 0.
+template <class T>
+bool same_bits(const T* a, const T* b, int64_t n) {
+  return std::memcmp(a, b, static_cast<size_t>(n) * sizeof(T)) == 0;
+}
+
+template <class T>
+void check_element_is_its_chain(Dtype dtype) {
+  for (const int64_t k : {1, 13, 384, 512, 513, 2000, 9000}) {
+    const int64_t m = 19, n = 37;
+    const auto a = random_numbers<T>(static_cast<size_t>(m * k), 1),
+               b = random_numbers<T>(static_cast<size_t>(k * n), 2);
+    std::vector<T> c(static_cast<size_t>(m * n));
+    matmul(dtype, {1, m, n, k}, {const_cast<T*>(a.data()), k, 1, 0, false},
+           {const_cast<T*>(b.data()), n, 1, 0, false}, {c.data(), n, 1, 0, false});
+    for (int64_t i = 0; i < m; ++i) {
+      for (int64_t j = 0; j < n; ++j) {
+        T sum = 0;
+        for (int64_t k0 = 0; k0 < k; k0 += kChunk) {
+          T chain = 0;
+          for (int64_t p = k0; p < std::min(k, k0 + kChunk); ++p)
+            chain = std::fma(a[static_cast<size_t>(i * k + p)], b[static_cast<size_t>(p * n + j)], chain);
+          sum = k0 == 0 ? chain : sum + chain;
+        }
+        ASSERT_TRUE(same_bits(&sum, &c[static_cast<size_t>(i * n + j)], 1))
+            << "k " << k << " at " << i << "," << j;
+      }
+    }
+  }
+}
+
+TEST(Matmul, AnElementIsOneChainOfFusedMultiplyAddsInTheOrderOfK) {
+  check_element_is_its_chain<float>(kFloat32);
+  check_element_is_its_chain<double>(kFloat64);
+}
+
+template <class T>
+void check_rows_and_threads(Dtype dtype) {
+  const int before = num_threads();
+  for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1, 700}, {5, 513}, {65, 384}, {300, 1030}}) {
+    for (const bool transposed : {false, true}) {
+      const int64_t most = 1000;
+      const auto a = random_numbers<T>(static_cast<size_t>(most * k), 3),
+                 b = random_numbers<T>(static_cast<size_t>(k * n), 4);
+      const Matrix b_matrix{const_cast<T*>(b.data()), transposed ? 1 : n, transposed ? k : 1, 0, false};
+      std::vector<T> full(static_cast<size_t>(most * n));
+      set_num_threads(1);
+      matmul(dtype, {1, most, n, k}, {const_cast<T*>(a.data()), k, 1, 0, false}, b_matrix,
+             {full.data(), n, 1, 0, false});
+      for (const int threads : {1, 2, 3}) {
+        set_num_threads(threads);
+        for (const int64_t m : {1, 2, 3, 8, 100, 1000}) {
+          for (const int64_t batch : {1, 3}) {
+            std::vector<T> c(static_cast<size_t>(batch * m * n));
+            matmul(dtype, {batch, m, n, k}, {const_cast<T*>(a.data()), k, 1, 0, false}, b_matrix,
+                   {c.data(), n, 1, m * n, false});
+            for (int64_t p = 0; p < batch; ++p)
+              ASSERT_TRUE(same_bits(c.data() + p * m * n, full.data(), m * n))
+                  << dtype << " m " << m << " n " << n << " k " << k << " threads " << threads << " batch "
+                  << batch;
+          }
+        }
+      }
+    }
+  }
+  set_num_threads(before);
+}
+
+TEST(Matmul, BitsDependNeitherOnRowsNorOnBatchNorOnThreads) {
+  check_rows_and_threads<float>(kFloat32);
+  check_rows_and_threads<double>(kFloat64);
+  check_rows_and_threads<std::complex<float>>(kComplex64);
+}
+
+std::vector<const GemmLevel*> usable_levels() {
+  std::vector<const GemmLevel*> levels{&gemm_portable()};
+  if (codegen::detected_cpu_level() >= codegen::CpuLevel::kAvx2) levels.push_back(&gemm_avx2());
+  if (codegen::detected_cpu_level() >= codegen::CpuLevel::kAvx512) levels.push_back(&gemm_avx512());
+  return levels;
+}
+
+template <class T>
+void check_tiles_of_levels() {
+  const int64_t k = 300;
+  auto a = random_numbers<T>(static_cast<size_t>(k * 4), 5),
+       b = random_numbers<T>(static_cast<size_t>(k * 8), 6);
+  if constexpr (std::is_same_v<T, float>) {
+    // Subnormal and huge products, where an emulated fused multiply-add could round twice.
+    for (size_t i = 0; i < a.size(); i += 7) a[i] *= 1e-38f;
+    for (size_t i = 0; i < b.size(); i += 5) b[i] *= 1e-5f;
+    a[11] = std::numeric_limits<float>::infinity();
+    b[100] = std::numeric_limits<float>::max();
+  }
+  std::vector<std::vector<T>> results;
+  for (const GemmLevel* level : usable_levels()) {
+    std::vector<T> c(32, T(1));
+    const auto& kernels = level->get(T{});
+    for (int i = 0; i < 4; i += 2)
+      for (int j = 0; j < 8; j += 4)
+        kernels.tile(2, 4, k, a.data() + i * k, k, 1, b.data() + j, 8, c.data() + i * 8 + j, 8, i > 0);
+    results.push_back(c);
+  }
+  for (const auto& result : results)
+    for (size_t i = 0; i < result.size(); ++i)
+      EXPECT_TRUE(same_bits(&result[i], &results[0][i], 1) ||
+                  (result[i] != result[i] && results[0][i] != results[0][i]));
+}
+
+TEST(GemmKernels, GiveTheSameBitsAtEveryCpuLevel) {
+  check_tiles_of_levels<float>();
+  check_tiles_of_levels<double>();
+  check_tiles_of_levels<uint32_t>();
+  check_tiles_of_levels<uint64_t>();
+}
+
+TEST(GemmKernels, PackAnyPanel) {
+  for (const GemmLevel* level : usable_levels()) {
+    const auto check_pack = [&]<class T>(const GemmKernels<T>& kernels) {
+      for (const int width : {kernels.rows, kernels.columns})
+        for (const int lanes : {1, 3, width - 1, width})
+          for (const int64_t k : {1, 2, 3, 4, 7, 8, 33})
+            for (const auto& [lane_stride, k_stride] :
+                 {std::pair<int64_t, int64_t>{1, 40}, {40, 1}, {3, 120}}) {
+              // Exactly as much memory as is read and written, so that a checker sees any step outside.
+              std::vector<T> source(static_cast<size_t>((lanes - 1) * lane_stride + (k - 1) * k_stride + 1));
+              for (size_t i = 0; i < source.size(); ++i) source[i] = static_cast<T>(i + 1);
+              std::vector<T> packed(static_cast<size_t>(width * k), T(99));
+              kernels.pack(lanes, width, k, source.data(), lane_stride, k_stride, packed.data());
+              for (int64_t p = 0; p < k; ++p)
+                for (int lane = 0; lane < width; ++lane)
+                  ASSERT_EQ(
+                      packed[static_cast<size_t>(p * width + lane)],
+                      lane < lanes ? source[static_cast<size_t>(lane * lane_stride + p * k_stride)] : T(0));
+            }
+    };
+    check_pack(level->float32);
+    check_pack(level->float64);
+    check_pack(level->int32);
+    check_pack(level->int64);
+  }
+}
+
+TEST(HalfConversions, AgreeAtEveryCpuLevel) {
+  std::vector<uint16_t> all(65536);
+  for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<uint16_t>(i);
+  std::vector<float> numbers;
+  std::mt19937 random(7);
+  for (int i = 0; i < 200000; ++i) numbers.push_back(std::bit_cast<float>(static_cast<uint32_t>(random())));
+  for (int i = 0; i < 65536; ++i)
+    numbers.push_back(std::bit_cast<float>(0x33000000u + static_cast<uint32_t>(i) * 4096));
+  const auto& plain = gemm_portable().half;
+  for (const GemmLevel* level : usable_levels()) {
+    const auto n = static_cast<int64_t>(numbers.size());
+    for (const auto& [widen, narrow, widen_plain, narrow_plain] :
+         {std::tuple{level->half.widen_float16, level->half.narrow_float16, plain.widen_float16,
+                     plain.narrow_float16},
+          std::tuple{level->half.widen_bfloat16, level->half.narrow_bfloat16, plain.widen_bfloat16,
+                     plain.narrow_bfloat16}}) {
+      std::vector<float> wide(all.size()), wide_plain(all.size());
+      widen(static_cast<int64_t>(all.size()), all.data(), wide.data());
+      widen_plain(static_cast<int64_t>(all.size()), all.data(), wide_plain.data());
+      EXPECT_TRUE(same_bits(wide.data(), wide_plain.data(), static_cast<int64_t>(all.size())));
+      std::vector<uint16_t> narrowed(numbers.size()), narrowed_plain(numbers.size());
+      narrow(n, numbers.data(), narrowed.data());
+      narrow_plain(n, numbers.data(), narrowed_plain.data());
+      EXPECT_TRUE(same_bits(narrowed.data(), narrowed_plain.data(), n));
+    }
+  }
+}
+
+TEST(Matmul, AccumulatesIntoC) {
+  const auto a = random_numbers<float>(40 * 50, 8), b = random_numbers<float>(50 * 30, 9);
+  auto c = random_numbers<float>(40 * 30, 10);
+  std::vector<float> product(c.size()), expected(c);
+  const Matrix am{const_cast<float*>(a.data()), 50, 1, 0, false},
+      bm{const_cast<float*>(b.data()), 30, 1, 0, false};
+  matmul(kFloat32, {1, 40, 30, 50}, am, bm, {product.data(), 30, 1, 0, false});
+  for (size_t i = 0; i < c.size(); ++i) expected[i] = product[i] + c[i];
+  const Matrix cm{c.data(), 30, 1, 0, false};
+  matmul(kFloat32, {1, 40, 30, 50}, am, bm, cm, {1, 1, cm});
+  EXPECT_TRUE(same_bits(c.data(), expected.data(), static_cast<int64_t>(c.size())));
+}
+
+TEST(Matmul, RefusesBool) {
+  bool x = true;
+  const Matrix one{&x, 1, 1, 1, false};
+  EXPECT_THROW(matmul(kBool, {1, 1, 1, 1}, one, one, one), Error);
+}
+
+}  // namespace
+}  // namespace lohe::backend

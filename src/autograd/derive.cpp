@@ -12,8 +12,6 @@ namespace {
 
 using namespace ops;
 
-bool is_operand(const Param& p) { return p.type == ArgType::kTensor || p.type == ArgType::kScalar; }
-
 /// Gradients of the wanted parameters, in a graph in which `c.nodes` are the row's parameters, cotangents and results.
 std::vector<Node> gradients(const OpDef& op, GraphCall& c, uint64_t wanted) {
   const size_t params = op.schema.params.size(), outputs = op.schema.returns.size();
@@ -59,6 +57,7 @@ std::unique_ptr<Derivative> make(const OpDef& op, uint64_t wanted, uint64_t outp
   row.kind = op.kind;
   row.family = op.family;
   row.primal = &op;
+  row.runtime_params = op.runtime_params;
   row.dtypes = kAll;
   row.has_function = row.has_method = false;
   row.strides = Strides::kElementwise;
@@ -117,13 +116,16 @@ std::unique_ptr<Derivative> make(const OpDef& op, uint64_t wanted, uint64_t outp
       for (size_t p = 0; p < params; ++p) {
         if ((wanted >> p & 1) == 0) continue;
         Meta m;
-        // The parameter itself may not be kept; its shape follows from the domain's map.
-        if (a[p].kind == Arg::kTensor) {
-          m.sizes = a[p].tensor->size_dims();
-        } else if (p < domain.dims_of.size() && !domain.dims_of[p].empty()) {
-          for (const int8_t k : domain.dims_of[p]) m.sizes.push_back(k < 0 ? 1 : domain.sizes[static_cast<size_t>(k)]);
+        // As the parameter lies in the space: by the rule's own map, or aligned at the right.
+        if (p < domain.dims_of.size() && !domain.dims_of[p].empty()) {
+          m.dims = domain.dims_of[p];
         } else {
-          m.sizes = domain.sizes;
+          const auto n = static_cast<size_t>(a[p].tensor->dim());
+          for (size_t k = 0; k < n; ++k) m.dims.push_back(static_cast<int8_t>(domain.sizes.size() - n + k));
+        }
+        m.sizes = a[p].tensor->size_dims();
+        for (size_t k = 0; k < m.dims.size(); ++k) {
+          if (m.dims[k] >= 0 && m.sizes[k] != domain.sizes[static_cast<size_t>(m.dims[k])]) m.dims[k] = -1;
         }
         metas.push_back(std::move(m));
       }
@@ -142,9 +144,9 @@ std::unique_ptr<Derivative> make(const OpDef& op, uint64_t wanted, uint64_t outp
   for (size_t p = 0; p < params; ++p) {
     const Arg& a = args[p];
     Node n;
-    if (a.kind == Arg::kTensor || (a.is_number() && is_operand(op.schema.params[p]))) {
+    if (a.kind == Arg::kTensor || (a.is_number() && op.is_operand(p))) {
       const bool index = a.kind == Arg::kTensor && !is_differentiable(a.tensor->dtype()) && op.promotion == Promotion::kFirst && p > 0;
-      const Dtype dtype = index ? a.tensor->dtype() : Dtype::kFloat32;
+      const Dtype dtype = index ? a.tensor->dtype() : op.number_dtype(p, Dtype::kFloat32);
       n = graph.input(static_cast<int>(p), dtype, ir::kOuter | ir::kRow);
     }
     c.nodes.push_back(n);
@@ -190,7 +192,7 @@ const Derivative& derivative_of(const OpDef& op, uint64_t wanted, uint64_t outpu
   for (size_t i = 0; i < args.size(); ++i) {
     add(&args[i].kind, 1);
     if (args[i].kind == Arg::kStr) add(args[i].chars, static_cast<size_t>(args[i].count));
-    else if (args[i].is_number() && !is_operand(op.schema.params[i])) add(&args[i].integer, 8);
+    else if (args[i].is_number() && !op.is_operand(i)) add(&args[i].integer, 8);
   }
   struct Last { std::string key; const Derivative* value = nullptr; };
   static thread_local Last last[4];

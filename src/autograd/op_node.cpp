@@ -150,9 +150,9 @@ class OpNode final : public GradNode, public Backward {
   // --- Backward
   const TensorPtr& grad(int output) override { return grads_[static_cast<size_t>(output)]; }
   const Arg& arg(int p) override { return args_[static_cast<size_t>(p)]; }
-  TensorPtr tensor(int p) override {
-    const auto i = static_cast<size_t>(p);
-    return saved_[i].empty() ? TensorPtr() : saved_[i][0].unpack(this);
+  TensorPtr tensor(int p, int entry) override {
+    const auto i = static_cast<size_t>(p), e = static_cast<size_t>(entry);
+    return e < saved_[i].size() ? saved_[i][e].unpack(this) : TensorPtr();
   }
   TensorPtr result(int o) override { return saved_results_[static_cast<size_t>(o)].unpack(this); }
   bool needs(int p) const override { return (wanted_ >> p & 1) != 0; }

@@ -44,6 +44,13 @@ Node Graph::iota(Space group, Dtype dtype) {
   return add({.prim = Prim::kIota, .dtype = dtype, .space = group, .span = group});
 }
 
+Node Graph::philox(Node counter, Node key, int word) {
+  LOHE_INTERNAL_ASSERT(counter.dtype() == Dtype::kInt64 && key.dtype() == Dtype::kInt64 && word >= 0 && word < 4,
+                       "philox takes int64 counters and keys and a word from 0 to 3");
+  return add({.prim = Prim::kPhilox, .dtype = Dtype::kInt64, .space = static_cast<Space>(counter.space() | key.space()),
+              .a = counter.id(), .b = key.id(), .imm = word});
+}
+
 Node Graph::apply(Prim prim, Dtype result, Node a, Node b, Node c) {
   GraphNode n{.prim = prim, .dtype = result, .a = a.id()};
   n.space = a.space();
@@ -95,6 +102,8 @@ std::vector<Node> inline_graph(const Graph& from, const std::vector<int32_t>& ro
       copy = into.extent(n.dtype, n.span);
     } else if (n.prim == Prim::kIota) {
       copy = into.iota(n.span, n.dtype);
+    } else if (n.prim == Prim::kPhilox) {
+      copy = into.philox(mapped(n.a), mapped(n.b), static_cast<int>(n.imm));
     } else if (is_reduction(n.prim)) {
       copy = into.reduce(n.prim, mapped(n.a), n.span);
     } else {

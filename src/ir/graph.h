@@ -41,7 +41,7 @@ enum class Prim : uint8_t {
   kBitcast,  ///< same size
   // Complex
   kReal, kImag, kConj, kComplex, kAngle,
-  // Random bits: Philox 4x32-10 at counter `a` (i64) + position; gives uint32 words as i64
+  // Random bits: word `imm` of Philox 4x32-10 at counter `a` and key `b` (int64); gives 32 bits as int64
   kPhilox,
   // Reductions over the groups in `span`
   kSum, kProd, kAmax, kAmin, kAny, kAll,
@@ -99,6 +99,8 @@ class Graph {
   Node constant_int(Dtype dtype, int64_t value);
   Node extent(Dtype dtype, Space groups);
   Node iota(Space group, Dtype dtype);
+  /// Word `word` (0 to 3) of Philox 4x32-10 at an int64 counter and key, as an int64 in [0, 2^32).
+  Node philox(Node counter, Node key, int word);
   /// Elementwise; casts nothing. @throws internal error on mixed dtypes.
   Node apply(Prim prim, Dtype result, Node a, Node b = {}, Node c = {});
   Node reduce(Prim prim, Node a, Space groups);

@@ -63,6 +63,17 @@ OpDef&& OpDef::gradient_reads(std::initializer_list<std::string_view> names) && 
   return std::move(*this);
 }
 
+OpDef&& OpDef::runtime(std::initializer_list<std::string_view> names) && {
+  for (const std::string_view name : names) {
+    const int p = schema.index_of(name);
+    LOHE_INTERNAL_ASSERT(p >= 0 && (schema.params[static_cast<size_t>(p)].type == ArgType::kInt ||
+                                    schema.params[static_cast<size_t>(p)].type == ArgType::kFloat),
+                         schema.name, ": runtime names '", name, "', which is no int or float parameter");
+    runtime_params |= uint64_t{1} << p;
+  }
+  return std::move(*this);
+}
+
 OpDef view(std::string_view schema, std::function<ViewSpec(Args)> rule) {
   OpDef op;
   op.schema = Schema::parse(schema);

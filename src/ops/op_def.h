@@ -59,6 +59,7 @@ struct Meta {
   Dtype dtype = Dtype::kUndefined;
   Dims sizes;
   Dims strides;  ///< empty with non-empty sizes: contiguous
+  SmallVector<int8_t, 6> dims;  ///< composed rows: iteration dim of each result dim (-1: size 1); empty: by position or span
 };
 
 /// How a composed row's dims fall into groups.
@@ -94,7 +95,7 @@ class Backward {
   virtual ~Backward() = default;
   virtual const TensorPtr& grad(int output = 0) = 0;
   virtual const Arg& arg(int param) = 0;       ///< tensors only if the row saves them
-  virtual TensorPtr tensor(int param) = 0;     ///< saved argument
+  virtual TensorPtr tensor(int param, int entry = 0) = 0;  ///< saved argument; of a list: its entry, null for None
   virtual TensorPtr result(int output = 0) = 0;///< saved result
   virtual bool needs(int param) const = 0;     ///< somebody wants this gradient
   virtual const Meta& meta(int param) = 0;     ///< shape and dtype of a tensor argument, saved or not
@@ -129,6 +130,7 @@ struct OpDef {
   // everything
   TensorGradient gradient;
   std::function<void(const OpDef&, Args)> checks;
+  uint64_t runtime_params = 0;  ///< int and float parameters that reach the kernel as run-time numbers
   uint64_t saved_params = 0, saved_results = 0;  ///< what `gradient` reads
   bool saves_declared = false;
   bool differentiable = true;
@@ -157,6 +159,19 @@ struct OpDef {
   OpDef&& checked(std::function<void(const OpDef&, Args)> c) && { checks = std::move(c); return std::move(*this); }
   /// What the gradient reads, by name: parameters, "result" (or "result0"...). In-place writes to those raise in backward.
   OpDef&& gradient_reads(std::initializer_list<std::string_view> names) &&;
+  /// int and float parameters that are run-time numbers (int64, float64) rather than static attributes: the row is not
+  /// compiled anew for each value, and its body gets them as Value.
+  OpDef&& runtime(std::initializer_list<std::string_view> names) &&;
+  /// Whether parameter `p` reaches the graph as a value: tensors, Scalars, run-time numbers.
+  bool is_operand(size_t p) const {
+    const ArgType type = schema.params[p].type;
+    return type == ArgType::kTensor || type == ArgType::kScalar || (p < 64 && (runtime_params >> p & 1) != 0);
+  }
+  /// The dtype in which number parameter `p` enters a graph that computes in `compute`.
+  Dtype number_dtype(size_t p, Dtype compute) const {
+    if (schema.params[p].type == ArgType::kInt) return Dtype::kInt64;
+    return schema.params[p].type == ArgType::kFloat ? Dtype::kFloat64 : compute;
+  }
   /// On tensors.
   OpDef&& grad(TensorGradient g) && { gradient = std::move(g); return std::move(*this); }
   /// On nodes: `[](Node dy, Node y, <parameters>) -> Node or std::array`, one Node per tensor parameter.

@@ -58,6 +58,7 @@ std::unique_ptr<Derivative> make(const OpDef& op, uint64_t wanted, uint64_t outp
   row.family = op.family;
   row.primal = &op;
   row.runtime_params = op.runtime_params;
+  row.mask_params = op.mask_params;
   row.dtypes = kAll;
   row.has_function = row.has_method = false;
   row.strides = Strides::kElementwise;
@@ -145,7 +146,8 @@ std::unique_ptr<Derivative> make(const OpDef& op, uint64_t wanted, uint64_t outp
     const Arg& a = args[p];
     Node n;
     if (a.kind == Arg::kTensor || (a.is_number() && op.is_operand(p))) {
-      const bool index = a.kind == Arg::kTensor && !is_differentiable(a.tensor->dtype()) && op.promotion == Promotion::kFirst && p > 0;
+      const bool index = a.kind == Arg::kTensor && ((op.mask_params >> p & 1) != 0 || (!is_differentiable(a.tensor->dtype()) &&
+                                                   op.promotion == Promotion::kFirst && p > 0));
       const Dtype dtype = index ? a.tensor->dtype() : op.number_dtype(p, Dtype::kFloat32);
       n = graph.input(static_cast<int>(p), dtype, ir::kOuter | ir::kRow);
     }

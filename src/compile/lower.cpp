@@ -297,7 +297,7 @@ class Lowering {
     }
     // Results that do not vary over the reduced dims, then those that do.
     std::vector<int32_t> kept_targets, row_targets;
-    for (const int32_t o : graph_.outputs) (row_[static_cast<size_t>(o)] ? row_targets : kept_targets).push_back(o);
+    for (size_t o = 0; o < graph_.outputs.size(); ++o) (in_row(o) ? row_targets : kept_targets).push_back(graph_.outputs[o]);
     for (const Graph::Check& c : graph_.checks) {
       (row_[static_cast<size_t>(c.condition)] ? row_targets : kept_targets).push_back(c.condition);
     }
@@ -305,11 +305,10 @@ class Lowering {
       int code = 0;
       for (const Graph::Check& c : graph_.checks) {
         ++code;
-        if (row_[static_cast<size_t>(c.condition)] == row) b_.check(values_[static_cast<size_t>(c.condition)].re, code);
+        if ((row_[static_cast<size_t>(c.condition)] != 0) == row) b_.check(values_[static_cast<size_t>(c.condition)].re, code);
       }
       for (size_t o = 0; o < graph_.outputs.size(); ++o) {
-        const int32_t id = graph_.outputs[o];
-        if (row_[static_cast<size_t>(id)] == row) store_output(o, values_[static_cast<size_t>(id)]);
+        if (in_row(o) == row) store_output(o, values_[static_cast<size_t>(graph_.outputs[o])]);
       }
     };
     if (!kept_targets.empty()) {
@@ -327,6 +326,11 @@ class Lowering {
       b_.loop(bounds, sweeps_vector, last);
       at_ = outer;
     }
+  }
+
+  /// A result is written in the last sweep if its memory moves along reduced dims, even where its value does not.
+  bool in_row(size_t output) const {
+    return row_[static_cast<size_t>(graph_.outputs[output])] != 0 || spec_.outputs[output].dims >> kept_ != 0;
   }
 
   void enter(const std::vector<V>& outer, const std::vector<V>& at) {

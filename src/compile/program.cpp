@@ -41,7 +41,7 @@ struct Program::Stage {
 
 Program::Program(Graph graph, std::string name) : graph_(std::move(graph)), name_(std::move(name)) {
   for (const GraphNode& n : graph_.nodes) {
-    if (n.prim == Prim::kInput) input_count_ = std::max(input_count_, static_cast<size_t>(n.imm) + 1);
+    if (n.prim == Prim::kInput && n.imm < kUnread) input_count_ = std::max(input_count_, static_cast<size_t>(n.imm) + 1);
   }
   plan(false, steps_);
 }
@@ -208,6 +208,7 @@ Program::Entry& Program::entry(Stage& step, const KernelSpec& spec) {
   auto e = std::make_unique<Entry>();
   e->spec = spec;
   e->lowered = lower(step.graph, spec, name_);
+  ir::check(e->lowered.kernel);
   e->compiled = codegen::KernelCache::global().get(e->lowered.kernel);
   Entry* made = e.get();
   step.entries.push_back(std::move(e));

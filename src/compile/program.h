@@ -32,9 +32,10 @@ struct Space {
 
 class Program {
  public:
-  /// Inputs and outputs of the graph have their memory dtypes. @param split sum over fixed blocks of a long reduced dim
-  /// first, then over the blocks.
+  /// Inputs and outputs of the graph have their memory dtypes.
   Program(ir::Graph graph, std::string name);
+  /// Inputs with numbers from here on are read by nothing and have no operand in a call.
+  static constexpr int kUnread = 1000;
   ~Program();
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;

@@ -196,17 +196,21 @@ Results run_composed(const OpDef& op, Args args) {
         t = empty(sizes, instance.outputs[o]);
       }
     }
-    // The result's dims are those of the space that it varies over, in order; ones may stand between (keepdim).
-    size_t at = 0;
-    for (size_t d = 0; d < rank; ++d) {
-      const bool varies = (domain.groups[d] & space) != 0 || (metas.empty() && (domain.groups[d] & all & ir::kOuter) != 0);
-      if (varies) {
+    // Where the result's dims lie in the space: as the row says, by position, or those that the value spans, in order.
+    if (!metas.empty() && !metas[o].dims.empty()) {
+      for (size_t k = 0; k < sizes.size(); ++k) {
+        if (metas[o].dims[k] >= 0) strides_in_space[static_cast<size_t>(metas[o].dims[k])] = t->strides()[k];
+      }
+    } else if (sizes.size() == rank) {
+      for (size_t d = 0; d < rank; ++d) strides_in_space[d] = sizes[d] == domain.sizes[d] ? t->strides()[d] : 0;
+    } else {
+      size_t at = 0;
+      for (size_t d = 0; d < rank; ++d) {
+        const bool varies = (domain.groups[d] & space) != 0 || (metas.empty() && (domain.groups[d] & all & ir::kOuter) != 0);
+        if (!varies) continue;
         while (at < sizes.size() && sizes[at] != domain.sizes[d]) ++at;
         LOHE_INTERNAL_ASSERT(at < sizes.size(), op.schema.name, ": result ", o, " does not follow its space");
-        strides_in_space[d] = t->strides()[at];
-        ++at;
-      } else if (sizes.size() == rank) {
-        ++at;
+        strides_in_space[d] = t->strides()[at++];
       }
     }
     outputs.push_back({t->data(), std::move(strides_in_space)});

@@ -52,6 +52,9 @@ Key make_key(const OpDef& op, Args args, const ir::Space* spaces, Dtype out_dtyp
   Key key;
   key.byte(static_cast<uint8_t>(out_dtype));
   key.byte(static_cast<uint8_t>(default_dtype()));
+  if (const OpDef& row = op.primal != nullptr ? *op.primal : op; row.variant) {
+    key.byte(row.variant(args.first(row.schema.params.size())));
+  }
   for (size_t i = 0; i < args.size(); ++i) {
     const Arg& a = args[i];
     switch (a.kind) {
@@ -96,13 +99,15 @@ std::unique_ptr<Instance> make_instance(const OpDef& op, Args args, const ir::Sp
       node = graph.input(static_cast<int>(made->tensors.size()), a.tensor->dtype(), space);
       made->tensors.push_back(static_cast<int>(i));
       // Operands enter in the compute dtype; what a row needs as it is (an index, a mask) it declares by promotion kFirst.
-      const bool keeps = !is_differentiable(a.tensor->dtype()) && i > 0 && op.promotion == Promotion::kFirst;
+      const bool keeps = (op.mask_params >> i & 1) != 0 ||
+                         (!is_differentiable(a.tensor->dtype()) && i > 0 && op.promotion == Promotion::kFirst);
       if (!keeps) node = cast(node, made->compute);
     } else if (a.is_number() && i < op.schema.params.size() && op.is_operand(i)) {
       node = graph.scalar(static_cast<int>(made->scalars.size()), op.number_dtype(i, made->compute));
       made->scalars.push_back(static_cast<int>(i));
     } else if (a.none() && op.primal != nullptr && i < op.schema.params.size() && op.is_operand(i)) {
-      node = graph.constant(made->compute, 0);  // not saved since nothing reads it
+      // Not saved since nothing reads it: it only stands for what the gradient belongs to.
+      node = graph.input(compile::Program::kUnread + static_cast<int>(i), made->compute, ir::kOuter);
     }
     call.nodes.push_back(node);
     call.attributes.push_back(a);
@@ -171,6 +176,7 @@ void resolve_dtypes(const OpDef& op, Args args, Dtype* compute, Dtype* result) {
     for (size_t i = 0; i < args.size(); ++i) {
       const Param& p = op.schema.params[i];
       // Scalars such as alpha do not take part; numbers that stand for tensors, and clamp's bounds, do.
+      if ((op.mask_params >> i & 1) != 0) continue;
       if (p.type == ArgType::kTensor || (p.type == ArgType::kScalar && p.optional)) operands[n++] = args[i];
     }
     promoted = promoted_dtype(Args(operands, n));

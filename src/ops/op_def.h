@@ -130,6 +130,8 @@ struct OpDef {
   // everything
   TensorGradient gradient;
   std::function<void(const OpDef&, Args)> checks;
+  uint64_t mask_params = 0;     ///< bool tensors that choose: they keep their dtype and do not take part in promotion
+  std::function<uint8_t(Args)> variant;  ///< arguments of one dtype that ask for different graphs (the 2 in x ** 2)
   uint64_t runtime_params = 0;  ///< int and float parameters that reach the kernel as run-time numbers
   uint64_t saved_params = 0, saved_results = 0;  ///< what `gradient` reads
   bool saves_declared = false;
@@ -137,6 +139,7 @@ struct OpDef {
   bool has_function = true, has_method = true, has_inplace = false, has_out = false;
   std::string_view module;  ///< "", "nn", "special", "linalg", "_C": where Python shows it
   std::string_view doc;
+  std::string_view alias_of;  ///< another base name of the family: this row only lends its name, see alias()
   const OpDef* primal = nullptr;  ///< set for derived gradients
   mutable void* state = nullptr;  ///< of the dispatcher: instances for the dtypes met so far; lives as long as the process
 
@@ -159,6 +162,10 @@ struct OpDef {
   OpDef&& checked(std::function<void(const OpDef&, Args)> c) && { checks = std::move(c); return std::move(*this); }
   /// What the gradient reads, by name: parameters, "result" (or "result0"...). In-place writes to those raise in backward.
   OpDef&& gradient_reads(std::initializer_list<std::string_view> names) &&;
+  /// Bool tensors that choose (where's condition): the body gets them as bool, the result's dtype does not depend on them.
+  OpDef&& mask(std::string_view name) &&;
+  /// A number that follows from the arguments' values and selects the graph; the body works it out from `attributes`.
+  OpDef&& varies_with(std::function<uint8_t(Args)> f) && { variant = std::move(f); return std::move(*this); }
   /// int and float parameters that are run-time numbers (int64, float64) rather than static attributes: the row is not
   /// compiled anew for each value, and its body gets them as Value.
   OpDef&& runtime(std::initializer_list<std::string_view> names) &&;
@@ -275,6 +282,9 @@ OpDef multi_view(std::string_view schema, std::function<std::vector<ViewSpec>(Ar
 OpDef primitive(std::string_view schema, std::function<std::vector<Meta>(Args)> infer,
                 std::function<void(Args, Results&)> run);
 OpDef function(std::string_view schema, std::function<Results(Args)> call);
+/// Every row of the same family whose base name is `base`, under another name too: alias("absolute", "abs"). A module given
+/// to the alias, alias("special_expit", "sigmoid").in("special"), replaces the row's.
+OpDef alias(std::string_view name, std::string_view base);
 
 /// One family of rows: a static object in src/ops/<family>.cpp.
 struct OpFamily {

@@ -1,0 +1,1 @@
+"""What the example programs share: data, a run that can be killed and goes on, tables and curves."""

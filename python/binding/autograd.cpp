@@ -51,10 +51,9 @@ PyObject* node_sequence(PyObject* self, PyObject*) { return PyLong_FromUnsignedL
 PyObject* node_getattro(PyObject* self, PyObject* name) {
   PyObject* found = PyObject_GenericGetAttr(self, name);
   if (found != nullptr || PyErr_ExceptionMatches(PyExc_AttributeError) == 0) return found;
-  PyObject* context = function_context(node_at(self));
-  if (context == nullptr) return nullptr;
+  if (function_context(node_at(self)) == nullptr) return nullptr;
   PyErr_Clear();
-  return PyObject_GetAttr(context, name);
+  return function_attribute(node_at(self), name);
 }
 
 /// Tensors, with None for null, as a tuple.

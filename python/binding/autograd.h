@@ -15,5 +15,7 @@ autograd::GradNode* node_of(PyObject* object);
 class FunctionNode;
 /// The context object of a custom function's node, borrowed; null for other nodes.
 PyObject* function_context(autograd::GradNode* node);
+/// An attribute of that context. New reference; null with an error set.
+PyObject* function_attribute(autograd::GradNode* node, PyObject* name);
 
 }  // namespace lohe::python

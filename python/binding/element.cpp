@@ -1,10 +1,10 @@
-#include <bit>
 #include <cmath>
 #include <cstring>
 
 #include "binding/export.h"
 #include "binding/parse.h"
 #include "binding/tensor.h"
+#include "tensor/half.h"
 
 /// Single elements between memory and Python: item(), tolist(), and what tensor() writes.
 namespace lohe::python {
@@ -19,39 +19,6 @@ T read(const char* address) {
 template <class T>
 void write(char* address, T value) {
   std::memcpy(address, &value, sizeof value);
-}
-
-float half_to_float(uint16_t bits) {
-  const uint32_t sign = static_cast<uint32_t>(bits & 0x8000u) << 16;
-  const uint32_t exponent = bits >> 10 & 0x1f;
-  const uint32_t mantissa = bits & 0x3ffu;
-  if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000u | mantissa << 13);
-  if (exponent == 0) {
-    const float magnitude = std::ldexp(static_cast<float>(mantissa), -24);
-    return sign != 0 ? -magnitude : magnitude;
-  }
-  return std::bit_cast<float>(sign | (exponent + 112) << 23 | mantissa << 13);
-}
-
-/// IEEE 754 binary16, rounded to nearest even.
-uint16_t float_to_half(float value) {
-  const auto bits = std::bit_cast<uint32_t>(value);
-  const auto sign = static_cast<uint16_t>(bits >> 16 & 0x8000u);
-  const uint32_t magnitude = bits & 0x7fffffffu;
-  if (magnitude > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u);
-  if (magnitude >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);  // rounds to 65536 or more
-  if (magnitude < 0x38800000u) {  // below the least normal number: a multiple of 2^-24
-    const float scaled = std::ldexp(std::bit_cast<float>(magnitude), 24);
-    return static_cast<uint16_t>(sign | static_cast<uint16_t>(std::nearbyint(scaled)));
-  }
-  const uint32_t rounded = magnitude + 0xfffu + (magnitude >> 13 & 1);
-  return static_cast<uint16_t>(sign | ((rounded >> 13) - (112u << 10)));
-}
-
-uint16_t float_to_bfloat16(float value) {
-  const auto bits = std::bit_cast<uint32_t>(value);
-  if (std::isnan(value)) return static_cast<uint16_t>(0x7fc0u);
-  return static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
 }
 
 template <class T>
@@ -97,8 +64,8 @@ Scalar load_element(const char* p, Dtype dtype) {
     case kInt16: return Scalar(static_cast<int64_t>(read<int16_t>(p)));
     case kInt32: return Scalar(static_cast<int64_t>(read<int32_t>(p)));
     case kInt64: return Scalar(read<int64_t>(p));
-    case kFloat16: return Scalar(half_to_float(read<uint16_t>(p)));
-    case kBFloat16: return Scalar(std::bit_cast<float>(static_cast<uint32_t>(read<uint16_t>(p)) << 16));
+    case kFloat16: return Scalar(static_cast<float>(read<Float16>(p)));
+    case kBFloat16: return Scalar(static_cast<float>(read<BFloat16>(p)));
     case kFloat32: return Scalar(read<float>(p));
     case kFloat64: return Scalar(read<double>(p));
     case kComplex64: return Scalar(std::complex<double>(read<float>(p), read<float>(p + 4)));
@@ -116,8 +83,8 @@ void store_element(char* p, Dtype dtype, const Scalar& s) {
     case kInt16: write_integer<int16_t>(p, s, "int16_t"); return;
     case kInt32: write_integer<int32_t>(p, s, "int"); return;
     case kInt64: write_integer<int64_t>(p, s, "int64_t"); return;
-    case kFloat16: write(p, float_to_half(static_cast<float>(real_value(s, "c10::Half")))); return;
-    case kBFloat16: write(p, float_to_bfloat16(static_cast<float>(real_value(s, "c10::BFloat16")))); return;
+    case kFloat16: write(p, Float16(static_cast<float>(real_value(s, "c10::Half")))); return;
+    case kBFloat16: write(p, BFloat16(static_cast<float>(real_value(s, "c10::BFloat16")))); return;
     case kFloat32: write(p, static_cast<float>(real_value(s, "float"))); return;
     case kFloat64: write(p, real_value(s, "double")); return;
     case kComplex64:

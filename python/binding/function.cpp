@@ -8,6 +8,30 @@ uint64_t new_sequence();
 /// Custom functions: nodes whose backward is written in Python. python/lohe/autograd/function.py has the rest.
 namespace lohe::python {
 
+namespace {
+
+/// Lets the context see its node while Python code reads saved tensors; longer would be a cycle.
+class NodeInContext {
+ public:
+  explicit NodeInContext(autograd::GradNode* node) : context_(function_context(node)) {
+    if (context_ == nullptr) return;
+    const Ref wrapper = checked(wrap_node(Intrusive<autograd::GradNode>(node)));
+    check_status(PyObject_SetAttrString(context_, "_node", wrapper.get()));
+  }
+  ~NodeInContext() {
+    if (context_ == nullptr) return;
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    if (PyObject_SetAttrString(context_, "_node", Py_None) < 0) PyErr_Clear();
+    PyErr_Restore(type, value, trace);
+  }
+
+ private:
+  PyObject* context_;
+};
+
+}  // namespace
+
 class FunctionNode final : public autograd::GradNode {
  public:
   FunctionNode(PyObject* context, PyObject* backward, std::string name)
@@ -20,6 +44,7 @@ class FunctionNode final : public autograd::GradNode {
     const WithGil gil;
     try {
       const Ref incoming = checked(wrap_list(grads));
+      const NodeInContext visible(this);
       const Ref result = checked(PyObject_CallFunctionObjArgs(backward_.get(), context_.get(), incoming.get(), nullptr));
       LOHE_CHECK_TYPE(PyTuple_Check(result.get()), name_, ": backward must give a tuple");
       std::vector<TensorPtr> list;
@@ -43,6 +68,13 @@ class FunctionNode final : public autograd::GradNode {
   SharedRef context_, backward_;
   std::string name_;
 };
+
+PyObject* function_attribute(autograd::GradNode* node, PyObject* name) {
+  return guarded([&] {
+    const NodeInContext visible(node);
+    return checked(PyObject_GetAttr(function_context(node), name)).release();
+  });
+}
 
 PyObject* function_context(autograd::GradNode* node) {
   auto* function = dynamic_cast<FunctionNode*>(node);

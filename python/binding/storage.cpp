@@ -81,7 +81,13 @@ PyObject* storage_clone(PyObject* self, PyObject*) {
     return wrap_storage(copy);
   });
 }
-/// Also of two storages of one size: the bytes of `source` come here.
+PyObject* storage_reduce(PyObject* self, PyObject*) {
+  return guarded([&] {
+    const Ref bytes = checked(storage_bytes(self, nullptr));
+    return Py_BuildValue("O(O)", reinterpret_cast<PyObject*>(Py_TYPE(self)), bytes.get());
+  });
+}
+/// The bytes of `source`, a storage of the same size, come here.
 PyObject* storage_copy_(PyObject* self, PyObject* args) {
   return guarded([&] {
     PyObject* source = nullptr;
@@ -120,6 +126,8 @@ PyMethodDef storage_methods[] = {
     {"_bytes", storage_bytes, METH_NOARGS, "A copy of the bytes."},
     {"clone", storage_clone, METH_NOARGS, nullptr},
     {"copy_", storage_copy_, METH_VARARGS, nullptr},
+    {"__deepcopy__", storage_clone, METH_O, nullptr},
+    {"__reduce__", storage_reduce, METH_NOARGS, nullptr},
     {"untyped", storage_self, METH_NOARGS, nullptr},
     {"cpu", storage_self, METH_NOARGS, nullptr},
     {"is_shared", storage_is_shared, METH_NOARGS, nullptr},

@@ -1,0 +1,146 @@
+"""Functions of the package that are written in Python: shapes and type questions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lohe import _C
+from lohe._tensor import Tensor
+
+__all__ = [
+    "broadcast_shapes",
+    "from_dlpack",
+    "get_default_device",
+    "is_complex",
+    "is_conj",
+    "is_floating_point",
+    "is_inference",
+    "is_neg",
+    "is_nonzero",
+    "is_signed",
+    "is_storage",
+    "is_tensor",
+    "is_warn_always_enabled",
+    "numel",
+    "set_default_device",
+    "set_default_dtype",
+    "set_default_tensor_type",
+    "to_dlpack",
+    "typename",
+]
+
+
+def broadcast_shapes(*shapes: Any) -> _C.Size:
+    """The shape that tensors of these shapes broadcast to; a plain int stands for a shape of one dimension."""
+    result: list[int] = []
+    for shape in shapes:
+        sizes = [shape] if isinstance(shape, int) else list(shape)
+        if any(s < 0 for s in sizes):
+            raise RuntimeError(f"Trying to create tensor with negative dimension ({min(sizes)}): ({min(sizes)})")
+        result = [1] * (len(sizes) - len(result)) + result
+        for i in range(1, len(sizes) + 1):
+            if sizes[-i] == 1 or sizes[-i] == result[-i]:
+                continue
+            if result[-i] != 1:
+                raise RuntimeError(
+                    "Shape mismatch: objects cannot be broadcast to a single shape, got "
+                    + ", ".join(str(tuple(s) if not isinstance(s, int) else (s,)) for s in shapes)
+                )
+            result[-i] = sizes[-i]
+    return _C.Size(result)
+
+
+def is_tensor(obj: Any) -> bool:
+    """Whether `obj` is a Tensor."""
+    return isinstance(obj, Tensor)
+
+
+def is_storage(obj: Any) -> bool:
+    """Whether `obj` is a storage."""
+    return isinstance(obj, _C.UntypedStorage)
+
+
+def _question(name: str) -> Any:
+    def ask(input: Tensor) -> Any:
+        if not isinstance(input, Tensor):
+            raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
+        return getattr(input, name)()
+
+    ask.__name__ = ask.__qualname__ = name
+    ask.__doc__ = f"``input.{name}()``"
+    return ask
+
+
+is_floating_point = _question("is_floating_point")
+is_complex = _question("is_complex")
+is_signed = _question("is_signed")
+is_conj = _question("is_conj")
+is_neg = _question("is_neg")
+is_inference = _question("is_inference")
+numel = _question("numel")
+
+
+def is_nonzero(input: Tensor) -> bool:
+    """Whether the only element is not zero."""
+    if input.numel() == 0:
+        raise RuntimeError("Boolean value of Tensor with no values is ambiguous")
+    return bool(input)
+
+
+def typename(obj: Any) -> str:
+    """The name of an object's type, with its module."""
+    if isinstance(obj, Tensor):
+        return obj.type()
+    module = getattr(obj, "__module__", "") or ""
+    name = getattr(obj, "__qualname__", None) or type(obj).__name__
+    return name if module in ("builtins", "__builtin__", "") else f"{module}.{name}"
+
+
+def set_default_dtype(d: _C.dtype) -> None:
+    """Sets the dtype of tensors made from Python floats."""
+    _C._set_default_dtype(d)
+
+
+def set_default_tensor_type(t: Any) -> None:
+    """Sets the default dtype by the name of a tensor type."""
+    from lohe import _legacy
+
+    name = t.rsplit(".", 1)[-1] if isinstance(t, str) else getattr(t, "__name__", str(t))
+    if name not in _legacy.TYPES:
+        raise TypeError(f"invalid type object: {t!r}")
+    _C._set_default_dtype(_legacy.TYPES[name].dtype)
+
+
+def set_default_device(device: Any) -> None:
+    """Accepts the CPU, the only device."""
+    if device is not None:
+        _C.device(device)
+
+
+def get_default_device() -> _C.device:
+    """The CPU."""
+    return _C.device("cpu")
+
+
+def is_warn_always_enabled() -> bool:
+    """Whether every warning is given each time; Python's warning filters decide here."""
+    return False
+
+
+def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None) -> Tensor:
+    """A tensor over the memory of an object with ``__dlpack__``, or of a DLPack capsule."""
+    if device is not None:
+        _C.device(device)
+    if not hasattr(ext_tensor, "__dlpack__"):
+        return _C._from_dlpack(ext_tensor)
+    try:
+        capsule = ext_tensor.__dlpack__(max_version=(1, 0))
+    except TypeError:
+        capsule = ext_tensor.__dlpack__()
+    made = _C._from_dlpack(capsule)
+    return made.clone() if copy else made
+
+
+def to_dlpack(tensor: Tensor) -> Any:
+    """A DLPack capsule over the tensor's memory."""
+    return tensor.__dlpack__()

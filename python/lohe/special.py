@@ -1,0 +1,6 @@
+"""Special functions: the rows of the op table that stand in ``special``."""
+
+from lohe._C import special as _rows
+
+__all__ = [name for name in vars(_rows) if not name.startswith("_")]
+globals().update({name: getattr(_rows, name) for name in __all__})

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "lohe/dtype.h"
@@ -52,5 +53,57 @@ struct Epilogue {
 /// @throws NotImplementedError for bool, OutOfMemory for the packing buffers.
 void matmul(Dtype dtype, const MatmulShape& shape, const Matrix& a, const Matrix& b, const Matrix& c,
             const Epilogue& epilogue = {});
+
+/// Sizes of a convolution with three spatial axes; with one or two, the leading ones have size 1, stride 1,
+/// dilation 1 and no padding. Channels are all channels, of which a group takes its share; both numbers are
+/// divisible by `groups`. `output` is given, and any size is right that reads no further than the padding
+/// goes on the right side as on the left: positions outside the input read as zeros.
+struct ConvolutionShape {
+  using Axes = std::array<int64_t, 3>;
+  int64_t batch = 1;
+  int64_t in_channels = 1;
+  int64_t out_channels = 1;
+  int64_t groups = 1;
+  Axes input{1, 1, 1};
+  Axes kernel{1, 1, 1};
+  Axes output{1, 1, 1};
+  Axes stride{1, 1, 1};
+  Axes padding{0, 0, 0};
+  Axes dilation{1, 1, 1};
+};
+
+/// Images [batch, channels, axes], or a weight [out_channels, in_channels / groups, kernel axes]; strides
+/// count elements and are whatever the memory format makes them.
+struct Images {
+  void* data = nullptr;
+  int64_t outer_stride = 0;    ///< of batch; of out_channels for a weight
+  int64_t channel_stride = 0;  ///< of in_channels for a weight
+  ConvolutionShape::Axes strides{0, 0, 0};
+};
+
+/// Convolutions (cross-correlations, as the field calls them so) for every dtype but bool:
+///   output[n, co, o] = bias[co] + sum over ci, r of weight[co, ci, r] * input[n, ci, o * stride + r *
+///   dilation - padding]
+/// with ci over the channels of co's group. As in matmul, an element is a sum over chunks of 512 products,
+/// here in the order (ci, r), each a chain of fused multiply-adds; half types are computed in float32 and
+/// rounded once, after the bias. An output overlaps no operand. `bias`: [channels of the result], adjacent,
+/// or nullptr.
+/// @throws NotImplementedError for bool.
+void convolution(Dtype dtype, const ConvolutionShape& shape, const Images& input, const Images& weight,
+                 const void* bias, const Images& output);
+
+/// The derivative with respect to the input, which is also the transposed convolution of `grad_output`:
+///   grad_input[n, ci, i] = bias[ci] + sum over co, r, o with o * stride + r * dilation - padding == i of
+///                          weight[co, ci, r] * grad_output[n, co, o]
+/// in the order (co, r) of those r for which the stride leaves an o; o outside of the output reads as zero.
+void convolution_input_gradient(Dtype dtype, const ConvolutionShape& shape, const Images& grad_output,
+                                const Images& weight, const void* bias, const Images& grad_input);
+
+/// The derivative with respect to the weight:
+///   grad_weight[co, ci, r] = sum over n, o of grad_output[n, co, o] * input[n, ci, o * stride + r * dilation
+///   - padding]
+/// in the order (n, o).
+void convolution_weight_gradient(Dtype dtype, const ConvolutionShape& shape, const Images& input,
+                                 const Images& grad_output, const Images& grad_weight);
 
 }  // namespace lohe::backend

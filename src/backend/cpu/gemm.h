@@ -14,6 +14,13 @@ namespace lohe::backend {
 /// level. 512 keeps a panel of A in the first-level cache and the error of a chain small.
 inline constexpr int64_t kChunk = 512;
 
+/// Lanes [lane, lane + length) of a packed row, from `offset` on in the source.
+struct Segment {
+  int lane;
+  int length;
+  int64_t offset;
+};
+
 /// T: float, double, uint32_t, uint64_t (integers wrap around, so signed ones are computed as unsigned).
 template <class T>
 struct GemmKernels {
@@ -31,6 +38,11 @@ struct GemmKernels {
   /// lanes <= lane < width; width is `rows` or `columns`.
   void (*pack)(int lanes, int width, int64_t k, const T* source, int64_t lane_stride, int64_t k_stride,
                T* packed);
+
+  /// packed[r * packed_stride + lane] for r < rows and lane < width: what the `count` segments, which do not
+  /// overlap, put there from source + r * source_stride, and 0 elsewhere.
+  void (*copy_segments)(const Segment* segments, int count, int width, int64_t rows, const T* source,
+                        int64_t source_stride, T* packed, int64_t packed_stride);
 };
 
 /// Conversions between half types and float32 of `n` adjacent elements; narrowing rounds to nearest even and

@@ -162,8 +162,26 @@ void pack(int lanes, int width, int64_t k, const T* source, int64_t lane_stride,
 }
 
 template <class T>
+void copy_segments(const Segment* segments, int count, int width, int64_t rows, const T* source,
+                   int64_t source_stride, T* packed, int64_t packed_stride) {
+  using L = Lanes<T>;
+  for (int64_t r = 0; r < rows; ++r, source += source_stride, packed += packed_stride) {
+    for (int lane = 0; lane < width; lane += L::kWidth) L::store(packed + lane, L::zero());
+    for (int s = 0; s < count; ++s) {
+      const Segment segment = segments[s];
+      const T* from = source + segment.offset;
+      T* to = packed + segment.lane;
+      int length = segment.length;
+      for (; length >= L::kWidth; length -= L::kWidth, from += L::kWidth, to += L::kWidth)
+        L::store(to, L::load(from));
+      if (length > 0) L::store(to, L::load(from, L::mask(length)), L::mask(length));
+    }
+  }
+}
+
+template <class T>
 constexpr GemmKernels<T> gemm_kernels() {
-  return {Lanes<T>::kRows, Lanes<T>::kVectors * Lanes<T>::kWidth, tile<T>, pack<T>};
+  return {Lanes<T>::kRows, Lanes<T>::kVectors * Lanes<T>::kWidth, tile<T>, pack<T>, copy_segments<T>};
 }
 
 }  // namespace

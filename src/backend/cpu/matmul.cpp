@@ -3,146 +3,15 @@
 #include <type_traits>
 #include <utility>
 
-#include "backend/cpu/gemm.h"
+#include "backend/cpu/packing.h"
 #include "backend/cpu/scratch.h"
+#include "backend/cpu/writer.h"
 #include "backend/library.h"
 #include "base/threads.h"
-#include "codegen/codegen.h"
 #include "lohe/error.h"
 
 namespace lohe::backend {
 namespace {
-
-// Every product is computed by one of four tile kernels (float, double, 32 and 64-bit integers). What differs
-// between dtypes is how an operand is brought into packed panels: as it is, widened, or, for complex types,
-// expanded. A complex product [m, k] x [k, n] is the real product of A as it lies in memory, [m, 2k] with
-// real and imaginary parts in turn, and the [2k, 2n] matrix that holds
-//    br  bi
-//   -bi  br    for each element of B; its result, [m, 2n], is C as it lies in memory.
-
-enum class Form : uint8_t { kPlain, kWidened, kComplexA, kComplexB };
-
-/// A or B: `lanes` are the rows of A or the columns of B, counted (as k is) in elements of the compute type.
-struct Operand {
-  const char* data;
-  int64_t lane_stride;  ///< in elements of `dtype`
-  int64_t k_stride;
-  int64_t lanes;
-  Dtype dtype;
-  Form form;
-  bool conjugate;
-
-  Operand at_batch(int64_t bytes) const {
-    Operand result = *this;
-    result.data += bytes;
-    return result;
-  }
-};
-
-const GemmLevel& level_in_use() {
-  static const GemmLevel& level = codegen::cpu_level() == codegen::CpuLevel::kAvx512 ? gemm_avx512()
-                                  : codegen::cpu_level() == codegen::CpuLevel::kAvx2 ? gemm_avx2()
-                                                                                     : gemm_portable();
-  return level;
-}
-
-template <class T>
-struct RealOf {
-  using type = T;
-};
-template <class T>
-struct RealOf<std::complex<T>> {
-  using type = T;
-};
-
-template <class Source, class T>
-void widen_strided(const Source* source, int64_t stride, int64_t n, T* result) {
-  for (int64_t i = 0; i < n; ++i) result[i] = static_cast<T>(source[i * stride]);
-}
-
-/// n elements `stride` apart, as the compute type.
-template <class T>
-void widen(const GemmLevel& level, Dtype dtype, const char* source, int64_t stride, int64_t n, T* result) {
-  if constexpr (std::is_same_v<T, float>) {
-    const auto* from = reinterpret_cast<const uint16_t*>(source);
-    uint16_t gathered[256];
-    while (n > 0) {
-      const int64_t count = stride == 1 ? n : std::min<int64_t>(n, 256);
-      const uint16_t* adjacent = from;
-      if (stride != 1) {
-        for (int64_t i = 0; i < count; ++i) gathered[i] = from[i * stride];
-        adjacent = gathered;
-      }
-      (dtype == kBFloat16 ? level.half.widen_bfloat16 : level.half.widen_float16)(count, adjacent, result);
-      from += count * stride;
-      result += count;
-      n -= count;
-    }
-  } else if constexpr (std::is_same_v<T, uint32_t>) {
-    switch (dtype) {
-      case kUInt8:
-        return widen_strided(reinterpret_cast<const uint8_t*>(source), stride, n, result);
-      case kInt8:
-        return widen_strided(reinterpret_cast<const int8_t*>(source), stride, n, result);
-      default:
-        return widen_strided(reinterpret_cast<const int16_t*>(source), stride, n, result);
-    }
-  }
-}
-
-/// Packs `lanes` lanes from `lane0` and `k` values of k from `k0`, at most kChunk, of a Form that is not
-/// plain: first into `staged` (width * kChunk elements) along the axis that is adjacent in memory, then as
-/// plain.
-template <class T>
-void pack_staged(const GemmLevel& level, const Operand& operand, int64_t lane0, int lanes, int width,
-                 int64_t k0, int64_t k, T* staged, T* packed) {
-  const GemmKernels<T>& kernels = level.get(T{});
-  const int64_t size = itemsize(operand.dtype);
-  if (operand.form == Form::kWidened) {
-    const char* source = operand.data + (lane0 * operand.lane_stride + k0 * operand.k_stride) * size;
-    if (operand.lane_stride == 1) {
-      for (int64_t p = 0; p < k; ++p)
-        widen(level, operand.dtype, source + p * operand.k_stride * size, 1, lanes, staged + p * width);
-      kernels.pack(lanes, width, k, staged, 1, width, packed);
-    } else {
-      for (int lane = 0; lane < lanes; ++lane)
-        widen(level, operand.dtype, source + lane * operand.lane_stride * size, operand.k_stride, k,
-              staged + lane * k);
-      kernels.pack(lanes, width, k, staged, k, 1, packed);
-    }
-    return;
-  }
-  if constexpr (std::is_floating_point_v<T>) {
-    const auto* source = reinterpret_cast<const std::complex<T>*>(operand.data);
-    const bool is_b = operand.form == Form::kComplexB;
-    const int64_t lane_parts = is_b ? 2 : 1;
-    for (int64_t lane = 0; lane < lanes / lane_parts; ++lane) {
-      const auto* at = source + (lane0 / lane_parts + lane) * operand.lane_stride + k0 / 2 * operand.k_stride;
-      T* to = staged + lane * lane_parts * k;
-      for (int64_t p = 0; p < k; p += 2, at += operand.k_stride) {
-        const T real = at->real();
-        const T imag = operand.conjugate ? -at->imag() : at->imag();
-        to[p] = real;
-        to[p + 1] = is_b ? -imag : imag;
-        if (is_b) {
-          to[k + p] = imag;
-          to[k + p + 1] = real;
-        }
-      }
-    }
-    kernels.pack(lanes, width, k, staged, k, 1, packed);
-  }
-}
-
-template <class T>
-void pack_panel(const GemmLevel& level, const Operand& operand, int64_t lane0, int lanes, int width,
-                int64_t k0, int64_t k, T* staged, T* packed) {
-  if (operand.form != Form::kPlain)
-    return pack_staged(level, operand, lane0, lanes, width, k0, k, staged, packed);
-  const T* source =
-      reinterpret_cast<const T*>(operand.data) + lane0 * operand.lane_stride + k0 * operand.k_stride;
-  level.get(T{}).pack(lanes, width, k, source, operand.lane_stride, operand.k_stride, packed);
-}
 
 /// An operand as the tile kernels read it: panels of `width` lanes; element (lane, p) of panel i is at
 /// data + i * panel_stride + lane * lane_stride + p * k_stride.
@@ -153,8 +22,6 @@ struct Panels {
   int64_t lane_stride;
   int64_t k_stride;
 };
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /// C (+)= A B with C in the compute type and its columns adjacent. The work is cut into blocks of A and B
 /// that are packed once, and a grid of tiles of C. No bit depends on how, so the cutting may look at whatever
@@ -288,87 +155,6 @@ class Gemm {
   const Operand a_, b_;
   const int64_t k_;
   const bool parallel_;
-};
-
-/// alpha and beta in an element type.
-template <class E>
-E as_element(const Scalar& scalar) {
-  if constexpr (std::is_integral_v<E>) {
-    return static_cast<E>(scalar.to_int());
-  } else if constexpr (std::is_floating_point_v<E>) {
-    return static_cast<E>(scalar.to_double());
-  } else {
-    using R = typename E::value_type;
-    return {static_cast<R>(scalar.to_complex().real()), static_cast<R>(scalar.to_complex().imag())};
-  }
-}
-
-template <class E>
-E times(E a, E b) {
-  if constexpr (std::is_integral_v<E> || std::is_floating_point_v<E>) {
-    return a * b;
-  } else {
-    return {a.real() * b.real() - a.imag() * b.imag(), a.real() * b.imag() + a.imag() * b.real()};
-  }
-}
-
-/// Writes rows of sums, `E` as computed (adjacent columns), as C's dtype `D` after the epilogue.
-template <class E, class D>
-class Writer {
- public:
-  Writer(const GemmLevel& level, Dtype dtype, const Epilogue& epilogue)
-      : level_(level),
-        dtype_(dtype),
-        alpha_(as_element<E>(epilogue.alpha)),
-        beta_(as_element<E>(epilogue.beta)) {}
-
-  void write_row(int64_t n, E* sums, const D* addend, int64_t addend_stride, D* c, int64_t c_stride) {
-    if (alpha_ != E(1))
-      for (int64_t j = 0; j < n; ++j) sums[j] = times(alpha_, sums[j]);
-    if (beta_ != E(0)) {
-      if constexpr (std::is_same_v<E, D>) {
-        add(n, sums, addend, addend_stride);
-      } else {
-        E widened[kStep];
-        for (int64_t j = 0; j < n; j += kStep) {
-          const int64_t count = std::min(kStep, n - j);
-          widen(level_, dtype_, reinterpret_cast<const char*>(addend + j * addend_stride), addend_stride,
-                count, widened);
-          add(count, sums + j, widened, 1);
-        }
-      }
-    }
-    if constexpr (std::is_same_v<E, D>) {
-      if (c == sums) return;
-      for (int64_t j = 0; j < n; ++j) c[j * c_stride] = sums[j];
-    } else if constexpr (std::is_same_v<E, float>) {
-      const auto narrow = dtype_ == kBFloat16 ? level_.half.narrow_bfloat16 : level_.half.narrow_float16;
-      if (c_stride == 1) return narrow(n, sums, c);
-      uint16_t narrowed[kStep];
-      for (int64_t j = 0; j < n; j += kStep) {
-        const int64_t count = std::min(kStep, n - j);
-        narrow(count, sums + j, narrowed);
-        for (int64_t i = 0; i < count; ++i) c[(j + i) * c_stride] = narrowed[i];
-      }
-    } else {
-      for (int64_t j = 0; j < n; ++j) c[j * c_stride] = static_cast<D>(sums[j]);
-    }
-  }
-
- private:
-  static constexpr int64_t kStep = 256;
-
-  void add(int64_t n, E* sums, const E* addend, int64_t stride) {
-    if (beta_ == E(1)) {
-      for (int64_t j = 0; j < n; ++j) sums[j] = sums[j] + addend[j * stride];
-    } else {
-      for (int64_t j = 0; j < n; ++j) sums[j] = sums[j] + times(beta_, addend[j * stride]);
-    }
-  }
-
-  const GemmLevel& level_;
-  const Dtype dtype_;
-  const E alpha_, beta_;
 };
 
 /// One dtype: computed in T; E is the element of C as computed (T or its complex partner), D as stored.

@@ -56,6 +56,10 @@ class OpNode final : public GradNode, public Backward {
         case Arg::kTensor:
           metas_[i].dtype = a.tensor->dtype();
           metas_[i].sizes = a.tensor->size_dims();
+          if (op.kind == OpKind::kView) {
+            metas_[i].strides = a.tensor->stride_dims();
+            metas_[i].offset = a.tensor->offset();
+          }
           if ((reads >> i & 1) != 0) saved_[i].push_back(SavedTensor(TensorPtr(a.tensor), false));
           break;
         case Arg::kTensors:

@@ -60,6 +60,7 @@ struct Meta {
   Dims sizes;
   Dims strides;  ///< empty with non-empty sizes: contiguous
   SmallVector<int8_t, 6> dims;  ///< composed rows: iteration dim of each result dim (-1: size 1); empty: by position or span
+  int64_t offset = 0;   ///< of an argument seen by a view's gradient: its storage offset (strides are given there too)
 };
 
 /// How a composed row's dims fall into groups.

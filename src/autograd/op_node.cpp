@@ -113,7 +113,7 @@ class OpNode final : public GradNode, public Backward {
   }
 
   std::string name() const override {
-    std::string n = op_.schema.base;
+    std::string n(op_.alias_of.empty() ? std::string_view(op_.schema.base) : op_.alias_of);
     if (!n.empty()) n[0] = static_cast<char>(toupper(n[0]));
     // "native_layer_norm" is NativeLayerNormBackward0 to a PyTorch user.
     std::string camel;
@@ -160,7 +160,12 @@ class OpNode final : public GradNode, public Backward {
   }
   TensorPtr result(int o) override { return saved_results_[static_cast<size_t>(o)].unpack(this); }
   bool needs(int p) const override { return (wanted_ >> p & 1) != 0; }
-  const ops::Meta& meta(int p) override { return metas_[static_cast<size_t>(p)]; }
+  const ops::Meta& meta(int p, int entry) override {
+    if (args_[static_cast<size_t>(p)].kind != Arg::kTensors) return metas_[static_cast<size_t>(p)];
+    size_t at = static_cast<size_t>(entry);
+    for (size_t i = 0; i < static_cast<size_t>(p); ++i) at += args_[i].kind == Arg::kTensors ? edges(args_[i]) : 0;
+    return list_metas_[at];
+  }
   void set(int p, TensorPtr g) override { given_[edge_of(p)] = std::move(g); }
   void set_list(int p, std::vector<TensorPtr> list) override {
     const size_t at = edge_of(p);

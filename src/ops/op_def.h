@@ -34,6 +34,7 @@ enum class Promotion : uint8_t {
   kFloat,     ///< the same, integers to the default dtype
   kBool,      ///< computed in the promoted dtype, result bool
   kReal,      ///< complex operands give their real dtype
+  kRealFloat, ///< kFloat, then kReal
   kSum,       ///< small integers and bool to int64; a `dtype` argument overrides
   kIndex,     ///< computed in the operand's dtype, result int64
   kFirst,     ///< the first tensor's dtype, whatever the others are
@@ -99,7 +100,7 @@ class Backward {
   virtual TensorPtr tensor(int param, int entry = 0) = 0;  ///< saved argument; of a list: its entry, null for None
   virtual TensorPtr result(int output = 0) = 0;///< saved result
   virtual bool needs(int param) const = 0;     ///< somebody wants this gradient
-  virtual const Meta& meta(int param) = 0;     ///< shape and dtype of a tensor argument, saved or not
+  virtual const Meta& meta(int param, int entry = 0) = 0;  ///< shape and dtype of a tensor argument (entry of a list), saved or not
   virtual void set(int param, TensorPtr gradient) = 0;
   virtual void set_list(int param, std::vector<TensorPtr> gradients) = 0;
 };
@@ -165,7 +166,8 @@ struct OpDef {
   OpDef&& gradient_reads(std::initializer_list<std::string_view> names) &&;
   /// Bool tensors that choose (where's condition): the body gets them as bool, the result's dtype does not depend on them.
   OpDef&& mask(std::string_view name) &&;
-  /// A number that follows from the arguments' values and selects the graph; the body works it out from `attributes`.
+  /// A number that follows from the arguments and selects the graph; the body works it out from `attributes`. Only kinds
+  /// and numbers may be looked at: backward asks again when the tensors may be gone.
   OpDef&& varies_with(std::function<uint8_t(Args)> f) && { variant = std::move(f); return std::move(*this); }
   /// int and float parameters that are run-time numbers (int64, float64) rather than static attributes: the row is not
   /// compiled anew for each value, and its body gets them as Value.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <vector>
 
@@ -51,6 +52,7 @@ struct GradMeta final : AutogradMeta {
   std::vector<std::pair<int, TensorHook>> hooks;
   std::vector<std::pair<int, std::function<void(TensorImpl*)>>> post_accumulate_hooks;
   std::function<void()> on_grad_written;
+  std::shared_ptr<void> api;            ///< of the public C++ API, see dispatch/api/autograd.cpp
 };
 GradMeta& meta_of(TensorImpl& t);            ///< makes it if needed
 GradMeta* meta_or_null(const TensorImpl& t);

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "base/function_ref.h"
+#include "lohe/export.h"
 
 namespace lohe {
 
@@ -10,7 +11,7 @@ namespace lohe {
 /// LOHE_NUM_THREADS, else OMP_NUM_THREADS, else the number of CPUs in the process's affinity mask.
 int num_threads();
 /// For all later regions of the process; `n` from 1 to kMaxThreads, else a RuntimeError.
-void set_num_threads(int n);
+LOHE_API void set_num_threads(int n);
 inline constexpr int kMaxThreads = 4096;
 
 /// Runs `body(begin, end)` over disjoint ranges that cover [0, n), possibly at the same time on several

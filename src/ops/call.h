@@ -51,7 +51,7 @@ namespace lohe::ops {
 /// A row that another row calls, looked up once: `static const OpRef mm("mm"); TensorPtr c = mm(a, b);`
 class OpRef {
  public:
-  explicit OpRef(std::string_view name) : name_(name) {}
+  constexpr explicit OpRef(std::string_view name) : name_(name) {}
   const OpDef& op() const {
     const OpDef* found = __atomic_load_n(&op_, __ATOMIC_ACQUIRE);
     if (found == nullptr) {

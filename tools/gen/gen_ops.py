@@ -1,4 +1,4 @@
-"""Derives C++ declarations and calls from the op table.
+"""Derives the C++ API, the Python stubs and the reference pages from the op table.
 
 usage: gen_ops.py --source REPOSITORY (--list | --output DIRECTORY)
 
@@ -12,11 +12,14 @@ import argparse
 import os
 from pathlib import Path
 
+import cpp_api
+import op_rows
+
 
 def generate(source: Path) -> dict[str, str]:
     """Maps each output path to its text."""
-    del source
-    return {"lohe/ops.h": "#pragma once\n", "ops_calls.cpp": '#include "lohe/ops.h"\n'}
+    rows = op_rows.read_rows(source)
+    return cpp_api.generate(rows, source)
 
 
 def write_if_changed(path: Path, text: str) -> None:

@@ -284,13 +284,22 @@ const OpFamily gather_scatter("gather_scatter", {
     function("scatter_add(Tensor self, int dim, Tensor index, Tensor src) -> Tensor",
              [](Args a) { static const OpRef row("scatter_add_"); return through_copy(row, a, true); })
         .out().describe("A copy of self with src added where index names an element."),
-    primitive("scatter_reduce_.two(Tensor(a!) self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor(a!)",
+    primitive("_scatter_reduce_(Tensor(a!) self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor(a!)",
               nullptr, run_scatter_reduce)
+        .function_only().in("_C").describe("scatter_reduce_ without gradient."),
+    function("scatter_reduce_.two(Tensor(a!) self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor(a!)",
+             [](Args a) {
+               static const OpRef plain_row("_scatter_reduce_"), row("scatter_reduce.two"), copy("copy_");
+               const bool tracked = dispatch::grad_enabled() && (a[0].tensor->requires_grad || a[3].tensor->requires_grad);
+               if (!tracked) return dispatch::call(plain_row.op(), a);
+               // The gradient reads the old values, which the write would destroy.
+               return Results(copy(a[0].tensor, dispatch::call(row.op(), a)[0]));
+             })
         .method_only()
         .describe("Sum, product, mean or extreme of what index sends to each element, with or without its own value."),
     primitive("scatter_reduce.two(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor", nullptr,
               [](Args a, Results& r) {
-                static const OpRef row("scatter_reduce_.two");
+                static const OpRef row("_scatter_reduce_");
                 const WithoutGrad guard;
                 r = through_copy(row, a, true);
               })

@@ -212,6 +212,12 @@ struct Signature<R (C::*)(A...) const> {
 };
 template <class C, class R, class... A>
 struct Signature<R (C::*)(A...)> : Signature<R (C::*)(A...) const> {};
+template <class R, class... A>
+struct Signature<R (*)(A...)> {
+  using Result = R;
+  using Arguments = std::tuple<std::remove_cvref_t<A>...>;
+  static constexpr int size = sizeof...(A);
+};
 
 inline std::vector<Node> to_nodes(Node n) { return {n}; }
 template <size_t N>
@@ -250,10 +256,8 @@ OpDef&& OpDef::derivative(F f) && {
     graph_gradient = [f, params, outputs](GraphCall& c) {
       constexpr int n = detail::Signature<F>::size;
       int slots[n > 0 ? n : 1];
-      // dy..., parameters..., y...
-      for (int i = 0; i < n; ++i) {
-        slots[i] = i < outputs ? params + i : i < outputs + params ? i - outputs : i;
-      }
+      // dy..., y..., parameters...
+      for (int i = 0; i < n; ++i) slots[i] = i < 2 * outputs ? params + i : i - 2 * outputs;
       return detail::invoke(f, c, slots, std::make_index_sequence<n>());
     };
   }

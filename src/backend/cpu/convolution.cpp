@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <complex>
+#include <span>
 #include <type_traits>
 #include <vector>
 
@@ -32,59 +33,67 @@ struct Grid {
   int64_t places() const { return size[0] * size[1] * size[2]; }
 };
 
-/// `count` places (n, p) from number `first` on, in row-major order: their image and coordinates.
+/// `count` places (n, p) from number `first` on, in row-major order, as rows: places with the same image and
+/// the same coordinates but the last.
 class Places {
  public:
-  Places(const Grid& grid, int64_t first, int64_t count) : places_(static_cast<size_t>(count)) {
-    int64_t rest = first;
-    Axes at;
+  Places(const Grid& grid, int64_t first, int64_t count) {
+    Row row{0, 0, 0, {}};
     for (int axis = 2; axis >= 0; --axis) {
-      at[axis] = rest % grid.size[axis];
-      rest /= grid.size[axis];
+      row.at[axis] = first % grid.size[axis];
+      first /= grid.size[axis];
     }
-    for (Place& place : places_) {
-      place.image = rest;
-      place.at = at;
-      for (int axis = 2; axis >= 0; --axis) {
-        if (++at[axis] < grid.size[axis]) break;
-        at[axis] = 0;
-        if (axis == 0) ++rest;
-      }
+    row.image = first;
+    while (row.lane < count) {
+      row.length = std::min(grid.size[2] - row.at[2], count - row.lane);
+      rows_.push_back(row);
+      row.lane += row.length;
+      row.at[2] = 0;
+      if (++row.at[1] < grid.size[1]) continue;
+      row.at[1] = 0;
+      if (++row.at[0] < grid.size[0]) continue;
+      row.at[0] = 0;
+      ++row.image;
     }
   }
 
   /// The places [begin, begin + count) for which the image has a pixel under the tap, as runs of pixels that
-  /// are `step()` apart; lanes count from `begin`.
+  /// are grid.step[2] * image.strides[2] apart; lanes count from `begin`.
   void segments(const Grid& grid, const Images& image, const Axes& image_size, const Axes& shift,
-                int64_t begin, int count, std::vector<Segment>& result) const {
-    const int64_t step = grid.step[2] * image.strides[2];
-    bool open = false;
-    for (int lane = 0; lane < count; ++lane) {
-      const Place& place = places_[static_cast<size_t>(begin + lane)];
-      int64_t offset = place.image * image.outer_stride;
-      bool inside = true;
-      for (int axis = 0; axis < 3; ++axis) {
-        const int64_t at = place.at[axis] * grid.step[axis] + shift[axis];
-        inside &= at >= 0 && at < image_size[axis];
-        offset += at * image.strides[axis];
-      }
-      if (!inside) {
-        open = false;
-      } else if (open && offset == result.back().offset + result.back().length * step) {
-        ++result.back().length;
-      } else {
-        result.push_back({lane, 1, offset});
-        open = true;
-      }
+                int64_t begin, int64_t count, std::vector<Segment>& result) const {
+    const int64_t step = grid.step[2];
+    const int64_t pixel_step = step * image.strides[2];
+    // w * step + shift lies in [0, size) for w in [low, high).
+    const int64_t low = ceil_div(std::max<int64_t>(-shift[2], 0), step);
+    const int64_t high = ceil_div(std::max<int64_t>(image_size[2] - shift[2], 0), step);
+    auto row = std::upper_bound(rows_.begin(), rows_.end(), begin,
+                                [](int64_t lane, const Row& r) { return lane < r.lane + r.length; });
+    for (; row != rows_.end() && row->lane < begin + count; ++row) {
+      const int64_t d = row->at[0] * grid.step[0] + shift[0], h = row->at[1] * grid.step[1] + shift[1];
+      if (d < 0 || d >= image_size[0] || h < 0 || h >= image_size[1]) continue;
+      const int64_t to_lane = row->lane - row->at[2];  // from w to a lane
+      const int64_t from = std::max({low, row->at[2], begin - to_lane});
+      const int64_t to = std::min({high, row->at[2] + row->length, begin + count - to_lane});
+      if (from >= to) continue;
+      const int lane = static_cast<int>(from + to_lane - begin), length = static_cast<int>(to - from);
+      const int64_t offset = row->image * image.outer_stride + d * image.strides[0] + h * image.strides[1] +
+                             (from * step + shift[2]) * image.strides[2];
+      if (!result.empty() && result.back().lane + result.back().length == lane &&
+          result.back().offset + result.back().length * pixel_step == offset)
+        result.back().length += length;
+      else
+        result.push_back({lane, length, offset});
     }
   }
 
  private:
-  struct Place {
+  struct Row {
+    int64_t lane;
+    int64_t length;
     int64_t image;
     Axes at;
   };
-  std::vector<Place> places_;
+  std::vector<Row> rows_;
 };
 
 /// How a dtype is computed: T of the tile kernels, E an element as computed, D as stored.
@@ -116,7 +125,7 @@ struct Types {
 /// Runs of an image's pixels as rows of packed panels or as they are. Segments are `step` apart in the
 /// source.
 template <class D>
-void copy_strided(const std::vector<Segment>& segments, int width, const D* source, int64_t step, D* row) {
+void copy_strided(std::span<const Segment> segments, int width, const D* source, int64_t step, D* row) {
   std::fill_n(row, width, D{});
   for (const Segment& segment : segments)
     for (int i = 0; i < segment.length; ++i) row[segment.lane + i] = source[segment.offset + i * step];
@@ -171,19 +180,25 @@ class GatherConvolution : Types<T, E, D> {
     const int64_t wanted = ceil_div(4 * num_threads(), blocks * job_.groups);
     const int64_t panels_of_cut = ceil_div(panels_, std::clamp<int64_t>(wanted, 1, panels_));
     const int64_t cuts = ceil_div(panels_, panels_of_cut);
-    parallel_for(job_.groups * blocks * cuts, 1, [&](int64_t begin, int64_t end) {
+    // Small groups go together, since they read the same places.
+    const int64_t group_work = job_.rows * k_ * lane_block_ * kParts;
+    const int64_t groups_of_job = std::clamp<int64_t>(kJobWork / std::max<int64_t>(group_work, 1), 1,
+                                                      ceil_div(job_.groups * blocks, 4 * num_threads()));
+    const int64_t group_jobs = ceil_div(job_.groups, std::min(groups_of_job, job_.groups));
+    const int64_t per_job = ceil_div(job_.groups, group_jobs);
+    parallel_for(group_jobs * blocks * cuts, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        const int64_t group = i / (blocks * cuts), block = i / cuts % blocks, cut = i % cuts;
+        const int64_t group = i / (blocks * cuts) * per_job, block = i / cuts % blocks, cut = i % cuts;
         const int64_t first = block * lane_block_;
-        multiply(group, first, std::min(lane_block_, lanes - first), cut * panels_of_cut,
-                 std::min(panels_of_cut, panels_ - cut * panels_of_cut),
-                 weights.data() + group * panels_ * kernels_.rows * k_);
+        multiply(group, std::min(per_job, job_.groups - group), first, std::min(lane_block_, lanes - first),
+                 cut * panels_of_cut, std::min(panels_of_cut, panels_ - cut * panels_of_cut), weights.data());
       }
     });
   }
 
  private:
   static constexpr int64_t kPanelsOfBlock = 8;
+  static constexpr int64_t kJobWork = 1 << 20;  ///< multiply-adds
 
   void pack_weights(T* packed) {
     const int width = kernels_.rows;
@@ -219,47 +234,59 @@ class GatherConvolution : Types<T, E, D> {
     });
   }
 
-  /// The lanes [first, first + lanes) of some panels of rows of one group.
-  void multiply(int64_t group, int64_t first, int64_t lanes, int64_t first_panel, int64_t panels,
-                const T* weights) {
+  /// The lanes [first, first + lanes) of some panels of rows of the groups [group, group + groups).
+  void multiply(int64_t group, int64_t groups, int64_t first, int64_t lanes, int64_t first_panel,
+                int64_t panels, const T* weights) {
     const int mr = kernels_.rows, nr = kernels_.columns;
     const int64_t columns = lane_block_ * kParts;
     const int64_t first_row = first_panel * mr;
     const int64_t rows = std::min(panels * mr, job_.rows - first_row);
     const Places places(job_.grid, first, lanes);
     const int64_t lane_panels = ceil_div(lanes * kParts, nr);
-    std::vector<std::vector<Segment>> segments(static_cast<size_t>(lane_panels * taps_));
+    // The segments of (panel, tap) number i are [starts[i], starts[i + 1]).
+    std::vector<Segment> segments;
+    std::vector<size_t> starts{0};
+    std::vector<Segment> found;
     for (int64_t panel = 0; panel < lane_panels; ++panel) {
       const int64_t begin = panel * nr / kParts;
-      for (int64_t t = 0; t < taps_; ++t)
-        places.segments(job_.grid, job_.image, job_.image_size, job_.taps[t].shift, begin,
-                        static_cast<int>(std::min<int64_t>(nr / kParts, lanes - begin)),
-                        segments[panel * taps_ + t]);
+      for (const Tap& tap : job_.taps) {
+        found.clear();
+        places.segments(job_.grid, job_.image, job_.image_size, tap.shift, begin,
+                        std::min<int64_t>(nr / kParts, lanes - begin), found);
+        segments.insert(segments.end(), found.begin(), found.end());
+        starts.push_back(segments.size());
+      }
     }
+    std::vector<Segment> runs;
+    result_places(places, lanes, runs);
     Scratch<T> packed(std::min(kChunk, k_) * columns);
     Scratch<T> sums(rows * columns);
-    const D* image =
-        static_cast<const D*>(job_.image.data) + group * job_.channels * job_.image.channel_stride;
     if (k_ == 0) std::fill_n(sums.data(), rows * columns, T(0));
-    for (int64_t k0 = 0; k0 < k_; k0 += kChunk) {
-      const int64_t k = std::min(kChunk, k_ - k0);
-      for (int64_t panel = 0; panel < lane_panels; ++panel)
-        for (int64_t t = 0; t < taps_; ++t)
-          fill(image, segments[panel * taps_ + t], t, k0 / kParts, k / kParts,
-               packed.data() + panel * nr * k);
-      for (int64_t i = 0; i < rows; i += mr)
+    for (const int64_t end = group + groups; group < end; ++group) {
+      const D* image =
+          static_cast<const D*>(job_.image.data) + group * job_.channels * job_.image.channel_stride;
+      const T* const of_group = weights + group * panels_ * mr * k_;
+      for (int64_t k0 = 0; k0 < k_; k0 += kChunk) {
+        const int64_t k = std::min(kChunk, k_ - k0);
         for (int64_t panel = 0; panel < lane_panels; ++panel)
-          kernels_.tile(static_cast<int>(std::min<int64_t>(mr, rows - i)),
-                        static_cast<int>(std::min<int64_t>(nr, lanes * kParts - panel * nr)), k,
-                        weights + (first_row + i) * k_ + k0 * mr, 1, mr, packed.data() + panel * nr * k, nr,
-                        sums.data() + i * columns + panel * nr, columns, k0 > 0);
+          for (int64_t t = 0; t < taps_; ++t) {
+            const size_t i = static_cast<size_t>(panel * taps_ + t);
+            fill(image, {segments.data() + starts[i], starts[i + 1] - starts[i]}, t, k0 / kParts, k / kParts,
+                 packed.data() + panel * nr * k);
+          }
+        for (int64_t i = 0; i < rows; i += mr)
+          for (int64_t panel = 0; panel < lane_panels; ++panel)
+            kernels_.tile(static_cast<int>(std::min<int64_t>(mr, rows - i)),
+                          static_cast<int>(std::min<int64_t>(nr, lanes * kParts - panel * nr)), k,
+                          of_group + (first_row + i) * k_ + k0 * mr, 1, mr, packed.data() + panel * nr * k,
+                          nr, sums.data() + i * columns + panel * nr, columns, k0 > 0);
+      }
+      write(group, runs, first_row, rows, sums.data());
     }
-    write(group, first, lanes, first_row, rows, sums.data());
   }
 
   /// The rows of a chunk that belong to tap t, for all channels in it.
-  void fill(const D* image, const std::vector<Segment>& segments, int64_t t, int64_t k0, int64_t k,
-            T* packed) {
+  void fill(const D* image, std::span<const Segment> segments, int64_t t, int64_t k0, int64_t k, T* packed) {
     const int width = kernels_.columns / kParts;
     const int64_t step = job_.grid.step[2] * job_.image.strides[2];
     int64_t channel = ceil_div(std::max<int64_t>(k0 - t, 0), taps_);
@@ -272,6 +299,12 @@ class GatherConvolution : Types<T, E, D> {
         return;
       }
     }
+    if constexpr (std::is_same_v<T, D>) {
+      for (; channel < end; ++channel)
+        copy_strided(segments, width, image + channel * job_.image.channel_stride, step,
+                     packed + (channel * taps_ + t - k0) * width);
+      return;
+    }
     D row[kMostColumns];
     for (; channel < end; ++channel) {
       copy_strided(segments, width, image + channel * job_.image.channel_stride, step, row);
@@ -280,27 +313,34 @@ class GatherConvolution : Types<T, E, D> {
     }
   }
 
-  void write(int64_t group, int64_t first, int64_t lanes, int64_t first_row, int64_t rows, T* sums) {
+  /// The result as seen by places: where place 0 is, and how far apart places are.
+  Images result_images() const {
     Images target = job_.result;
     D* data = static_cast<D*>(target.data);
     for (int axis = 0; axis < 3; ++axis) {
       data += job_.result_start[axis] * target.strides[axis];
       target.strides[axis] *= job_.result_step[axis];
     }
-    std::vector<Segment> runs;
-    Places(job_.grid, first, lanes)
-        .segments({job_.grid.size, {1, 1, 1}}, target, job_.grid.size, {0, 0, 0}, 0, static_cast<int>(lanes),
-                  runs);
+    target.data = data;
+    return target;
+  }
+
+  void result_places(const Places& places, int64_t lanes, std::vector<Segment>& runs) const {
+    places.segments({job_.grid.size, {1, 1, 1}}, result_images(), job_.grid.size, {0, 0, 0}, 0, lanes, runs);
+  }
+
+  void write(int64_t group, const std::vector<Segment>& runs, int64_t first_row, int64_t rows, T* sums) {
+    const Images target = result_images();
     Epilogue epilogue;
     epilogue.beta = job_.bias ? 1 : 0;
     Writer<E, D> writer(level_, job_.dtype, epilogue);
     for (int64_t i = 0; i < rows; ++i) {
       const int64_t channel = group * job_.rows + first_row + i;
       const D* bias = job_.bias ? static_cast<const D*>(job_.bias) + channel : nullptr;
+      D* const to = static_cast<D*>(target.data) + channel * target.channel_stride;
       E* const row = reinterpret_cast<E*>(sums + i * lane_block_ * kParts);
       for (const Segment& run : runs)
-        writer.write_row(run.length, row + run.lane, bias, 0,
-                         data + channel * target.channel_stride + run.offset, target.strides[2]);
+        writer.write_row(run.length, row + run.lane, bias, 0, to + run.offset, target.strides[2]);
     }
   }
 
@@ -381,10 +421,16 @@ class WeightGradient : Types<T, E, D> {
     }
     Writer<E, D> writer(level_, dtype_, Epilogue{});
     const auto taps = static_cast<int64_t>(taps_.size());
+    bool adjacent = grad_weight_.channel_stride == taps;
+    for (int64_t t = 0; t < taps; ++t) adjacent &= taps_[static_cast<size_t>(t)].weight_offset == t;
     for (int64_t i = 0; i < rows; ++i) {
       D* const target =
           static_cast<D*>(grad_weight_.data) + (group * rows_ + row + i) * grad_weight_.outer_stride;
       E* const from = reinterpret_cast<E*>(sums.data() + i * sums_stride);
+      if (adjacent) {
+        writer.write_row(columns, from, nullptr, 0, target + column, 1);
+        continue;
+      }
       for (int64_t j = 0; j < columns; ++j)
         writer.write_row(1, from + j, nullptr, 0,
                          target + (column + j) / taps * grad_weight_.channel_stride +
@@ -424,7 +470,7 @@ class WeightGradient : Types<T, E, D> {
     const int64_t step = grid_.step[2] * input_.strides[2];
     std::vector<std::vector<Segment>> segments(taps_.size());
     for (size_t t = 0; t < taps_.size(); ++t)
-      places.segments(grid_, input_, shape_.input, taps_[t].shift, 0, static_cast<int>(count), segments[t]);
+      places.segments(grid_, input_, shape_.input, taps_[t].shift, 0, count, segments[t]);
     constexpr Form form = Types<T, E, D>::kComplex   ? Form::kComplexB
                           : Types<T, E, D>::kWidened ? Form::kWidened
                                                      : Form::kPlain;

@@ -113,6 +113,9 @@ void pack_transposed(int lanes, int width, int64_t k, const float* source, int64
     if (present >= 16) {
       for (; p + 4 <= k; p += 4, at += 4, to += 4 * width) {
         __m512 rows[4], columns[4];
+        // One prefetch a cache line: 16 rows are more streams than the hardware follows.
+        const float* const ahead = at + (p / 4 % 4 * 4) * stride + 64;
+        for (int r = 0; r < 4; ++r) __builtin_prefetch(ahead + r * stride);
         for (int r = 0; r < 4; ++r) {
           __m512 v = _mm512_castps128_ps512(_mm_loadu_ps(at + r * stride));
           v = _mm512_insertf32x4(v, _mm_loadu_ps(at + (r + 4) * stride), 1);

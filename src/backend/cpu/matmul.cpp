@@ -34,11 +34,13 @@ class Gemm {
 
   void run(T* c, int64_t c_row_stride) {
     const int64_t m = a_.lanes, n = b_.lanes;
-    // A panel of B that few rows use is read where it lies, when its columns are adjacent; likewise rows of A
-    // that few columns use.
-    const bool pack_b = b_.form != Form::kPlain || (b_.lane_stride != 1 && n > 1) || m > 4 * kernels_.rows;
-    const bool pack_a = a_.form != Form::kPlain || n > 4 * kernels_.columns;
-    if (!pack_a && !pack_b && (m <= 4 * kernels_.rows || !parallel_)) {
+    // Panels that are small or used by few rows (of B) or columns (of A) are read where they lie; those of B
+    // need adjacent columns.
+    const bool small = (m + n) * k_ * static_cast<int64_t>(sizeof(T)) <= kSmallBytes;
+    const bool pack_b =
+        b_.form != Form::kPlain || (b_.lane_stride != 1 && n > 1) || (!small && m > 8 * kernels_.rows);
+    const bool pack_a = a_.form != Form::kPlain || (!small && n > 4 * kernels_.columns);
+    if (!pack_a && !pack_b && !parallel_) {
       for (int64_t k0 = 0; k0 < k_; k0 += kChunk)
         tiles({0, m}, {0, n}, k0, std::min(k_ - k0, kChunk), in_place(a_, kernels_.rows, 0),
               in_place(b_, kernels_.columns, 0), c, c_row_stride, k0 > 0);
@@ -77,6 +79,7 @@ class Gemm {
   /// Bounds the packed memory: 16 chunks of k, and lanes so that a block is about 16 MiB.
   static constexpr int64_t kBlockChunks = 16;
   static constexpr int64_t kBlockBytes = 16 << 20;
+  static constexpr int64_t kSmallBytes = 40 << 10;  ///< A and B fit into a first-level cache
   static constexpr int64_t kTilePanelsOfA = 8;
   static constexpr int64_t kTilePanelsOfB = 8;
 

@@ -139,9 +139,36 @@ class FileReader:
                     at += 1
         return rows
 
+    def local_constructor(self, name: str) -> tuple[str, list[tuple[str, int, int]]] | None:
+        """What a file's own `OpDef name(std::string_view schema, ...) { return pointwise(schema, ...).option()...; }` stands
+        for: the constructor behind it, and the options that it chains."""
+        for i in range(len(self.tokens)):
+            if self.text(i) != "OpDef" or self.text(i + 1) != name or self.text(i + 2) != "(":
+                continue
+            body = self.closing(i + 2) + 1
+            if self.text(body) != "{":
+                continue
+            for at in range(body, self.closing(body)):
+                if self.text(at) == "return" and self.text(at + 2) == "(":
+                    kind = self.text(at + 1)
+                    inner = None if kind in KINDS else self.local_constructor(kind)
+                    if kind not in KINDS and inner is None:
+                        return None
+                    kind, options = (kind, []) if inner is None else inner
+                    at = self.closing(at + 2) + 1
+                    while self.text(at) == ".":
+                        close = self.closing(at + 2)
+                        options.append((self.text(at + 1), at + 3, close))
+                        at = close + 1
+                    return kind, options
+        return None
+
     def row(self, at: int, end: int, family: str) -> tuple[Row, int]:
         constructor = self.text(at)
         start = at
+        chained: list[tuple[str, int, int]] = []
+        if constructor not in KINDS and (local := self.local_constructor(constructor)) is not None:
+            constructor, chained = local
         if constructor not in KINDS or self.text(at + 1) != "(":
             raise self.fail(at, f"a row of family {family!r} begins with one of {', '.join(KINDS)}, not with {constructor!r}")
         close = self.closing(at + 1)
@@ -155,6 +182,8 @@ class FileReader:
         row = Row(schema, KINDS[constructor], family, self.path, self.tokens[start].line)
         row.has_inplace = constructor == "pointwise"
         row.has_out = constructor in ("pointwise", "composed")
+        for option, first, last in chained:
+            self.apply(row, option, first, last)
         at = close + 1
         while self.text(at) == ".":
             option = self.text(at + 1)

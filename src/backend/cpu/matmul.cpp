@@ -39,7 +39,9 @@ class Gemm {
     const bool small = (m + n) * k_ * static_cast<int64_t>(sizeof(T)) <= kSmallBytes;
     const bool pack_b =
         b_.form != Form::kPlain || (b_.lane_stride != 1 && n > 1) || (!small && m > 8 * kernels_.rows);
-    const bool pack_a = a_.form != Form::kPlain || (!small && n > 4 * kernels_.columns);
+    const bool few_rows = m <= 4 * kernels_.rows;
+    const bool pack_a = a_.form != Form::kPlain || (!small && !few_rows && n > 4 * kernels_.columns);
+    if (pack_b && !pack_a && few_rows) return panel_by_panel(c, c_row_stride);
     if (!pack_a && !pack_b && !parallel_) {
       for (int64_t k0 = 0; k0 < k_; k0 += kChunk)
         tiles({0, m}, {0, n}, k0, std::min(k_ - k0, kChunk), in_place(a_, kernels_.rows, 0),
@@ -115,6 +117,24 @@ class Gemm {
         pack_panel(level_, is_a ? a_ : b_, range.begin + panel * width, lanes, width, k0 + offset,
                    std::min(kChunk, k - offset), staging.data(),
                    (is_a ? to_a : to_b) + (panel * k + offset) * width);
+      }
+    });
+  }
+
+  /// For few rows: a panel of B is used at once after it is packed, and never leaves the caches.
+  void panel_by_panel(T* c, int64_t c_row_stride) {
+    const int64_t n = b_.lanes;
+    const int width = kernels_.columns;
+    for_range(ceil_div(n, width), [&](int64_t begin, int64_t end) {
+      Scratch<T> packed(width * std::min(k_, kChunk));
+      Scratch<T> staging(b_.form != Form::kPlain ? width * kChunk : 0);
+      for (int64_t j = begin * width; j < std::min(end * width, n); j += width) {
+        for (int64_t k0 = 0; k0 < k_; k0 += kChunk) {
+          const int64_t k = std::min(kChunk, k_ - k0), lanes = std::min<int64_t>(width, n - j);
+          pack_panel(level_, b_, j, static_cast<int>(lanes), width, k0, k, staging.data(), packed.data());
+          tiles({0, a_.lanes}, {0, lanes}, 0, k, in_place(a_, kernels_.rows, 0, k0),
+                {packed.data(), 0, 1, width}, c + j, c_row_stride, k0 > 0);
+        }
       }
     });
   }

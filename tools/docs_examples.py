@@ -21,6 +21,24 @@ ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"^```(python|cpp)\n(.*?)^```", re.M | re.S)
 
 
+def line_of(text: str, match: re.Match[str]) -> int:
+    return text.count("\n", 0, match.start()) + 1
+
+
+def left_out(code: str) -> bool:
+    return "not run" in code.splitlines()[0]
+
+
+def python_of(text: str) -> str:
+    """A page's Python blocks as one program, padded so that a traceback has the page's own line numbers."""
+    program = ""
+    for match in BLOCK.finditer(text):
+        language, code = match.groups()
+        if language == "python" and not left_out(code):
+            program += "\n" * (line_of(text, match) - program.count("\n")) + code
+    return program
+
+
 def run_python(source: str, environment: dict[str, str], folder: str) -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, "-c", source], cwd=folder, env=environment, capture_output=True, text=True, timeout=300,
@@ -57,23 +75,18 @@ def main() -> int:
     passed = failed = skipped = 0
     for file in files:
         text = file.read_text()
-        python: list[str] = []
         results: list[tuple[str, int, str]] = []
         for match in BLOCK.finditer(text):
             language, code = match.groups()
-            line = text.count("\n", 0, match.start()) + 1
-            if "not run" in code.splitlines()[0] or (language == "cpp" and "int main" not in code):
+            if left_out(code) or (language == "cpp" and "int main" not in code):
                 skipped += 1
-            elif language == "python":
-                # Padding keeps the file's own line numbers in a traceback.
-                so_far = "".join(python).count("\n")
-                python.append("\n" * max(0, line - so_far) + code)
-            else:
+            elif language == "cpp":
+                name = f"{file.name}:{line_of(text, match)}"
                 with tempfile.TemporaryDirectory() as folder:
-                    results.append((f"{file.name}:{line}", *run_cpp(code, build, environment, folder)))
-        if python:
+                    results.append((name, *run_cpp(code, build, environment, folder)))
+        if program := python_of(text):
             with tempfile.TemporaryDirectory() as folder:
-                results.append((f"{file.name} (python)", *run_python("".join(python), environment, folder)))
+                results.append((f"{file.name} (python)", *run_python(program, environment, folder)))
         for name, status, output in results:
             if status:
                 failed += 1

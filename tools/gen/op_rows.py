@@ -7,6 +7,7 @@ file and line: what cannot be read here would be missing in the API without a wo
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,12 +133,54 @@ class FileReader:
                 raise self.fail(i, 'an OpFamily is written OpFamily <object>("<family>", { rows });')
             end = self.closing(at + 1)
             at += 2
+            in_family: list[Row] = []
+            lent: list[tuple[str, str, Row, int]] = []
             while at < end:
-                row, at = self.row(at, end, family)
-                rows.append(row)
+                if self.text(at) == "alias":
+                    entry, at = self.alias(at, family)
+                    lent.append(entry)
+                else:
+                    row, at = self.row(at, end, family)
+                    in_family.append(row)
                 if self.text(at) == ",":
                     at += 1
+            rows += in_family
+            for name, base, options, where in lent:
+                named = [self.renamed(row, name, options) for row in in_family if row.base == base]
+                if not named:
+                    raise self.fail(where, f"{name!r} is an alias of {base!r}, which is no row of family {family!r}")
+                rows += named
         return rows
+
+    def alias(self, at: int, family: str) -> tuple[tuple[str, str, Row, int], int]:
+        """alias("name", "base").option()...: the two names, a row that holds the options, the position; then what follows."""
+        close = self.closing(at + 1)
+        name, behind = self.string_at(at + 2)
+        base, last = self.string_at(behind + 1)
+        if not name or not base or last != close:
+            raise self.fail(at, 'an alias is written alias("<name>", "<base name of a row>")')
+        options = Row(schemas.parse(f"{name}() -> Tensor"), "function", family, self.path, self.tokens[at].line)
+        where, at = at, close + 1
+        while self.text(at) == ".":
+            close = self.closing(at + 2)
+            self.apply(options, self.text(at + 1), at + 3, close)
+            at = close + 1
+        return (name, base, options, where), at
+
+    @staticmethod
+    def renamed(row: Row, name: str, options: Row) -> Row:
+        """As `renamed` in src/ops/op_def.cpp."""
+        rest = row.schema.text[len(row.base) :]
+        schema = dataclasses.replace(row.schema, text=name + rest, name=name + row.name[len(row.base) :])
+        return dataclasses.replace(
+            row,
+            schema=schema,
+            line=options.line,
+            module=options.module or row.module,
+            has_function=row.has_function and options.has_function,
+            has_method=row.has_method and options.has_method,
+            has_inplace=row.has_inplace and not options.module,
+        )
 
     def local_constructor(self, name: str) -> tuple[str, list[tuple[str, int, int]]] | None:
         """What a file's own `OpDef name(std::string_view schema, ...) { return pointwise(schema, ...).option()...; }` stands

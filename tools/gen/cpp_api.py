@@ -281,10 +281,9 @@ def calls_source(forms: list[Form]) -> str:
     return "".join(lines)
 
 
-def generate(rows: list[Row], source: Path) -> dict[str, str]:
+def generate(forms: list[Form], source: Path) -> dict[str, str]:
     """One translation unit for each file of src/ops, whether it holds rows or not: the list of outputs then only changes
     when a file comes or goes."""
-    forms = all_forms(rows, source)
     files = {
         "lohe/functions.h": functions_header(forms), "lohe/tensor_methods.h": methods_header(forms),
         "lohe/operators.h": operators_header(forms),

@@ -14,12 +14,15 @@ from pathlib import Path
 
 import cpp_api
 import op_rows
+import pages
+import stubs
 
 
 def generate(source: Path) -> dict[str, str]:
     """Maps each output path to its text."""
     rows = op_rows.read_rows(source)
-    return cpp_api.generate(rows, source)
+    forms = cpp_api.all_forms(rows, source)
+    return {**cpp_api.generate(forms, source), **stubs.generate(rows), **pages.generate(rows, forms)}
 
 
 def write_if_changed(path: Path, text: str) -> None:

@@ -1,12 +1,14 @@
 """Reads the op table from src/ops/**/*.cpp as text.
 
-A file's rows stand in `OpFamily <object>("<family>", { row, row ... });`. A row is a call of a row constructor whose first
-argument is the signature, a string literal, followed by chained options. Anything else in the list is an error that names
-file and line: what cannot be read here would be missing in the API without a word.
+A file's rows stand in `OpFamily <object>("<family>", { row, row ... });`. A row is a call of a row constructor (or
+of a function of the file that wraps one) whose first argument is the signature, a string literal, followed by chained
+options. Anything else in the list is an error that names file and line: what cannot be read here would be missing in the
+API without a word.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import dataclasses
 import re
 from dataclasses import dataclass, field
@@ -227,7 +229,13 @@ class FileReader:
         row.has_out = constructor in ("pointwise", "composed")
         for option, first, last in chained:
             self.apply(row, option, first, last)
-        at = close + 1
+        at = self.chain(row, close + 1)
+        if at < end and self.text(at) != ",":
+            raise self.fail(at, f"row {row.name}: expected ',' or an option, not {self.tokens[at].text!r}")
+        return row, at
+
+    def chain(self, row: Row, at: int) -> int:
+        """Applies the options `.name(...)` from `at`; gives the position behind them."""
         while self.text(at) == ".":
             option = self.text(at + 1)
             if self.text(at + 2) != "(":
@@ -235,9 +243,7 @@ class FileReader:
             close = self.closing(at + 2)
             self.apply(row, option, at + 3, close)
             at = close + 1
-        if at < end and self.text(at) != ",":
-            raise self.fail(at, f"row {row.name}: expected ',' or an option, not {self.tokens[at].text!r}")
-        return row, at
+        return at
 
     def apply(self, row: Row, option: str, first: int, close: int) -> None:
         """What src/ops/op_def.h's builder of that name does to the row's forms."""
@@ -263,6 +269,18 @@ class FileReader:
                 row.has_method = row.has_inplace = False
             else:
                 row.doc = text
+
+
+def renamed(row: Row, lent: Row) -> Row:
+    """`row` under the name that an alias lends, as OpFamily's constructor makes it."""
+    schema = row.schema
+    name = lent.name + schema.name[len(schema.base):]
+    schema = dataclasses.replace(schema, name=name, text=name + schema.text[len(row.name):])
+    return dataclasses.replace(
+        row, schema=schema, line=lent.line, module=lent.module or row.module,
+        has_function=row.has_function and lent.has_function, has_method=row.has_method and lent.has_method,
+        has_inplace=row.has_inplace and not lent.module,
+    )
 
 
 def op_files(source: Path) -> list[Path]:

@@ -194,6 +194,8 @@ class FileReader:
             if self.text(body) != "{":
                 continue
             for at in range(body, self.closing(body)):
+                if self.text(at) in KINDS and self.text(at + 1) == "(" and self.text(at - 1) == "=":
+                    return self.text(at), self.assignments(at, self.closing(body))
                 if self.text(at) == "return" and self.text(at + 2) == "(":
                     kind = self.text(at + 1)
                     inner = None if kind in KINDS else self.local_constructor(kind)
@@ -207,6 +209,18 @@ class FileReader:
                         at = close + 1
                     return kind, options
         return None
+
+    def assignments(self, at: int, end: int) -> list[tuple[str, int, int]]:
+        """`op.has_out = op.has_method = false;` and the like, each as an option `=field` whose argument is the value."""
+        options = []
+        names: list[str] = []
+        for i in range(at, end):
+            if self.text(i) == "." and self.text(i + 2) == "=" and self.tokens[i + 1].kind == "word":
+                names.append(self.text(i + 1))
+                if self.text(i + 4) != ".":
+                    options += [("=" + name, i + 3, i + 4) for name in names]
+                    names = []
+        return options
 
     def row(self, at: int, end: int, family: str) -> tuple[Row, int]:
         constructor = self.text(at)
@@ -260,6 +274,10 @@ class FileReader:
             row.has_function = False
         elif option == "not_differentiable":
             row.differentiable = False
+        elif option in ("=has_function", "=has_method", "=has_inplace", "=has_out", "=differentiable"):
+            setattr(row, option[1:], self.text(first) == "true")
+        elif option == "=module":
+            row.module = self.tokens[first].text
         elif option in ("in", "describe"):
             text, behind = self.string_at(first)
             if behind != close:

@@ -45,7 +45,7 @@ struct Epilogue {
 
 /// C[b] = A[b] B[b] for every dtype but bool.
 ///
-/// An element is a sum over chunks of 512 values of k (256 for complex types), the chunks' sums added in
+/// An element is a sum over chunks of 384 values of k (192 for complex types), the chunks' sums added in
 /// order; a chunk is one chain of fused multiply-adds from +0 in the order of k. Of a complex product the
 /// real part is the chain fma(ar, br), fma(ai, -bi), and the imaginary part fma(ar, bi), fma(ai, br), for
 /// each k. Half types are computed in float32 and rounded once, at the end; integers wrap around. k = 0 gives
@@ -84,10 +84,10 @@ struct Images {
 /// Convolutions (cross-correlations, as the field calls them so) for every dtype but bool:
 ///   output[n, co, o] = bias[co] + sum over ci, r of weight[co, ci, r] * input[n, ci, o * stride + r *
 ///   dilation - padding]
-/// with ci over the channels of co's group. As in matmul, an element is a sum over chunks of 512 products,
-/// here in the order (ci, r), each a chain of fused multiply-adds; half types are computed in float32 and
-/// rounded once, after the bias. An output overlaps no operand. `bias`: [channels of the result], adjacent,
-/// or nullptr.
+/// with ci over the channels of co's group. As in matmul, an element is a sum over chunks of 384 products
+/// (192 complex ones), here in the order (ci, r), each a chain of fused multiply-adds; half types are
+/// computed in float32 and rounded once, after the bias. An output overlaps no operand. `bias`: [channels of
+/// the result], adjacent, or nullptr.
 /// @throws NotImplementedError for bool.
 void convolution(Dtype dtype, const ConvolutionShape& shape, const Images& input, const Images& weight,
                  const void* bias, const Images& output);

@@ -109,21 +109,26 @@ void pack_transposed(int lanes, int width, int64_t k, const float* source, int64
     const int present = lanes - first;
     const float* at = source + first * stride;
     float* to = packed + first;
+    // Lanes that are absent read lane 0 and are blanked when stored.
+    const __mmask16 live = Lanes<float>::mask(present < 16 ? (present > 0 ? present : 0) : 16);
+    int64_t row[16];
+    for (int r = 0; r < 16; ++r) row[r] = r < present ? r * stride : 0;
     int64_t p = 0;
-    if (present >= 16) {
+    if (present > 0) {
       for (; p + 4 <= k; p += 4, at += 4, to += 4 * width) {
         __m512 rows[4], columns[4];
         // One prefetch a cache line: 16 rows are more streams than the hardware follows.
-        const float* const ahead = at + (p / 4 % 4 * 4) * stride + 64;
-        for (int r = 0; r < 4; ++r) __builtin_prefetch(ahead + r * stride);
+        const int64_t* const ahead = row + p / 4 % 4 * 4;
+        for (int r = 0; r < 4; ++r) __builtin_prefetch(at + 64 + ahead[r]);
         for (int r = 0; r < 4; ++r) {
-          __m512 v = _mm512_castps128_ps512(_mm_loadu_ps(at + r * stride));
-          v = _mm512_insertf32x4(v, _mm_loadu_ps(at + (r + 4) * stride), 1);
-          v = _mm512_insertf32x4(v, _mm_loadu_ps(at + (r + 8) * stride), 2);
-          rows[r] = _mm512_insertf32x4(v, _mm_loadu_ps(at + (r + 12) * stride), 3);
+          __m512 v = _mm512_castps128_ps512(_mm_loadu_ps(at + row[r]));
+          v = _mm512_insertf32x4(v, _mm_loadu_ps(at + row[r + 4]), 1);
+          v = _mm512_insertf32x4(v, _mm_loadu_ps(at + row[r + 8]), 2);
+          rows[r] = _mm512_insertf32x4(v, _mm_loadu_ps(at + row[r + 12]), 3);
         }
         transpose_16x4(rows, columns);
-        for (int r = 0; r < 4; ++r) _mm512_mask_storeu_ps(to + r * width, stored, columns[r]);
+        for (int r = 0; r < 4; ++r)
+          _mm512_mask_storeu_ps(to + r * width, stored, _mm512_maskz_mov_ps(live, columns[r]));
       }
     }
     for (; p < k; p += 4, at += 4, to += 4 * width) {

@@ -31,11 +31,17 @@ void tile_kernel(int64_t k, const T* a, int64_t a_row_stride, int64_t a_k_stride
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) acc[i][v] = L::zero();
 
+  for (int i = 0; i < R; ++i)
+    for (int v = 0; v < V; ++v) __builtin_prefetch(c + i * c_row_stride + v * L::kWidth, 1);
+
   // Five rows share a base address, so that each broadcast's address is base + {0, 1, 2, 3, 4} strides.
   const int64_t row = Packed ? 1 : a_row_stride;
   const int64_t row3 = 3 * row;
   const T* base[3] = {a, a + 5 * row, a + 10 * row};
   for (int64_t p = 0; p < k; ++p) {
+    // Panels of B come from the second-level cache, faster than its own prefetcher expects.
+    if constexpr (R > 4)
+      for (int v = 0; v < V; ++v) __builtin_prefetch(b + 16 * b_k_stride + v * L::kWidth);
     Vector bv[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) bv[v] = load(b + v * L::kWidth, v);

@@ -82,8 +82,8 @@ class Gemm {
   static constexpr int64_t kBlockChunks = 16;
   static constexpr int64_t kBlockBytes = 16 << 20;
   static constexpr int64_t kSmallBytes = 40 << 10;  ///< A and B fit into a first-level cache
-  static constexpr int64_t kTilePanelsOfA = 8;
-  static constexpr int64_t kTilePanelsOfB = 8;
+  static constexpr int64_t kTilePanelsOfA = 16;
+  static constexpr int64_t kTilePanelsOfB = 4;
 
   static int64_t round_up(int64_t n, int64_t to) { return ceil_div(n, to) * to; }
 

@@ -62,14 +62,8 @@ Dtype working_dtype(const GraphCall& c) { return is_differentiable(c.compute_dty
 /// In place on self, whose old value does not count.
 template <class F>
 OpDef filler(std::string_view schema, DtypeSet dtypes, F body) {
-  OpDef op = pointwise(schema, body);
-  op.promotion = Promotion::kFirst;
-  op.dtypes = dtypes;
-  op.has_inplace = op.has_out = op.has_method = false;
-  op.module = "_C";
-  op.saves_declared = true;
-  op.graph_gradient = [](GraphCall& c) { return std::vector<Node>{c.graph.constant(c.compute_dtype, 0)}; };
-  return op;
+  return pointwise(schema, body).promote(Promotion::kFirst).dtypes_are(dtypes).in("_C").gradient_reads({})
+      .derivative([](GraphCall& c) { return std::vector<Node>{c.graph.constant(c.compute_dtype, 0)}; });
 }
 
 }  // namespace

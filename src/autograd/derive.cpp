@@ -45,6 +45,8 @@ std::vector<Node> gradients(const OpDef& op, GraphCall& c, uint64_t wanted) {
     if ((wanted >> p & 1) == 0) continue;
     Node g = by_param[p];
     if (!g.defined()) g = c.graph.constant(c.compute_dtype, 0);
+    // What a given gradient varies over beyond its parameter was broadcast on the way forward.
+    if (const auto extra = static_cast<ir::Space>(g.space() & ~c.nodes[p].space()); extra != 0) g = sum(g, extra);
     list.push_back(g);
   }
   return list;
@@ -59,6 +61,7 @@ std::unique_ptr<Derivative> make(const OpDef& op, uint64_t wanted, uint64_t outp
   row.primal = &op;
   row.runtime_params = op.runtime_params;
   row.mask_params = op.mask_params;
+  if (op.promotion == Promotion::kFirst) row.promotion = op.promotion;
   row.dtypes = kAll;
   row.has_function = row.has_method = false;
   row.strides = Strides::kElementwise;
@@ -146,8 +149,8 @@ std::unique_ptr<Derivative> make(const OpDef& op, uint64_t wanted, uint64_t outp
     const Arg& a = args[p];
     Node n;
     if (a.kind == Arg::kTensor || (a.is_number() && op.is_operand(p))) {
-      const bool index = a.kind == Arg::kTensor && ((op.mask_params >> p & 1) != 0 || (!is_differentiable(a.tensor->dtype()) &&
-                                                   op.promotion == Promotion::kFirst && p > 0));
+      const bool index = a.kind == Arg::kTensor && ((op.mask_params >> p & 1) != 0 || (!is_differentiable(a.tensor->dtype()) && p > 0 &&
+                                                   (op.promotion == Promotion::kFirst || p >= op.root().schema.params.size())));
       const Dtype dtype = index ? a.tensor->dtype() : op.number_dtype(p, Dtype::kFloat32);
       n = graph.input(static_cast<int>(p), dtype, ir::kOuter | ir::kRow);
     }
@@ -191,6 +194,10 @@ const Derivative& derivative_of(const OpDef& op, uint64_t wanted, uint64_t outpu
   add(&pointer, sizeof(pointer));
   add(&wanted, 8);
   add(&outputs, 8);
+  if (op.variant) {
+    const uint8_t variant = op.variant(args);
+    add(&variant, 1);
+  }
   for (size_t i = 0; i < args.size(); ++i) {
     add(&args[i].kind, 1);
     if (args[i].kind == Arg::kStr) add(args[i].chars, static_cast<size_t>(args[i].count));

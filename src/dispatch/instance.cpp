@@ -100,13 +100,14 @@ std::unique_ptr<Instance> make_instance(const OpDef& op, Args args, const ir::Sp
       made->tensors.push_back(static_cast<int>(i));
       // Operands enter in the compute dtype; what a row needs as it is (an index, a mask) it declares by promotion kFirst.
       const bool keeps = (op.mask_params >> i & 1) != 0 ||
-                         (!is_differentiable(a.tensor->dtype()) && i > 0 && op.promotion == Promotion::kFirst);
+                         (!is_differentiable(a.tensor->dtype()) && i > 0 &&
+                          (op.promotion == Promotion::kFirst || (op.primal != nullptr && i >= op.root().schema.params.size())));
       if (!keeps) node = cast(node, made->compute);
     } else if (a.is_number() && i < op.schema.params.size() && op.is_operand(i)) {
       node = graph.scalar(static_cast<int>(made->scalars.size()), op.number_dtype(i, made->compute));
       made->scalars.push_back(static_cast<int>(i));
-    } else if (a.none() && op.primal != nullptr && i < op.schema.params.size() && op.is_operand(i)) {
-      // Not saved since nothing reads it: it only stands for what the gradient belongs to.
+    } else if (a.none() && op.primal != nullptr && !op.domain && i < op.primal->schema.params.size() && op.is_operand(i)) {
+      // Not saved since nothing reads it: it only stands for what the gradient belongs to. (Composed rows keep its shape.)
       node = graph.input(compile::Program::kUnread + static_cast<int>(i), made->compute, ir::kOuter);
     }
     call.nodes.push_back(node);
@@ -186,6 +187,7 @@ void resolve_dtypes(const OpDef& op, Args args, Dtype* compute, Dtype* result) {
     case Promotion::kFloat: if (is_integral(promoted, true)) *result = default_dtype(); break;
     case Promotion::kBool: *result = Dtype::kBool; break;
     case Promotion::kReal: *result = info(promoted).value_dtype; break;
+    case Promotion::kRealFloat: *result = is_integral(promoted, true) ? default_dtype() : info(promoted).value_dtype; break;
     case Promotion::kSum: if (is_integral(promoted, true)) *result = Dtype::kInt64; break;
     case Promotion::kIndex: *result = Dtype::kInt64; break;
     default: break;
@@ -194,8 +196,9 @@ void resolve_dtypes(const OpDef& op, Args args, Dtype* compute, Dtype* result) {
     *result = args[static_cast<size_t>(d)].dtype;
   }
   Dtype computed = op.promotion == Promotion::kBool || op.promotion == Promotion::kReal || op.promotion == Promotion::kIndex
-                       ? promoted : *result;
-  LOHE_CHECK_KIND(kNotImplemented, contains(op.dtypes, op.promotion == Promotion::kFloat ? computed : promoted) || 
+                       ? promoted
+                       : op.promotion == Promotion::kRealFloat && is_complex(promoted) ? promoted : *result;
+  LOHE_CHECK_KIND(kNotImplemented, contains(op.dtypes, op.promotion == Promotion::kFloat || op.promotion == Promotion::kRealFloat ? computed : promoted) || 
                   (op.schema.index_of("dtype") >= 0 && contains(op.dtypes, computed)),
                   "\"", op.schema.base, "\" not implemented for '", type_name(promoted),
                   "'; convert the tensor to a dtype that it accepts");

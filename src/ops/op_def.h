@@ -143,6 +143,7 @@ struct OpDef {
   std::string_view doc;
   std::string_view alias_of;  ///< another base name of the family: this row only lends its name, see alias()
   const OpDef* primal = nullptr;  ///< set for derived gradients
+  const OpDef& root() const { return primal == nullptr ? *this : primal->root(); }  ///< the row that a gradient comes from
   mutable void* state = nullptr;  ///< of the dispatcher: instances for the dtypes met so far; lives as long as the process
 
   // Builders, chained in a row.

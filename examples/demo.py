@@ -110,7 +110,8 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="tools/demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", action="append", choices=("gpt", "cnn", "cpp"), metavar="gpt|cnn|cpp")
+    parser.add_argument("--only", action="append", choices=("gpt", "cnn", "cpp"), metavar="gpt|cnn|cpp",
+                        help="one of the three; may be given more than once")
     parser.add_argument("--quick", action="store_true", help="a few seconds for each program")
     parser.add_argument("--compare", action="store_true", help=f"also on PyTorch ({PYTORCH}, installed when missing)")
     parser.add_argument("--fresh", action="store_true", help="start over instead of going on from checkpoints")

@@ -6,6 +6,7 @@ mutating rows are const members that give `*this` back, since a Tensor is a hand
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -133,7 +134,29 @@ def all_forms(rows: list[Row], source: Path) -> list[Form]:
                 taken.add(form.key(False))
             if method or function:
                 forms.append(Form(form.row, form.kind, form.name, form.slots, method, function))
-    return sorted(forms, key=lambda f: (f.row.family, f.row.line, f.name))
+    return sorted(told_apart(forms), key=lambda f: (f.row.family, f.row.line, f.name))
+
+
+def required_types(form: Form) -> tuple[str, ...]:
+    return tuple(s.type for s in form.free_slots() if s.default is None)
+
+
+def told_apart(forms: list[Form]) -> list[Form]:
+    """Where two overloads could be called with the same arguments because the rest has defaults (`any(x)`), the one with
+    fewer parameters keeps its defaults and the other loses the first of its own."""
+    taken: set[tuple[object, ...]] = set()
+    result: list[Form] = []
+    for form in sorted(forms, key=lambda f: len(f.slots)):
+        slots = list(form.slots)
+        while (form.namespace, form.name, required_types(form)) in taken:
+            first = next((i for i, s in enumerate(slots) if s.default is not None), None)
+            if first is None:
+                break
+            slots[first] = dataclasses.replace(slots[first], default=None)
+            form = dataclasses.replace(form, slots=tuple(slots))
+        taken.add((form.namespace, form.name, required_types(form)))
+        result.append(form)
+    return result
 
 
 # --- declarations

@@ -74,6 +74,8 @@ Dims infer_sizes(PyObject* data) {
     }
     at = std::move(first);
   }
+  // A text is a sequence of texts without end.
+  LOHE_CHECK_VALUE(!PyUnicode_Check(at.get()), "too many dimensions 'str'");
   return sizes;
 }
 
@@ -90,7 +92,6 @@ Scalar element_from(PyObject* object) {
     return Scalar(static_cast<int64_t>(value));
   }
   if (scalar_from(object, arg)) return arg.scalar();
-  LOHE_CHECK_VALUE(!PyUnicode_Check(object) && !is_sequence(object), "too many dimensions '", Py_TYPE(object)->tp_name, "'");
   const double value = PyFloat_AsDouble(object);
   if (value == -1.0 && PyErr_Occurred() != nullptr) throw PythonError{};
   return Scalar(value);
@@ -238,14 +239,15 @@ PyObject* from_numpy_function(PyObject*, PyObject* array) {
 PyObject* frombuffer_function(PyObject*, PyObject* args, PyObject* kwargs) {
   return guarded([&] {
     static const char* names[] = {"buffer", "dtype", "count", "offset", "requires_grad", nullptr};
-    PyObject *object, *dtype_object;
+    PyObject *object, *dtype_object = nullptr;
     long long count = -1, offset = 0;
     int requires_grad = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O$O|LLp:frombuffer", const_cast<char**>(names), &object, &dtype_object,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OLLp:frombuffer", const_cast<char**>(names), &object, &dtype_object,
                                      &count, &offset, &requires_grad)) {
       throw PythonError{};
     }
     const Dtype dtype = dtype_argument(dtype_object, "frombuffer");
+    LOHE_CHECK_TYPE(dtype != Dtype::kUndefined, "frombuffer() missing 1 required keyword argument: \"dtype\"");
     auto* view = new Py_buffer{};
     const bool writable = PyObject_GetBuffer(object, view, PyBUF_WRITABLE) == 0;
     if (!writable) {

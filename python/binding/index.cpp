@@ -45,6 +45,7 @@ class Indexer {
       specified += dims_of(kept[static_cast<size_t>(i)].get());
     }
     const int64_t rank = result_.view->dim();
+    if (rank == 0 && n == 1 && specified == 1 && PyLong_Check(kept[0].get())) step(kept[0].get());  // says what to do
     LOHE_CHECK_INDEX(specified <= rank, "too many indices for tensor of dimension ", rank);
     bool ellipsis = false;
     for (const Ref& item : kept) {

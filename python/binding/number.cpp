@@ -25,9 +25,10 @@ struct Operator {
   void require() {
     if (!ready()) raise(ErrorKind::kNotImplemented, "the op '", base, "' is not implemented");
   }
-  PyObject* callable() const {
-    PyObject* method = find_method(python_name);
-    return method == nullptr ? find_method(base) : method;
+  /// A method where the first operand is a tensor, else the function.
+  PyObject* callable(PyObject* first) const {
+    PyObject* method = is_tensor(first) ? find_method(python_name) : nullptr;
+    return method == nullptr ? find_function(base) : method;
   }
 };
 
@@ -67,24 +68,24 @@ PyObject* binary(Operator& op, PyObject* a, PyObject* b, dispatch::Form form = d
     if (operand(a, numbers, x, overridden) && operand(b, numbers, y, overridden)) {
       if (!overridden) [[likely]] return run(*op.only, x, y, form);
       PyObject* both[2] = {a, b};
-      return call_torch_function(op.callable(), nullptr, both, 2, nullptr);
+      return call_torch_function(op.callable(a), nullptr, both, 2, nullptr);
     }
     // An object of its own kind may know the reflected operation.
     if (takes_calls(a) || takes_calls(b)) {
       PyObject* both[2] = {a, b};
-      return call_torch_function(op.callable(), nullptr, both, 2, nullptr);
+      return call_torch_function(op.callable(a), nullptr, both, 2, nullptr);
     }
     PyObject* stranger = is_tensor(a) ? b : a;
     if (is_tensor(a) && PyUnicode_Check(stranger) == 0 && stranger != Py_None && PyObject_HasAttrString(stranger, "__array__")) {
       PyObject* both[2] = {a, b};
-      return call_overloads(op.callable(), *op.set, form, nullptr, both, 2, nullptr);
+      return call_overloads(op.callable(a), *op.set, form, nullptr, both, 2, nullptr);
     }
     Py_RETURN_NOTIMPLEMENTED;
   }
   PyObject* both[2] = {a, b};
   PyObject* result = nullptr;
   try {
-    result = call_overloads(op.callable(), *op.set, form, nullptr, both, 2, nullptr);
+    result = call_overloads(op.callable(a), *op.set, form, nullptr, both, 2, nullptr);
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::kType || (is_tensor(a) && is_tensor(b))) throw;
     Py_RETURN_NOTIMPLEMENTED;
@@ -94,7 +95,7 @@ PyObject* binary(Operator& op, PyObject* a, PyObject* b, dispatch::Form form = d
 
 PyObject* unary(Operator& op, PyObject* a) {
   op.require();
-  return call_overloads(op.callable(), *op.set, dispatch::Form::kValue, nullptr, &a, 1, nullptr);
+  return call_overloads(op.callable(a), *op.set, dispatch::Form::kValue, nullptr, &a, 1, nullptr);
 }
 
 #define LOHE_BINARY(slot, base, name)                                              \

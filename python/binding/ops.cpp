@@ -20,6 +20,10 @@ std::map<std::string, PyObject*, std::less<>>& methods() {
   static std::map<std::string, PyObject*, std::less<>> table;
   return table;
 }
+std::map<std::string, PyObject*, std::less<>>& functions() {
+  static std::map<std::string, PyObject*, std::less<>> table;
+  return table;
+}
 
 // --- results
 
@@ -173,6 +177,7 @@ void place(const OverloadSet& set, const std::string& name, dispatch::Form form,
   }
   const Ref function = new_op(set, name_in(module, name), public_module(module), form, false);
   check_status(PyObject_SetAttrString(places.ops, name.c_str(), function.get()));
+  functions()[name] = Py_NewRef(function.get());
   if (as_function) {
     const auto found = places.modules.find(module);
     PyObject* target = found == places.modules.end() ? places.modules.at("_C") : found->second;
@@ -223,6 +228,11 @@ const OverloadSet* find_overloads(std::string_view base) {
 PyObject* find_method(std::string_view name) {
   const auto found = methods().find(name);
   return found == methods().end() ? nullptr : found->second;
+}
+
+PyObject* find_function(std::string_view name) {
+  const auto found = functions().find(name);
+  return found == functions().end() ? nullptr : found->second;
 }
 
 PyObject* wrap_results(const Overload& overload, Results&& results) {

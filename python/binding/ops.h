@@ -29,5 +29,7 @@ PyObject* call_overloads(PyObject* callable, const OverloadSet& set, dispatch::F
 
 /// The Tensor method object of an op, borrowed; null if there is none.
 PyObject* find_method(std::string_view name);
+/// The function object of an op, borrowed; null if there is none.
+PyObject* find_function(std::string_view name);
 
 }  // namespace lohe::python

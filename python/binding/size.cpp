@@ -96,7 +96,7 @@ PyNumberMethods size_number = [] {
 }  // namespace
 
 PyTypeObject size_type = [] {
-  PyTypeObject type = static_type("torch.Size", 0);
+  PyTypeObject type = static_type("lohe.Size", 0);
   type.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_TUPLE_SUBCLASS;
   type.tp_base = &PyTuple_Type;
   type.tp_new = size_new;

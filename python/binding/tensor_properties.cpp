@@ -50,7 +50,7 @@ PyObject* get_none(PyObject*, void*) { Py_RETURN_NONE; }
 // --- autograd
 
 PyObject* get_requires_grad(PyObject* self, void*) {
-  return property(self, [](TensorImpl* t) { return boolean(t->requires_grad); });
+  return property(self, [](TensorImpl* t) { return boolean(autograd::requires_grad(*t)); });
 }
 int set_requires_grad_property(PyObject* self, PyObject* value, void*) {
   return guarded_status([&] {

@@ -144,10 +144,10 @@ void add_enums(PyObject* module, PyTypeObject* type, std::initializer_list<EnumR
 
 }  // namespace
 
-PyTypeObject dtype_type = static_type("torch.dtype", sizeof(PyDtype));
-PyTypeObject device_type = static_type("torch.device", sizeof(PyDevice));
-PyTypeObject layout_type = static_type("torch.layout", sizeof(PyEnum));
-PyTypeObject memory_format_type = static_type("torch.memory_format", sizeof(PyEnum));
+PyTypeObject dtype_type = static_type("lohe.dtype", sizeof(PyDtype));
+PyTypeObject device_type = static_type("lohe.device", sizeof(PyDevice));
+PyTypeObject layout_type = static_type("lohe.layout", sizeof(PyEnum));
+PyTypeObject memory_format_type = static_type("lohe.memory_format", sizeof(PyEnum));
 
 PyObject* dtype_object(Dtype dtype) {
   PyObject* object = dtype_objects[static_cast<uint8_t>(dtype)];

@@ -38,7 +38,14 @@ from lohe._info import finfo, iinfo  # noqa: E402
 from lohe._modes import enable_grad, inference_mode, no_grad, set_grad_enabled  # noqa: E402
 from lohe._tensor import Tensor  # noqa: E402
 
-# Dtypes, layouts and memory formats by name, then every op of the table that is a function.
+e = 2.718281828459045
+pi = 3.141592653589793
+inf = float("inf")
+nan = float("nan")
+newaxis = None
+__version__ = "0.1.0"
+
+# From here on float, int, bool and others are dtypes and ops. Dtypes, layouts and memory formats by name, then every op of the table that is a function.
 globals().update(
     {
         name: value
@@ -65,12 +72,6 @@ from lohe.random import (  # noqa: E402
 globals().update(_TYPES)
 
 legacy_contiguous_format = _C.contiguous_format
-e = 2.718281828459045
-pi = 3.141592653589793
-inf = float("inf")
-nan = float("nan")
-newaxis = None
-__version__ = "0.1.0"
 
 #: Loaded when first used.
 _SUBMODULES = frozenset(

@@ -1,0 +1,195 @@
+"""Gradients from Python: hooks, custom functions, modes."""
+
+import gc
+import weakref
+
+import pytest
+
+import lohe
+
+
+class Square(lohe.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        y = x * x
+        ctx.save_for_backward(x, y)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, _ = ctx.saved_tensors
+        return 2 * x * grad
+
+
+class SplitContext(lohe.autograd.Function):
+    @staticmethod
+    def forward(x, factor):
+        return x * factor
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.factor = inputs[1]
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * ctx.factor, None
+
+
+def leaf(*values):
+    return lohe.tensor(values, requires_grad=True)
+
+
+def test_custom_function():
+    x = leaf(1.0, 2.0)
+    y = Square.apply(x)
+    assert y.grad_fn.name() == "SquareBackward" and y.grad_fn.saved_tensors[0] is x
+    y.sum(0).backward()
+    assert x.grad.tolist() == [2.0, 4.0]
+    with pytest.raises(RuntimeError, match="second time"):
+        y.sum(0).backward()
+
+
+def test_custom_function_differentiates_twice():
+    x = leaf(3.0)
+    (first,) = lohe.autograd.grad(Square.apply(x).sum(0), x, create_graph=True)
+    (second,) = lohe.autograd.grad(first.sum(0), x)
+    assert second.tolist() == [2.0]
+
+
+def test_setup_context_form():
+    x = leaf(1.0)
+    SplitContext.apply(x, 5.0).sum(0).backward()
+    assert x.grad.tolist() == [5.0]
+
+
+def test_saved_tensor_written_in_place_is_found():
+    x = leaf(1.0)
+    w = x * 1
+    y = Square.apply(w)
+    w.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum(0).backward()
+
+
+def test_wrong_number_of_gradients():
+    class Wrong(lohe.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 1
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad, grad
+
+    with pytest.raises(RuntimeError, match="incorrect number of gradients"):
+        Wrong.apply(leaf(1.0)).sum(0).backward()
+
+
+def test_exception_in_backward_reaches_the_caller():
+    class Raises(lohe.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 1
+
+        @staticmethod
+        def backward(ctx, grad):
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        Raises.apply(leaf(1.0)).sum(0).backward()
+
+
+def test_function_and_context_are_freed():
+    contexts = []
+
+    class Kept(lohe.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            y = x * 2
+            ctx.save_for_backward(x, y)
+            contexts.append(weakref.ref(ctx))
+            return y
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * 2
+
+    y = Kept.apply(leaf(1.0))
+    del y
+    gc.collect()
+    assert contexts[0]() is None
+
+
+def test_tensor_hooks_see_and_replace_gradients():
+    x = leaf(1.0)
+    y = x * 3
+    seen = []
+    handle = x.register_hook(lambda g: seen.append(g.tolist()))
+    y.register_hook(lambda g: g * 10)
+    y.sum(0).backward()
+    assert seen == [[30.0]] and x.grad.tolist() == [30.0]
+    handle.remove()
+    (x * 3).sum(0).backward()
+    assert seen == [[30.0]]
+
+
+def test_post_accumulate_hook_and_retain_grad():
+    x = leaf(1.0)
+    x.register_post_accumulate_grad_hook(lambda t: setattr(t, "grad", None))
+    y = x * 2
+    y.retain_grad()
+    y.sum(0).backward()
+    assert x.grad is None and y.grad.tolist() == [1.0] and y.retains_grad
+
+
+def test_modes():
+    x = leaf(1.0)
+    with lohe.no_grad():
+        assert not (x * 2).requires_grad
+        with lohe.enable_grad():
+            assert (x * 2).requires_grad
+    with lohe.set_grad_enabled(False):
+        assert not lohe.is_grad_enabled()
+    assert lohe.is_grad_enabled()
+
+    @lohe.no_grad()
+    def decorated():
+        return lohe.is_grad_enabled()
+
+    @lohe.no_grad
+    def bare():
+        return lohe.is_grad_enabled()
+
+    @lohe.no_grad()
+    def generated():
+        yield lohe.is_grad_enabled()
+
+    assert decorated() is bare() is next(generated()) is False
+    with lohe.inference_mode():
+        assert lohe.is_inference_mode_enabled() and (x * 2).is_inference()
+
+
+def test_grad_function():
+    x, unused = leaf(2.0), leaf(1.0)
+    y = (x * x).sum(0)
+    assert lohe.autograd.grad(y, [x, unused], retain_graph=True, allow_unused=True)[1] is None
+    assert lohe.autograd.grad(y, [x, unused], retain_graph=True, materialize_grads=True)[1].tolist() == [0.0]
+    with pytest.raises(RuntimeError, match="not have been used"):
+        lohe.autograd.grad(y, [x, unused])
+    assert x.grad is None
+
+
+def test_gradcheck_finds_a_wrong_gradient():
+    class Wrong(lohe.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * 3
+
+    x = lohe.tensor([1.0, 2.0], dtype=lohe.float64, requires_grad=True)
+    assert lohe.autograd.gradcheck(Square.apply, (x,))
+    with pytest.raises(RuntimeError, match="Jacobian mismatch"):
+        lohe.autograd.gradcheck(Wrong.apply, (x,))

@@ -51,7 +51,7 @@ PyObject* size_numel(PyObject* self, PyObject*) {
 PyObject* size_reduce(PyObject* self, PyObject*) {
   const Ref plain = Ref::steal(PySequence_List(self));
   if (!plain) return nullptr;
-  return Py_BuildValue("O((N))", reinterpret_cast<PyObject*>(&size_type), PyList_AsTuple(plain.get()));
+  return Py_BuildValue("O(N)", reinterpret_cast<PyObject*>(&size_type), PyList_AsTuple(plain.get()));
 }
 
 PyObject* size_subscript(PyObject* self, PyObject* key) {

@@ -31,7 +31,7 @@ def _positions(t: Tensor) -> Any:
 
 def _numeric(function: Callable, inputs: tuple, x: Tensor, eps: float) -> list[list[list[complex]]]:
     """By output, then element of x: the change of every output element along the real (and imaginary) direction."""
-    data = x.detach()
+    data = x.data  # its writes are no news to what func saved
     rows: list = []
     steps = (eps, eps * 1j) if x.is_complex() else (eps,)
     for place in _positions(x):

@@ -1,5 +1,6 @@
 #include "dispatch/execute.h"
 
+#include "autograd/tape.h"
 #include "dispatch/instance.h"
 #include "lohe/error.h"
 #include "tensor/shape.h"
@@ -59,6 +60,16 @@ Scalar number_of(const Arg& a) { return a.scalar(); }
 
 }  // namespace
 
+/// What result `o` of a row with several `(a!)` parameters is written to: the o-th of them.
+TensorImpl* written_argument(const OpDef& op, Args args, TensorImpl* target, size_t o) {
+  if (target == nullptr || o == 0) return target;
+  for (size_t p = 0; p < args.size(); ++p) {
+    if (op.schema.params[p].written && o-- == 0) return args[p].tensor;
+  }
+  LOHE_INTERNAL_ASSERT(false, op.schema.name, " writes fewer arguments than it has results");
+  return nullptr;
+}
+
 Results run_pointwise(const OpDef& op, Args args, TensorImpl* target) {
   // Operands of one shape, dense: the usual case, and the fast one.
   const TensorImpl* first = nullptr;
@@ -84,7 +95,11 @@ Results run_pointwise(const OpDef& op, Args args, TensorImpl* target) {
     }
   }
   const Instance& instance = find_instance(op, args, nullptr, target != nullptr ? target->dtype() : Dtype::kUndefined);
-  if (target != nullptr) check_target(op, args, *target, instance.result, sizes, true);
+  if (target != nullptr) {
+    for (size_t o = 0; o < instance.outputs.size(); ++o) {
+      check_target(op, args, *written_argument(op, args, target, o), instance.result, sizes, true);
+    }
+  }
 
   Scalar scalars[8];
   for (size_t i = 0; i < instance.scalars.size(); ++i) scalars[i] = number_of(args[static_cast<size_t>(instance.scalars[i])]);
@@ -101,7 +116,7 @@ Results run_pointwise(const OpDef& op, Args args, TensorImpl* target) {
     }
     for (size_t o = 0; o < outputs; ++o) {
       if (target != nullptr) {
-        results.push(TensorPtr(target));
+        results.push(TensorPtr(written_argument(op, args, target, o)));
       } else {
         results.push(empty(sizes, instance.outputs[o]));
       }
@@ -119,7 +134,7 @@ Results run_pointwise(const OpDef& op, Args args, TensorImpl* target) {
     order.push_back(bound[i].strides);
   }
   for (size_t o = 0; o < outputs; ++o) {
-    TensorPtr r = target != nullptr ? TensorPtr(target) : empty_strided(sizes, elementwise_strides(sizes, order), instance.outputs[o]);
+    TensorPtr r = target != nullptr ? TensorPtr(written_argument(op, args, target, o)) : empty_strided(sizes, elementwise_strides(sizes, order), instance.outputs[o]);
     written[o] = {r->data(), Dims(r->strides())};
     results.push(std::move(r));
   }
@@ -232,11 +247,16 @@ TensorPtr make_view(TensorImpl& base, const ViewSpec& spec) {
   t->set_conj(spec.conj);
   t->set_neg(spec.neg);
   t->view_base = base.view_base ? base.view_base : TensorPtr(&base);
+  if (!grad_enabled() && t->view_base->requires_grad) [[unlikely]] autograd::note_unrecorded_view(*t);
   return t;
 }
 
 Results run_view(const OpDef& op, Args args) {
-  if (op.view) return make_view(*args[0].tensor, op.view(args));
+  if (op.view) {
+    TensorPtr t = make_view(*args[0].tensor, op.view(args));
+    if (!op.differentiable) t->view_base = nullptr;  // no history is shared: writes to it are nobody else's
+    return t;
+  }
   std::vector<TensorPtr> list;
   for (const ViewSpec& spec : op.views(args)) list.push_back(make_view(*args[0].tensor, spec));
   return Results(std::move(list));

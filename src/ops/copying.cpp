@@ -66,6 +66,15 @@ const OpFamily copying("copying", {
                return copy_of(t, a[1].dtype, a[4]);
              })
         .method_only().describe("self converted to a dtype; self itself if it already has it."),
+    function("_to_copy(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, bool non_blocking=False, MemoryFormat? memory_format=None) -> Tensor",
+             [](Args a) { return copy_of(a[0].tensor, a[1].kind == Arg::kDtype ? a[1].dtype : a[0].tensor->dtype(), a[6]); })
+        .in("_C").describe("A copy, converted to a dtype and memory format."),
+    function("type_as(Tensor(a) self, Tensor other) -> Tensor(a)",
+             [](Args a) -> Results {
+               if (a[0].tensor->dtype() == a[1].tensor->dtype()) return TensorPtr(a[0].tensor);
+               return copy_of(a[0].tensor, a[1].tensor->dtype(), Arg());
+             })
+        .method_only().describe("self converted to other's dtype; self itself if it already has it."),
     pointwise("conj_physical(Tensor self) -> Tensor", [](Value x) { return conj(x); })
         .describe("The complex conjugate, computed at once."),
     function("resolve_conj(Tensor(a) self) -> Tensor(a)",

@@ -63,6 +63,13 @@ OpDef&& OpDef::gradient_reads(std::initializer_list<std::string_view> names) && 
   return std::move(*this);
 }
 
+OpDef&& OpDef::mask(std::string_view name) && {
+  const int p = schema.index_of(name);
+  LOHE_INTERNAL_ASSERT(p >= 0, schema.name, ": mask names '", name, "', which is no parameter");
+  mask_params |= uint64_t{1} << p;
+  return std::move(*this);
+}
+
 OpDef&& OpDef::runtime(std::initializer_list<std::string_view> names) && {
   for (const std::string_view name : names) {
     const int p = schema.index_of(name);
@@ -108,12 +115,49 @@ OpDef function(std::string_view schema, std::function<Results(Args)> call) {
   return op;
 }
 
+OpDef alias(std::string_view name, std::string_view base) {
+  OpDef op;
+  op.schema.name = op.schema.base = std::string(name);
+  op.alias_of = base;
+  return op;
+}
+
+namespace {
+
+/// `row` under the name that `lent` lends.
+OpDef renamed(const OpDef& row, const OpDef& lent) {
+  OpDef op = row;
+  op.schema.base = lent.schema.base;
+  op.schema.name = lent.schema.base + row.schema.name.substr(row.schema.base.size());
+  op.schema.text = op.schema.name + row.schema.text.substr(row.schema.name.size());
+  op.alias_of = row.schema.base;
+  if (!lent.module.empty()) op.module = lent.module;
+  op.has_function = op.has_function && lent.has_function;
+  op.has_method = op.has_method && lent.has_method;
+  op.has_inplace = op.has_inplace && lent.module.empty();
+  return op;
+}
+
+}  // namespace
+
 OpFamily::OpFamily(std::string_view name, std::vector<OpDef> family) {
-  for (OpDef& op : family) {
-    op.family = name;
-    std::string key = op.schema.name;
-    const bool added = rows().emplace(std::move(key), std::move(op)).second;
-    LOHE_INTERNAL_ASSERT(added, "two rows have one name in family ", name);
+  std::vector<OpDef> named;
+  for (const OpDef& lent : family) {
+    if (lent.alias_of.empty()) continue;
+    const size_t before = named.size();
+    for (const OpDef& row : family) {
+      if (row.alias_of.empty() && row.schema.base == lent.alias_of) named.push_back(renamed(row, lent));
+    }
+    LOHE_INTERNAL_ASSERT(named.size() > before, lent.schema.name, " is an alias of no row in family ", name);
+  }
+  std::erase_if(family, [](const OpDef& op) { return !op.alias_of.empty(); });
+  for (std::vector<OpDef>* list : {&family, &named}) {
+    for (OpDef& op : *list) {
+      op.family = name;
+      std::string key = op.schema.name;
+      const bool added = rows().emplace(std::move(key), std::move(op)).second;
+      LOHE_INTERNAL_ASSERT(added, "two rows have one name in family ", name);
+    }
   }
 }
 

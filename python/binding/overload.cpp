@@ -9,11 +9,11 @@ namespace {
 
 using ops::ArgType;
 
-/// NumPy's names for PyTorch's parameters, and `input` for the first tensor of functions.
-PyObject* alias_of(const ops::Param& param, int position) {
+/// NumPy's names for PyTorch's parameters, and `input` for the tensor that methods belong to.
+PyObject* alias_of(const ops::Param& param) {
   static const std::map<std::string, const char*, std::less<>> aliases{
       {"dim", "axis"}, {"keepdim", "keepdims"}, {"other", "x2"}};
-  if (position == 0 && param.name == "self") return intern("input");
+  if (param.name == "self") return intern("input");
   const auto found = aliases.find(param.name);
   return found == aliases.end() ? nullptr : intern(found->second);
 }
@@ -47,13 +47,14 @@ Overload::Overload(const ops::OpDef& row) : op(&row) {
   count = static_cast<int>(schema.params.size());
   LOHE_INTERNAL_ASSERT(count <= kMaxParams, schema.name, " has too many parameters");
   positional = schema.positional;
+  self_at = std::max(schema.index_of("self"), 0);
   int tensors = 0, tensor_lists = 0;
   bool dtype = false, device = false;
   signature = "(";
   for (int i = 0; i < count; ++i) {
     const ops::Param& p = schema.params[static_cast<size_t>(i)];
     names.push_back(intern(p.name.c_str()));
-    aliases.push_back(alias_of(p, i));
+    aliases.push_back(alias_of(p));
     defaults.push_back(p.has_default ? p.default_value : Arg());
     if (!p.has_default) required |= uint64_t{1} << i;
     tensors += p.type == ArgType::kTensor;
@@ -62,7 +63,7 @@ Overload::Overload(const ops::OpDef& row) : op(&row) {
     device |= p.keyword_only && p.type == ArgType::kDevice;
     if (i != 0) signature += ", ";
     if (i == positional) signature += "*, ";
-    signature += std::string(python_type(p)) + " " + (i == 0 && p.name == "self" ? "input" : p.name);
+    signature += std::string(python_type(p)) + " " + (p.name == "self" ? "input" : p.name);
     if (p.has_default) signature += " = " + p.default_text;
   }
   if (row.has_out) signature += positional == count ? ", *, Tensor out = None" : ", Tensor out = None";

@@ -324,12 +324,13 @@ bool parse_row(const Overload& overload, const Call& call, ParsedArgs& parsed, M
   uint64_t given = 0;
   int next = 0;
   if (call.self != nullptr) {
-    if (overload.count == 0 || !converter.convert(params[0], call.self, args[0])) {
-      misfit = {Misfit::kWrongType, 0, -1, nullptr, call.self};
+    const int at = overload.self_at;
+    if (overload.count == 0 || !converter.convert(params[static_cast<size_t>(at)], call.self, args[at])) {
+      misfit = {Misfit::kWrongType, at, -1, nullptr, call.self};
       return false;
     }
-    given = 1;
-    next = 1;
+    given = uint64_t{1} << at;
+    next = at == 0 ? 1 : 0;
   }
   const bool may_spread = overload.positional - next == 1 && params[static_cast<size_t>(next)].type == ArgType::kInts;
   Py_ssize_t position = 0;
@@ -344,6 +345,7 @@ bool parse_row(const Overload& overload, const Call& call, ParsedArgs& parsed, M
     position = call.nargs;
   }
   for (; position < call.nargs; ++position, ++next) {
+    if (call.self != nullptr && next == overload.self_at) ++next;
     if (next >= overload.positional) {
       misfit = {Misfit::kTooMany, -1, position, nullptr, nullptr};
       return false;
@@ -408,7 +410,7 @@ size_t distance(std::string_view a, std::string_view b) {
 
 std::string param_name(const Overload& overload, int i) {
   const std::string& name = overload.op->schema.params[static_cast<size_t>(i)].name;
-  return i == 0 && name == "self" ? "input" : name;
+  return name == "self" ? "input" : name;
 }
 
 std::string describe(const OverloadSet& set, const Overload& overload, const Call& call, const Misfit& m) {

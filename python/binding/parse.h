@@ -20,6 +20,7 @@ struct Overload {
   const ops::OpDef* op;
   int count = 0;        ///< parameters
   int positional = 0;   ///< of these, before `*`
+  int self_at = 0;      ///< the parameter that a method call binds: the one named self
   std::vector<PyObject*> names;    ///< interned
   std::vector<PyObject*> aliases;  ///< a second name each ("axis" for "dim"), or null
   std::vector<Arg> defaults;

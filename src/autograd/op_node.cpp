@@ -32,7 +32,7 @@ TensorPtr sum_to(TensorPtr g, std::span<const int64_t> sizes) {
 
 class OpNode final : public GradNode, public Backward {
  public:
-  OpNode(const OpDef& op, Args args, Results& results, uint64_t wanted) : op_(op), wanted_(wanted) {
+  OpNode(const OpDef& op, Args args, Results& results, uint64_t wanted, const TensorPtr& original) : op_(op), wanted_(wanted) {
     const size_t n = args.size();
     args_.assign(args.begin(), args.end());
     saved_.resize(n);
@@ -60,7 +60,7 @@ class OpNode final : public GradNode, public Backward {
             metas_[i].strides = a.tensor->stride_dims();
             metas_[i].offset = a.tensor->offset();
           }
-          if ((reads >> i & 1) != 0) saved_[i].push_back(SavedTensor(TensorPtr(a.tensor), false));
+          if ((reads >> i & 1) != 0) saved_[i].push_back(SavedTensor(i == 0 && original ? original : TensorPtr(a.tensor), false));
           break;
         case Arg::kTensors:
           for (TensorImpl* t : a.tensor_list()) {
@@ -288,33 +288,47 @@ std::atomic<uint64_t> next_sequence{1};
 
 uint64_t new_sequence() { return next_sequence.fetch_add(1, std::memory_order_relaxed); }
 
-void record(const OpDef& op, Args args, Results& results, dispatch::Form form) {
+namespace {
+
+/// Parameters that need a gradient, as bits.
+uint64_t wanted_params(Args args) {
   uint64_t wanted = 0;
-  bool any = false;
   for (size_t i = 0; i < args.size(); ++i) {
     const Arg& a = args[i];
     if (a.kind == Arg::kTensor) {
-      if (a.tensor->requires_grad) {
-        any = true;
-        if (is_differentiable(a.tensor->dtype())) wanted |= uint64_t{1} << i;
-      }
+      if (requires_grad(*a.tensor) && is_differentiable(a.tensor->dtype())) wanted |= uint64_t{1} << i;
     } else if (a.kind == Arg::kTensors) {
-      for (const TensorImpl* t : a.tensor_list()) {
-        if (t != nullptr && t->requires_grad) {
-          any = true;
-          wanted |= uint64_t{1} << i;
-        }
+      for (TensorImpl* t : a.tensor_list()) {
+        if (t != nullptr && requires_grad(*t)) wanted |= uint64_t{1} << i;
       }
     }
   }
-  if (!any || wanted == 0 || !op.differentiable) return;
+  return wanted;
+}
+
+}  // namespace
+
+TensorPtr original_for_gradient(const OpDef& op, Args args) {
+  static const OpRef clone("clone");
+  if (!op.differentiable || !is_differentiable(args[0].tensor->dtype())) return {};
+  const uint64_t wanted = wanted_params(args);
+  if (wanted == 0) return {};
+  const uint64_t reads = op.gradient ? (op.saves_declared ? op.saved_params : ~uint64_t{0})
+                         : op.body   ? derivative_of(op, wanted, 1, args).reads_params
+                                     : 0;
+  return (reads & 1) != 0 ? clone(args[0].tensor) : TensorPtr();
+}
+
+void record(const OpDef& op, Args args, Results& results, dispatch::Form form, const TensorPtr& original) {
+  const uint64_t wanted = wanted_params(args);
+  if (wanted == 0 || !op.differentiable) return;
   bool float_result = false;
   for (int o = 0; o < results.size(); ++o) float_result = float_result || (results[o] && is_differentiable(results[o]->dtype()));
   if (!float_result) return;
   // A row without kernel graph or gradient of its own, that is not a view, has no derivative.
   LOHE_CHECK_KIND(kNotImplemented, op.gradient || op.body || op.kind == OpKind::kView, "the derivative for '", op.schema.base,
                   "' is not implemented");
-  Intrusive<GradNode> node = Intrusive<GradNode>::adopt(new OpNode(op, args, results, wanted));
+  Intrusive<GradNode> node = Intrusive<GradNode>::adopt(new OpNode(op, args, results, wanted, original));
   for (const Arg& a : args) {
     if (a.kind == Arg::kTensor) {
       node->next.push_back(a.tensor->requires_grad ? gradient_edge(TensorPtr(a.tensor)) : Edge{});
@@ -336,6 +350,10 @@ void record(const OpDef& op, Args args, Results& results, dispatch::Form form) {
       if (t.view_base) {
         GradMeta& base = meta_of(*t.view_base);
         m.view_history = base.history;
+        // A view of a view that may not be written may not be written either.
+        const GradMeta* parent = args[0].kind == Arg::kTensor ? meta_or_null(*args[0].tensor) : nullptr;
+        if (parent != nullptr && args[0].tensor->view_base) m.origin = parent->origin;
+        if (m.origin == ViewOrigin::kOne && op.views) m.origin = ViewOrigin::kMany;
       }
     }
   }

@@ -61,16 +61,22 @@ class AccumulateGrad final : public GradNode {
   TensorPtr leaf_;
 };
 
-/// Where a view lies in its base.
+/// Where a view lies in its base: an affine map of elements, between dtypes of one real type, with pending signs.
 struct Geometry {
   Dims sizes, strides;
-  int64_t offset = 0;
+  int64_t offset = 0;  ///< from the base's first element, in elements of the view
+  Dtype dtype = Dtype::kUndefined;
+  bool conj = false, neg = false;
   Dims base_sizes, base_strides;
   Dtype base_dtype = Dtype::kUndefined;
 };
 
+/// How many elements of the view's dtype one of the base's is (complex bases seen as real: 2), for offsets.
+int64_t in_view_units(int64_t elements, Dtype base, Dtype view) { return elements * itemsize(base) / itemsize(view); }
+
 Geometry geometry_of(const TensorImpl& view, const TensorImpl& base) {
-  return {view.size_dims(), view.stride_dims(), view.offset() - base.offset(), base.size_dims(), base.stride_dims(), base.dtype()};
+  return {view.size_dims(), view.stride_dims(), view.offset() - in_view_units(base.offset(), base.dtype(), view.dtype()), view.dtype(),
+          view.conj(), view.neg(), base.size_dims(), base.stride_dims(), base.dtype()};
 }
 
 TensorPtr base_shaped(const Geometry& g, Dtype dtype) {
@@ -81,25 +87,23 @@ TensorPtr base_shaped(const Geometry& g, Dtype dtype) {
   return t;
 }
 
-/// History of a view whose base was written through another view: the base's gradient, laid out as the base.
-class AsStridedNode final : public GradNode {
- public:
-  explicit AsStridedNode(Geometry g) : geometry_(std::move(g)) {}
-  std::string name() const override { return "AsStridedBackward0"; }
-  std::vector<TensorPtr> apply(std::vector<TensorPtr> grads) override {
-    if (!grads[0]) return {TensorPtr()};
-    LOHE_CHECK_KIND(kNotImplemented, !may_overlap(geometry_.sizes, geometry_.strides),
-                    "the gradient of a view that names an element twice and whose base was written in place is not implemented; "
-                    "clone() the base before the write");
-    static const OpRef as_strided("as_strided"), copy("copy_");
-    TensorPtr into = base_shaped(geometry_, grads[0]->dtype());
-    copy(as_strided(into, geometry_.sizes, geometry_.strides, geometry_.offset), grads[0]);
-    return {into};
+/// The view of `base` that `g` describes, by recorded rows. @param start of `base` in its storage, in elements of its dtype
+TensorPtr view_of(TensorPtr base, const Geometry& g, int64_t start) {
+  static const OpRef as_strided("as_strided"), as_real("view_as_real"), as_complex("view_as_complex"), conj("_conj"), neg("_neg_view");
+  const int64_t offset = in_view_units(start, g.base_dtype, g.dtype) + g.offset;
+  if (is_complex(g.base_dtype) && !is_complex(g.dtype)) {
+    base = as_real(base);
+  } else if (!is_complex(g.base_dtype) && is_complex(g.dtype)) {
+    // Pairs of all numbers from the first on.
+    int64_t last = 0;
+    for (size_t i = 0; i < g.base_sizes.size(); ++i) last += (g.base_sizes[i] - 1) * g.base_strides[i];
+    base = as_complex(as_strided(base, Dims{(last + 1) / 2, 2}, Dims{2, 1}, start));
   }
-
- private:
-  Geometry geometry_;
-};
+  base = as_strided(base, g.sizes, g.strides, offset);
+  if (g.conj) base = conj(base);
+  if (g.neg) base = neg(base);
+  return base;
+}
 
 /// History of a base after a write through one of its views: `inner` is the history of the written part.
 class CopySlicesNode final : public GradNode {
@@ -110,10 +114,10 @@ class CopySlicesNode final : public GradNode {
   std::vector<TensorPtr> apply(std::vector<TensorPtr> grads) override {
     std::vector<TensorPtr> result(next.size());
     if (!grads[0]) return result;
-    static const OpRef as_strided("as_strided"), copy("copy_"), zero("zero_"), clone("clone");
+    static const OpRef copy("copy_"), zero("zero_"), clone("clone");
     TensorPtr whole = base_shaped(geometry_, grads[0]->dtype());
     copy(whole, grads[0]);
-    const TensorPtr part = as_strided(whole, geometry_.sizes, geometry_.strides, geometry_.offset);
+    const TensorPtr part = view_of(whole, geometry_, 0);
     std::vector<TensorPtr> incoming(inner_->outputs.size());
     incoming[static_cast<size_t>(output_)] = clone(part);
     std::vector<TensorPtr> inner = inner_->apply(std::move(incoming));
@@ -169,25 +173,44 @@ bool is_leaf(const TensorImpl& t) {
   return true;
 }
 
+namespace {
+
+/// @param indirect the base, or another view of it, was written rather than the view itself
+void check_origin(const TensorImpl& t, bool indirect) {
+  const GradMeta* m = meta_or_null(t);
+  if (m == nullptr || m->origin == ViewOrigin::kOne) return;
+  std::string what = "A view was created in no_grad mode";
+  if (m->origin == ViewOrigin::kMany && m->grad_fn) {
+    what = lohe::detail::concat("Output ", m->output, " of ", m->grad_fn->name(), " is a view");
+  }
+  raise(ErrorKind::kRuntime, what, indirect ? " and its base or another view of its base has been modified inplace. "
+                                            : " and is being modified inplace. ",
+        m->origin == ViewOrigin::kMany
+            ? "This view is the output of a function that returns multiple views. Such functions do not allow the output views to be "
+              "modified inplace. You should replace the inplace operation by an out-of-place one."
+            : "Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view "
+              "and the inplace either both inside the no_grad block (if you don't want the inplace to be tracked) or both outside (if you "
+              "want the inplace to be tracked).");
+}
+
+}  // namespace
+
 Intrusive<GradNode> grad_fn(const TensorPtr& t) {
   GradMeta* m = meta_or_null(*t);
   if (t->view_base && !t->inference) {
     GradMeta* base = meta_or_null(*t->view_base);
     if (base != nullptr && base->history != (m == nullptr ? 0 : m->view_history) && t->view_base->requires_grad) {
       // Written through a sibling since: this view is what the base holds now.
-      Intrusive<GradNode> node = Intrusive<GradNode>::adopt(new AsStridedNode(geometry_of(*t, *t->view_base)));
-      node->next.push_back(gradient_edge(t->view_base));
-      node->sequence = new_sequence();
-      ops::Meta out;
-      out.dtype = t->dtype();
-      out.sizes = t->size_dims();
-      node->outputs.push_back(std::move(out));
+      check_origin(*t, true);
+      const GradModeGuard recording(true);
+      const TensorPtr twin = view_of(t->view_base, geometry_of(*t, *t->view_base), t->view_base->offset());
+      const GradMeta& made = meta_of(*twin);
       GradMeta& mine = meta_of(*t);
-      mine.grad_fn = node;
-      mine.output = 0;
+      mine.grad_fn = made.grad_fn;
+      mine.output = made.output;
       mine.view_history = base->history;
       t->requires_grad = true;
-      return node;
+      return mine.grad_fn;
     }
   }
   return m == nullptr ? nullptr : m->grad_fn;
@@ -214,19 +237,50 @@ void set_requires_grad(TensorImpl& t, bool value) {
   if (value) meta_of(t);
 }
 
-void check_inplace(const TensorImpl& t) {
+bool requires_grad(TensorImpl& t) {
+  if (!t.requires_grad && t.view_base && t.view_base->requires_grad) grad_fn(TensorPtr(&t));
+  return t.requires_grad;
+}
+
+void check_inplace(TensorImpl& t, Args args) {
   LOHE_CHECK(!t.inference || (dispatch::mode_word & dispatch::kInference) != 0,
              "Inplace update to inference tensor outside InferenceMode is not allowed. You can make a clone to get a normal tensor "
              "before doing inplace update.");
   if (!dispatch::grad_enabled()) return;
-  if (t.requires_grad && is_leaf(t)) {
-    LOHE_CHECK(t.view_base == nullptr || !t.view_base->requires_grad,
+  bool tracked = false;
+  for (const Arg& a : args) {
+    if (a.kind == Arg::kTensor) tracked = tracked || requires_grad(*a.tensor);
+    if (a.kind != Arg::kTensors) continue;
+    for (TensorImpl* x : a.tensor_list()) tracked = tracked || (x != nullptr && requires_grad(*x));
+  }
+  if (!tracked) return;
+  if (t.view_base) {
+    check_origin(t, false);
+    LOHE_CHECK(!t.requires_grad || !t.view_base->requires_grad || !is_leaf(*t.view_base),
                "a view of a leaf Variable that requires grad is being used in an in-place operation.");
-    raise(ErrorKind::kRuntime, "a leaf Variable that requires grad is being used in an in-place operation.");
   }
-  if (t.view_base && t.view_base->requires_grad && is_leaf(*t.view_base)) {
-    raise(ErrorKind::kRuntime, "a view of a leaf Variable that requires grad is being used in an in-place operation.");
+  LOHE_CHECK(!t.requires_grad || !is_leaf(t), "a leaf Variable that requires grad is being used in an in-place operation.");
+}
+
+void adopt_history(TensorImpl& t, TensorImpl& view) {
+  GradMeta& from = meta_of(view);
+  if (!from.grad_fn) return;
+  GradMeta& m = meta_of(t);
+  m.grad_fn = from.grad_fn;
+  m.output = from.output;
+  if (t.view_base) {
+    m.view_history = meta_of(*t.view_base).history;
+  } else {
+    ++m.history;  // its views' geometry is told from its new shape
   }
+}
+
+void note_unrecorded_view(TensorImpl& view) {
+  const GradMeta* base = meta_or_null(*view.view_base);
+  if (base == nullptr || !view.view_base->requires_grad) return;
+  GradMeta& m = meta_of(view);
+  m.view_history = base->history;
+  m.origin = ViewOrigin::kNoGrad;
 }
 
 void rebase_history(const TensorPtr& t, Intrusive<GradNode> node, int output) {

@@ -40,6 +40,14 @@ class GradNode : public RefCounted<GradNode> {
   void* python_object = nullptr;
 };
 
+/// Where a view came from, as far as it decides whether the view may be written while gradients are recorded. Views of
+/// tensors that need no gradient when the view is made are not told apart: their history is rebuilt from the base.
+enum class ViewOrigin : uint8_t {
+  kOne,     ///< of a call that gives one view
+  kMany,    ///< of a call that gives several (split, unbind): may not be written
+  kNoGrad,  ///< made while recording was off, of a base with history: may not be written
+};
+
 /// What a tensor carries when it has, or wants, a gradient.
 struct GradMeta final : AutogradMeta {
   TensorPtr grad;                       ///< of leaves, and of others after retain_grad()
@@ -48,6 +56,7 @@ struct GradMeta final : AutogradMeta {
   int output = 0;                       ///< which output of grad_fn this tensor is
   uint32_t history = 0;                 ///< of a base: writes through the group of its views
   uint32_t view_history = 0;            ///< of a view: the base's history when grad_fn was made
+  ViewOrigin origin = ViewOrigin::kOne;
   bool retains_grad = false;
   std::vector<std::pair<int, TensorHook>> hooks;
   std::vector<std::pair<int, std::function<void(TensorImpl*)>>> post_accumulate_hooks;
@@ -62,12 +71,21 @@ Edge gradient_edge(const TensorPtr& t);
 /// grad_fn as the user sees it; rebuilt for a view whose base was written through another view.
 Intrusive<GradNode> grad_fn(const TensorPtr& t);
 bool is_leaf(const TensorImpl& t);
+/// Whether `t` needs a gradient now: a view does once its base was written with something that needs one.
+bool requires_grad(TensorImpl& t);
 void set_requires_grad(TensorImpl& t, bool value);  ///< @throws RuntimeError for non-leaves and for integer dtypes
 
 /// Called by the dispatcher after an op ran: appends a node if an input needs a gradient.
-void record(const ops::OpDef& op, Args args, Results& results, dispatch::Form form);
-/// Before an op writes into `t` in place. @throws RuntimeError for a leaf that requires grad, and so on.
-void check_inplace(const TensorImpl& t);
+/// @param original what the written first argument was before, for a gradient that reads it; null otherwise.
+void record(const ops::OpDef& op, Args args, Results& results, dispatch::Form form, const TensorPtr& original = {});
+/// A copy of the first argument, which is about to be written, if the gradient will read it; else null.
+TensorPtr original_for_gradient(const ops::OpDef& op, Args args);
+/// Before an op with these arguments writes into `t` in place. @throws RuntimeError for a leaf that requires grad, and so on.
+void check_inplace(TensorImpl& t, Args args);
+/// `t` shows from now on what `view`, a view of it, shows: it takes over the view's history.
+void adopt_history(TensorImpl& t, TensorImpl& view);
+/// For a view made while nothing is recorded: what its base's history was.
+void note_unrecorded_view(TensorImpl& view);
 /// Makes `node` the history of `t`, which an op just wrote in place (through a view: of its base too).
 void rebase_history(const TensorPtr& t, Intrusive<GradNode> node, int output);
 

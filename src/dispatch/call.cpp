@@ -40,6 +40,17 @@ bool has_lazy_bits(Args args) {
   return false;
 }
 
+/// The value that a lazy tensor stands for, recorded.
+TensorPtr resolve_recorded(TensorImpl* t) {
+  static const OpRef conj("_conj"), neg("_neg_view"), physical_conj("conj_physical"), negative("neg");
+  const bool conjugated = t->conj(), negated = t->neg();
+  TensorPtr plain(t);
+  if (conjugated) plain = conj(plain);
+  if (negated) plain = neg(plain);
+  if (conjugated) plain = physical_conj(plain);
+  return negated ? negative(plain) : plain;
+}
+
 TensorPtr resolve_lazy(TensorImpl* t) {
   static const OpRef physical_conj("conj_physical"), negative("neg");
   // A plain twin of the same memory, then the operation that the bits stood for.
@@ -51,27 +62,41 @@ TensorPtr resolve_lazy(TensorImpl* t) {
 
 /// Arguments with every lazy tensor replaced by a plain one, and the call with those.
 [[gnu::noinline]] Results call_on_plain_values(const OpDef& op, Args args, Form form, std::span<TensorImpl* const> out) {
-  static const OpRef copy("copy_"), resolve_conj("resolve_conj"), resolve_neg("resolve_neg");
-  if (form == Form::kInPlace && is_lazy(args[0].tensor)) {
+  static const OpRef copy("copy_"), conj("_conj"), neg("_neg_view"), physical_conj("conj_physical"), negative("neg"), clone("clone");
+  const bool writes_first = form == Form::kInPlace || (op.schema.mutates() && op.schema.params[0].written);
+  if (writes_first && args[0].kind == Arg::kTensor && is_lazy(args[0].tensor)) {
+    TensorImpl* target = args[0].tensor;
+    if (&op == &copy.op()) {
+      // What the plain view of the same memory must hold.
+      TensorPtr plain(target), value(args[1].tensor);
+      if (is_lazy(value.get())) value = resolve_recorded(value.get());
+      if (target->conj()) { plain = conj(plain); value = physical_conj(value); }
+      if (target->neg()) { plain = neg(plain); value = negative(value); }
+      copy(plain, value);
+      return TensorPtr(target);
+    }
     // Compute on plain values, then write back through the lazy view.
-    const Results value = call(op, args, Form::kValue);
-    copy(args[0].tensor, value[0]);
-    return TensorPtr(args[0].tensor);
+    std::vector<Arg> on_copy(args.begin(), args.end());
+    const TensorPtr value = clone(target);
+    on_copy[0] = Arg(value);
+    call(op, on_copy, form);
+    copy(target, value);
+    return TensorPtr(target);
   }
   bool tracked = false;
-  for (const Arg& a : args) tracked = tracked || (a.kind == Arg::kTensor && a.tensor->requires_grad);
+  for (const Arg& a : args) tracked = tracked || (a.kind == Arg::kTensor && autograd::requires_grad(*a.tensor));
   ArgStack plain;
   std::vector<TensorPtr> owned;
   std::vector<std::vector<TensorImpl*>> lists;
   for (size_t i = 0; i < args.size(); ++i) {
     plain.slots[i] = args[i];
     if (args[i].kind == Arg::kTensor && is_lazy(args[i].tensor)) {
-      owned.push_back(tracked ? resolve_neg(resolve_conj(args[i].tensor)) : resolve_lazy(args[i].tensor));
+      owned.push_back(tracked ? resolve_recorded(args[i].tensor) : resolve_lazy(args[i].tensor));
       plain.slots[i] = Arg(owned.back());
     } else if (args[i].kind == Arg::kTensors) {
       std::vector<TensorImpl*> list;
       for (TensorImpl* t : args[i].tensor_list()) {
-        if (is_lazy(t)) owned.push_back(resolve_neg(resolve_conj(t)));
+        if (is_lazy(t)) owned.push_back(resolve_recorded(t));
         list.push_back(is_lazy(t) ? owned.back().get() : t);
       }
       lists.push_back(std::move(list));
@@ -79,6 +104,17 @@ TensorPtr resolve_lazy(TensorImpl* t) {
     }
   }
   return call(op, Args(plain.slots, args.size()), form, out);
+}
+
+/// The in-place form of a view: the tensor itself shows what the view would.
+Results change_view(const OpDef& op, Args args) {
+  TensorImpl& t = *args[0].tensor;
+  const Results viewed = call(op, args, Form::kValue);
+  TensorImpl& v = *viewed[0];
+  t.set_view(v.storage_ptr(), v.dtype(), v.sizes(), v.strides(), v.offset());
+  if (grad_enabled()) autograd::adopt_history(t, v);
+  t.bump_version();
+  return TensorPtr(&t);
 }
 
 /// out= of ops that cannot write there directly: the result is copied, the tensor resized where its shape differs.
@@ -142,7 +178,7 @@ Results call(const OpDef& op, Args args, Form form, std::span<TensorImpl* const>
   // Functions call other rows; those have kernels and gradients.
   if (op.kind == OpKind::kFunction && form == Form::kValue && !op.gradient) return op.call(args);
 
-  if (op.kind != OpKind::kView && op.kind != OpKind::kFunction && !op.schema.mutates() && has_lazy_bits(args)) [[unlikely]] {
+  if (op.kind != OpKind::kView && op.kind != OpKind::kFunction && has_lazy_bits(args)) [[unlikely]] {
     return call_on_plain_values(op, args, form, out);
   }
 
@@ -180,11 +216,13 @@ Results call(const OpDef& op, Args args, Form form, std::span<TensorImpl* const>
   TensorImpl* target = args[0].tensor;
   if (form == Form::kInPlace) {
     LOHE_CHECK_TYPE(args[0].kind == Arg::kTensor, op.schema.base, "_: the first argument must be a tensor");
-    autograd::check_inplace(*target);
+    autograd::check_inplace(*target, args);
+    if (op.kind == OpKind::kView) return change_view(op, args);
     if (op.kind == OpKind::kPointwise) {
+      const TensorPtr original = grad_enabled() ? autograd::original_for_gradient(op, args) : TensorPtr();
       Results results = execute(op, args, target);
       target->bump_version();
-      if (grad_enabled()) autograd::record(op, args, results, form);
+      if (grad_enabled()) autograd::record(op, args, results, form, original);
       return results;
     }
     static const OpRef copy("copy_");
@@ -198,10 +236,10 @@ Results call(const OpDef& op, Args args, Form form, std::span<TensorImpl* const>
   }
   for (size_t p = 0; p < op.schema.params.size(); ++p) {
     if (!op.schema.params[p].written) continue;
-    if (args[p].kind == Arg::kTensor) autograd::check_inplace(*args[p].tensor);
+    if (args[p].kind == Arg::kTensor) autograd::check_inplace(*args[p].tensor, args);
     if (args[p].kind == Arg::kTensors) {
       for (TensorImpl* t : args[p].tensor_list()) {
-        if (t != nullptr) autograd::check_inplace(*t);
+        if (t != nullptr) autograd::check_inplace(*t, args);
       }
     }
   }
@@ -210,6 +248,8 @@ Results call(const OpDef& op, Args args, Form form, std::span<TensorImpl* const>
     results = op.call(args);  // its calls do the book-keeping
     return results;
   }
+  const bool first_written = op.schema.params[0].written && args[0].kind == Arg::kTensor;
+  const TensorPtr original = grad_enabled() && first_written ? autograd::original_for_gradient(op, args) : TensorPtr();
   results = execute(op, args, op.kind == OpKind::kPointwise ? target : nullptr);
   for (size_t p = 0; p < op.schema.params.size(); ++p) {
     if (!op.schema.params[p].written) continue;
@@ -220,7 +260,7 @@ Results call(const OpDef& op, Args args, Form form, std::span<TensorImpl* const>
       }
     }
   }
-  if (grad_enabled()) autograd::record(op, args, results, Form::kInPlace);
+  if (grad_enabled()) autograd::record(op, args, results, Form::kInPlace, original);
   return results;
 }
 

@@ -130,7 +130,7 @@ OpDef renamed(const OpDef& row, const OpDef& lent) {
   op.schema.base = lent.schema.base;
   op.schema.name = lent.schema.base + row.schema.name.substr(row.schema.base.size());
   op.schema.text = op.schema.name + row.schema.text.substr(row.schema.name.size());
-  op.alias_of = row.schema.base;
+  op.alias_of = lent.alias_of;
   if (!lent.module.empty()) op.module = lent.module;
   op.has_function = op.has_function && lent.has_function;
   op.has_method = op.has_method && lent.has_method;

@@ -41,7 +41,7 @@ void fill_arguments(const OpDef&, Args a) {
 
 void real_bounds(const OpDef& op, Args args) {
   LOHE_CHECK(args.size() < 3 || !args[1].none() || !args[2].none(), "torch.clamp: At least one of 'min' or 'max' must not be None");
-  for (const Arg& a : args) LOHE_CHECK(!is_complex_arg(a), op.schema.base, " is not supported for complex types");
+  for (const Arg& a : args) LOHE_CHECK_KIND(kNotImplemented, !is_complex_arg(a), op.schema.base, " is not supported for complex types");
 }
 
 /// Bounds with NaN: a NaN bound or operand gives NaN. Where the bounds cross, the upper one wins.

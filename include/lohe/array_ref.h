@@ -59,6 +59,17 @@ class ArrayRef {
 
 using IntArrayRef = ArrayRef<int64_t>;
 
+/// A list of ints that somebody keeps: options of layers. One int is a list of one.
+class IntList : public std::vector<int64_t> {
+ public:
+  IntList() = default;
+  IntList(int64_t one) : std::vector<int64_t>(1, one) {}
+  IntList(int one) : IntList(int64_t{one}) {}
+  IntList(std::initializer_list<int64_t> list) : std::vector<int64_t>(list) {}
+  IntList(const std::vector<int64_t>& list) : std::vector<int64_t>(list) {}
+  IntList(IntArrayRef list) : std::vector<int64_t>(list.begin(), list.end()) {}
+};
+
 /// "[2, 3]"
 inline std::ostream& operator<<(std::ostream& out, const IntArrayRef& list) {
   out << '[';

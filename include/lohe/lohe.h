@@ -6,5 +6,8 @@
 #include "lohe/functions.h"
 #include "lohe/generator.h"
 #include "lohe/indexing.h"
+#include "lohe/nn/container.h"
+#include "lohe/nn/functional.h"
+#include "lohe/nn/modules.h"
 #include "lohe/operators.h"
 #include "lohe/tensor.h"

@@ -16,7 +16,7 @@ import cpp_types
 from cpp_types import Slot
 from op_rows import Row, op_files
 
-NAMESPACES = {"": "", "nn": "nn::functional", "special": "special", "linalg": "linalg", "fft": "fft", "_C": "detail::rows"}
+NAMESPACES = {"": "", "nn": "nn::ops", "special": "special", "linalg": "linalg", "fft": "fft", "_C": "detail::rows"}
 NOTICE = "// Generated from src/ops by tools/gen/gen_ops.py.\n"
 
 

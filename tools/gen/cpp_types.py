@@ -138,7 +138,7 @@ def number_slot(op: str, index: int, param: Param) -> Slot:
 def variants(row: Row) -> list[list[Slot]]:
     """The parameter lists under which a row can be called, the signature's own first.
 
-    In a pointwise row a number may stand for a tensor operand. A generator before the options may be left out.
+    In a pointwise row, and in other overloads of its name, a number may stand for a tensor operand. A generator before the options may be left out.
     """
     slots = slots_of(row)
     result = [slots]
@@ -154,7 +154,7 @@ def variants(row: Row) -> list[list[Slot]]:
         del without[at]
         required = Slot(slots[at].type, slots[at].name, None, slots[at].pack)
         return [without, [*slots[:at], required, *slots[at + 1:]]] if generator.default is not None else result
-    if row.kind != "pointwise" or row.schema.mutates:
+    if not row.takes_numbers or row.schema.mutates:
         return result
     operands = [i for i, p in enumerate(params)
                 if p.type.base == "Tensor" and not p.type.is_list and not p.type.optional]

@@ -1,8 +1,8 @@
-"""Derives the C++ API, the Python stubs and the reference pages from the op table.
+"""Derives the C++ API, the Python stubs and the reference pages from the op table, and C++ layers from the Python ones.
 
 usage: gen_ops.py --source REPOSITORY (--list | --output DIRECTORY)
 
-Reads src/ops/**/*.cpp as text. `--list` prints the files that would be written, one path a line relative to the output
+Reads src/ops/**/*.cpp and python/lohe/nn as text. `--list` prints the files that would be written, one path a line relative to the output
 directory; `--output` writes them. A file whose contents stay the same keeps its time stamp.
 """
 
@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 
 import cpp_api
+import nn_modules
 import op_rows
 import pages
 import stubs
@@ -22,7 +23,8 @@ def generate(source: Path) -> dict[str, str]:
     """Maps each output path to its text."""
     rows = op_rows.read_rows(source)
     forms = cpp_api.all_forms(rows, source)
-    return {**cpp_api.generate(forms, source), **stubs.generate(rows), **pages.generate(rows, forms)}
+    return {**cpp_api.generate(forms, source), **stubs.generate(rows), **pages.generate(rows, forms),
+            **nn_modules.generate(source, rows, forms)}
 
 
 def write_if_changed(path: Path, text: str) -> None:

@@ -59,6 +59,7 @@ class Row:
     differentiable: bool = True
     module: str = ""
     doc: str = ""
+    takes_numbers: bool = False  # a number may stand for a tensor operand
 
     @property
     def name(self) -> str:
@@ -315,4 +316,7 @@ def read_rows(source: Path) -> list[Row]:
                 other = rows[row.name]
                 raise RowError(f"{row.path}:{row.line}: row {row.name} stands already at {other.path}:{other.line}")
             rows[row.name] = row
+    pointwise = {row.base for row in rows.values() if row.kind == "pointwise"}
+    for row in rows.values():
+        row.takes_numbers = row.kind == "pointwise" or row.kind == "function" and row.base in pointwise
     return [rows[name] for name in sorted(rows)]

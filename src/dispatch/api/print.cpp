@@ -52,7 +52,11 @@ Format format_for(const std::vector<Scalar>& values) {
   }
   if (whole && most < 1e9) f.precision = 0;
   else if (most >= 1e6 || most / least >= 1e8 || (most < 1e-4 && most > 0)) f.scientific = true;
-  for (const Scalar& v : values) f.width = std::max(f.width, static_cast<int>(number_text(v, f).size()));
+  // One place more than the digits need, for a sign.
+  for (const Scalar& v : values) {
+    const std::string text = number_text(v, f);
+    f.width = std::max(f.width, static_cast<int>(text.size()) + (text[0] == '-' ? 0 : 1));
+  }
   return f;
 }
 
@@ -112,7 +116,7 @@ std::ostream& operator<<(std::ostream& out, const Tensor& tensor) {
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t c = 0; c < width; ++c) {
         const std::string text = number_text(values[static_cast<size_t>(b * block + r * width + c)], format);
-        if (dim > 1) out << ' ';
+        if (c > 0) out << ' ';
         out << std::string(static_cast<size_t>(std::max<int64_t>(0, (dim == 0 ? 0 : format.width) - static_cast<int64_t>(text.size()))), ' ') << text;
       }
       out << "\n";

@@ -1,0 +1,300 @@
+"""The layer classes of python/lohe/nn/modules as C++ modules with options and holders, and the page that says which."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import cpp_api
+import nn_to_cpp
+import py_types
+from nn_to_cpp import LEGACY, Body, Library, parameters_of
+from op_rows import Row
+from py_types import Unsupported
+
+NOTICE = "// Generated from python/lohe/nn by tools/gen/nn_modules.py.\n"
+SKIPPED_FILES = ("module.py", "container.py", "_hooks.py", "_state.py", "utils.py", "__init__.py")
+
+
+class ModuleClass:
+    """One public layer: its methods by name, the nearest definition along its bases first."""
+
+    def __init__(self, node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> None:
+        self.node = node
+        self.chain = [node]
+        while True:
+            bases = [ast.unparse(b) for b in self.chain[-1].bases]
+            if bases == ["Module"]:
+                break
+            if len(bases) != 1 or bases[0] not in classes:
+                raise Unsupported(f"its bases are {', '.join(bases) or 'none'}")
+            self.chain.append(classes[bases[0]])
+
+    def method(self, name: str, above: int = -1) -> tuple[int, ast.FunctionDef] | None:
+        for level, node in enumerate(self.chain):
+            for item in node.body:
+                if level > above and isinstance(item, ast.FunctionDef) and item.name == name:
+                    return level, item
+        return None
+
+
+class InitBody(Body):
+    """An `__init__` or a method: assignments to self are fields, Parameter and buffers are registered."""
+
+    def __init__(self, library: Library, scope: dict[str, tuple[str, str]], fields: dict[str, str], owner: ModuleClass,
+                 level: int, notes: dict[str, str], result: str = "", helpers: dict[str, tuple[str, str]] | None = None) -> None:
+        super().__init__(library, scope, fields, "functional", result)
+        self.owner, self.level, self.notes = owner, level, notes
+        self.helpers = {} if helpers is None else helpers
+
+    def branch(self, test: ast.expr, holds: bool) -> Body:
+        assert self.library is not None
+        return InitBody(self.library, {**self.scope, **self.narrowing(test).get(holds, {})}, self.fields, self.owner, self.level,
+                        self.notes, self.result, self.helpers)
+
+    def on_call(self, node: ast.Call) -> tuple[str, str]:
+        text = ast.unparse(node.func)
+        if text.startswith("self.") and text.count(".") == 1 and self.owner.method(text[5:]):
+            return self.call_function(node, self.helper(text[5:]))
+        return super().on_call(node)
+
+    def helper(self, name: str) -> nn_to_cpp.Signature:
+        """Another method of the class, translated as a private member."""
+        found = self.owner.method(name)
+        assert found is not None and self.library is not None
+        level, function = found
+        params, scope, _ = parameters_of(function.args, skip_self=True)
+        result = py_types.of_annotation(function.returns, f"the result of {name}")
+        signature = nn_to_cpp.Signature(f"this->{name}", params, result, nn_to_cpp.names_of(function.args))
+        if name not in self.helpers:
+            self.helpers[name] = ("", "")
+            body = InitBody(self.library, scope, self.fields, self.owner, level, self.notes, result, self.helpers)
+            text = body.block(function.body)
+            kind = py_types.field(result)
+            self.helpers[name] = (f"{kind} {name}({signature.declared(True)});",
+                                  f"{kind} {self.owner.node.name}Impl::{name}({signature.declared(False)}) {{\n{text}}}\n")
+        return signature
+
+    def field(self, name: str, kind: str, node: ast.AST) -> None:
+        have = self.fields.get(name)
+        if have in (None, kind) or kind.rstrip("?") == "Tensor" == (have or "").rstrip("?"):
+            self.fields[name] = "Tensor?" if "Tensor?" in (have, kind) else kind
+        elif py_types.coerce("", kind, have or "") is None:
+            raise self.fail(node, f"the field {name} is {have} and {kind}")
+
+    def assignment(self, node: ast.Assign, target: ast.expr, indent: str) -> str:
+        if not (isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id == "self"):
+            return super().assignment(node, target, indent)
+        name, value = target.attr, node.value
+        if isinstance(value, ast.Call) and ast.unparse(value.func) == "Parameter":
+            wanted = {k.arg: k.value for k in value.keywords}
+            flag = f", {self.as_type(wanted['requires_grad'], 'bool')}" if "requires_grad" in wanted else ""
+            self.field(name, "Tensor", node)
+            return f'{indent}this->{name} = register_parameter("{name}", {self.as_type(value.args[0], "Tensor")}{flag});\n'
+        code, kind = self.expression(value)
+        declared = self.notes.get(name)
+        if kind == "none" and declared is None:
+            raise self.fail(node, "a field that is None")
+        if declared is not None:
+            text = py_types.coerce(code, kind, declared)
+            if text is None:
+                raise self.fail(node, f"{kind} becomes the field {name}, which is {declared}")
+            code, kind = text, declared
+        self.field(name, kind, node)
+        if kind == "ints":
+            code = f"IntList(IntArrayRef({code}))"
+        return f"{indent}this->{name} = {code};\n"
+
+    def effect(self, call: ast.Call, indent: str) -> str:
+        text = ast.unparse(call.func)
+        if text in ("self.register_parameter", "self.register_buffer"):
+            name = ast.literal_eval(call.args[0])
+            code, kind = self.expression(call.args[1])
+            code = "Tensor()" if kind == "none" else code
+            if kind not in ("none", "Tensor", "Tensor?"):
+                raise self.fail(call, f"registers {kind}")
+            self.field(name, "Tensor" if kind == "Tensor" else "Tensor?", call)
+            return f'{indent}this->{name} = {text.removeprefix("self.")}("{name}", {code});\n'
+        if text == "super().__init__":
+            return self.base_init(call, indent)
+        if text == "self.reset_parameters":
+            return f"{indent}reset_parameters();\n"
+        return super().effect(call, indent)
+
+    def base_init(self, call: ast.Call, indent: str) -> str:
+        found = self.owner.method("__init__", self.level)
+        if found is None:
+            if call.args or call.keywords:
+                raise self.fail(call, "arguments for Module")
+            return ""
+        level, function = found
+        params, scope, _ = parameters_of(function.args, skip_self=True)
+        names = [a.arg for a in [*function.args.args[1:], *function.args.kwonlyargs]]
+        given = self.bound(call, names)
+        texts = []
+        for name, kind, default in params:
+            if name not in given and default is None:
+                raise self.fail(call, f"missing argument {name}")
+            texts.append(self.as_type(given[name], kind) if name in given else str(default))
+        for name in LEGACY:
+            if name in given and self.expression(given[name])[1] != "none":
+                raise self.fail(call, f"{name} is given")
+        assert self.library is not None
+        inner = InitBody(self.library, scope, self.fields, self.owner, level, self.notes, "", self.helpers).block(function.body, indent + "  ")
+        declared = ", ".join(f"[[maybe_unused]] {py_types.parameter(k)} {n}" for n, k, _ in params)
+        return f"{indent}[&]({declared}) {{\n{inner}{indent}}}({', '.join(texts)});\n"
+
+
+def translate(node: ast.ClassDef, classes: dict[str, ast.ClassDef], library: Library) -> tuple[str, str]:
+    """(declaration, definition) of one layer. @raises Unsupported."""
+    owner = ModuleClass(node, classes)
+    name = node.name
+    fields: dict[str, str] = {}
+    notes: dict[str, str] = {}
+    for level in reversed(owner.chain):
+        for item in level.body:
+            if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+                try:
+                    notes[item.target.id] = py_types.of_annotation(item.annotation, item.target.id)
+                except Unsupported:
+                    notes.pop(item.target.id, None)
+    init = owner.method("__init__")
+    params: list[tuple[str, str, str | None]] = []
+    text = ""
+    if init is not None:
+        level, function = init
+        params, scope, _ = parameters_of(function.args, skip_self=True)
+        text = InitBody(library, scope, fields, owner, level, notes).block(function.body)
+    for field in fields:
+        if fields[field] == "Tensor" and notes.get(field) == "Tensor?":
+            fields[field] = "Tensor?"
+    definitions = [constructor(name, params, text)]
+    methods = ["void pretty_print(std::ostream& stream) const override;"]
+    definitions.append(pretty_print(name, owner, library, fields, notes))
+    helpers: dict[str, tuple[str, str]] = {}
+    found = owner.method("reset_parameters")
+    if found is not None:
+        body = InitBody(library, {}, fields, owner, found[0], notes, "", helpers).block(found[1].body)
+        methods.append("void reset_parameters() override;")
+        definitions.append(f"void {name}Impl::reset_parameters() {{\n{body}}}\n")
+    found = owner.method("forward")
+    if found is None:
+        raise Unsupported("it has no forward")
+    arguments, scope, _ = parameters_of(found[1].args, skip_self=True)
+    body = InitBody(library, scope, fields, owner, found[0], notes, "Tensor", helpers).block(found[1].body)
+    signature = nn_to_cpp.Signature("", arguments, "Tensor", [])
+    if nn_to_cpp.result_of(found[1]) != "Tensor":
+        raise Unsupported("forward does not give one Tensor")
+    methods.append(f"Tensor forward({signature.declared(True)});")
+    definitions.append(f"Tensor {name}Impl::forward({signature.declared(False)}) {{\n{body}}}\n")
+    for declared, defined in helpers.values():
+        methods.append(declared)
+        definitions.append(defined)
+    return declaration(node, name, params, fields, methods), "\n".join(definitions)
+
+
+def constructor(name: str, params: list[tuple[str, str, str | None]], text: str) -> str:
+    if not params:
+        return f"{name}Impl::{name}Impl() : Module(\"{name}\") {{\n{text}}}\n"
+    locals_ = "".join(f"  [[maybe_unused]] auto {n} = options_.{n}();\n" for n, _, _ in params)
+    return f"{name}Impl::{name}Impl({name}Options options_) : Module(\"{name}\"), options(std::move(options_)) {{\n" \
+           f"{locals_.replace('options_.', 'options.')}{text}}}\n"
+
+
+def pretty_print(name: str, owner: ModuleClass, library: Library, fields: dict[str, str], notes: dict[str, str]) -> str:
+    found = owner.method("extra_repr")
+    head = f"void {name}Impl::pretty_print(std::ostream& stream) const {{\n"
+    if found is None:
+        return head + f'  stream << "{name}()";\n}}\n'
+    body = InitBody(library, {}, fields, owner, found[0], notes, "str").block(found[1].body, "    ")
+    return head + f"  const auto extra = [&]() -> std::string {{\n{body}  }};\n  stream << \"{name}(\" << extra() << ')';\n}}\n"
+
+
+def declaration(node: ast.ClassDef, name: str, params: list[tuple[str, str, str | None]], fields: dict[str, str],
+                methods: list[str]) -> str:
+    lines = []
+    prose = (ast.get_docstring(node) or "").splitlines()
+    if params:
+        required = [(n, k) for n, k, d in params if d is None]
+        lines.append(f"struct {name}Options {{\n")
+        arguments = ", ".join(f"{py_types.field(k)} {n}" for n, k in required)
+        inits = ", ".join(f"{n}_(std::move({n}))" for n, _ in required)
+        lines.append(f"  {name}Options({arguments})" + (f" : {inits}" if inits else "") + " {}\n" if required else "")
+        if not required:  # the first option alone, as in Dropout(0.1)
+            first, kind, _ = params[0]
+            lines.append(f"  {name}Options() = default;\n  {name}Options({py_types.field(kind)} {first}) : {first}_(std::move({first})) {{}}\n")
+        for n, kind, default in params:
+            value = f" = {default}" if default is not None else ""
+            lines.append(f"  LOHE_ARG({py_types.field(kind)}, {n}){value};\n")
+        lines.append("};\n\n")
+    lines += [f"/// {line}\n".replace("/// \n", "///\n") for line in prose]
+    lines.append(f"class LOHE_API {name}Impl : public Module {{\n public:\n")
+    if params:
+        lines.append(f"  explicit {name}Impl({name}Options options{'' if required else ' = {}'});\n")
+        if required:
+            arguments = ", ".join(f"{py_types.field(k)} {n}" for n, k in required)
+            passed = ", ".join(f"std::move({n})" for n, _ in required)
+            lines.append(f"  {'explicit ' if len(required) == 1 else ''}{name}Impl({arguments}) : {name}Impl({name}Options({passed})) {{}}\n")
+    else:
+        lines.append(f"  {name}Impl();\n")
+    lines += [f"  {m}\n" for m in methods]
+    if params:
+        lines.append(f"\n  {name}Options options;\n")
+    for field, kind in fields.items():
+        initial = "" if kind.rstrip("?") in ("Tensor", "str", "ints", "pair") or kind.endswith("?") else "{}"
+        lines.append(f"  {py_types.field(kind)} {field}{initial};\n")
+    lines.append(f"}};\nLOHE_MODULE({name});\n")
+    return "".join(lines)
+
+
+def generate(source: Path, rows: list[Row], forms: list[cpp_api.Form]) -> dict[str, str]:
+    library = Library(source, rows, forms)
+    declarations: list[str] = []
+    definitions: list[str] = []
+    taken: list[str] = []
+    skipped: list[tuple[str, str, str]] = []
+    files = [p for p in sorted((source / "python/lohe/nn/modules").glob("*.py")) if p.name not in SKIPPED_FILES]
+    trees = {p: ast.parse(p.read_text()) for p in files}
+    classes = {n.name: n for tree in trees.values() for n in tree.body if isinstance(n, ast.ClassDef)}
+    for path, tree in trees.items():
+        for node in tree.body:
+            if not isinstance(node, ast.ClassDef) or node.name.startswith("_"):
+                continue
+            try:
+                declared, defined = translate(node, classes, library)
+            except Unsupported as error:
+                skipped.append((node.name, f"{path.name}:{node.lineno}", str(error)))
+                continue
+            declarations.append(declared)
+            definitions.append(defined)
+            taken.append(node.name)
+    for space, name in sorted(library.sources):
+        if not name.startswith("_"):
+            try:
+                library.function(space, name)
+            except Unsupported:
+                pass
+    head = f"#pragma once\n\n{NOTICE}\n"
+    spaces = "".join(
+        f"\nnamespace {space} {{\n\n{''.join(lines)}\n}}  // namespace {space}\n" for space, lines in library.declarations.items())
+    bodies = "\n".join(line for lines in library.bodies.values() for line in lines)
+    opening = '#include "lohe/autograd.h"\n#include "lohe/operators.h"\n#include "nn/python_text.h"\n'
+    return {
+        "lohe/nn/functional.h": f'{head}#include "lohe/functions.h"\n\nnamespace lohe::nn {{\n{spaces}\n}}  // namespace lohe::nn\n',
+        "lohe/nn/modules.h": f'{head}#include "lohe/nn/module.h"\n\nnamespace lohe::nn {{\n\n' + "\n".join(declarations)
+                             + "\n}  // namespace lohe::nn\n",
+        "nn/functional.cpp": f'{NOTICE}\n#include <cmath>\n\n#include "lohe/nn/functional.h"\n{opening}\nnamespace lohe::nn {{\n\n'
+                             f"{bodies}\n}}  // namespace lohe::nn\n",
+        "nn/modules.cpp": f'{NOTICE}\n#include <cmath>\n#include <ostream>\n\n#include "lohe/nn/functional.h"\n'
+                          f'#include "lohe/nn/modules.h"\n{opening}\nnamespace lohe::nn {{\n\n' + "\n".join(definitions)
+                          + "\n}  // namespace lohe::nn\n",
+        "docs/api/nn_cpp.md": page(taken, skipped),
+    }
+
+
+def page(taken: list[str], skipped: list[tuple[str, str, str]]) -> str:
+    lines = ["# Layers in C++", "", "`lohe::nn` has what the translator (`tools/gen/nn_modules.py`) takes from "
+             "`python/lohe/nn/modules`: " + ", ".join(f"`{n}`" for n in sorted(taken)) + ".", "", "Not taken, and why:", "",
+             "| layer | source | reason |", "|---|---|---|"]
+    lines += [f"| `{n}` | `{where}` | {reason.replace('|', chr(92) + '|')} |" for n, where, reason in sorted(skipped)]
+    return "\n".join(lines) + "\n"

@@ -6,7 +6,8 @@ set(LOHE_GEN_DIR "${CMAKE_BINARY_DIR}/gen")
 set(lohe_gen_ops "${PROJECT_SOURCE_DIR}/tools/gen/gen_ops.py")
 file(GLOB_RECURSE lohe_gen_modules CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tools/gen/*.py")
 file(GLOB_RECURSE lohe_op_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/ops/*.cpp")
-file(GLOB_RECURSE lohe_nn_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/python/lohe/nn/*.py")
+file(GLOB_RECURSE lohe_nn_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/python/lohe/nn/*.py"
+  "${PROJECT_SOURCE_DIR}/python/lohe/optim/*.py")
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${lohe_gen_modules})
 
 execute_process(COMMAND "${Python_EXECUTABLE}" "${lohe_gen_ops}" --source "${PROJECT_SOURCE_DIR}" --list

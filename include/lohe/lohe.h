@@ -10,4 +10,5 @@
 #include "lohe/nn/functional.h"
 #include "lohe/nn/modules.h"
 #include "lohe/operators.h"
+#include "lohe/optim.h"
 #include "lohe/tensor.h"

@@ -139,6 +139,10 @@ class LOHE_API Tensor {
   Tensor operator[](int64_t index) const;
   Tensor operator[](const Tensor& index) const;
 
+  /// self[start:end:step] along `dim`.
+  Tensor slice(int64_t dim = 0, std::optional<int64_t> start = std::nullopt, std::optional<int64_t> end = std::nullopt,
+               int64_t step = 1) const;
+
   Tensor operator-() const;
   Tensor operator~() const;
   Tensor& operator+=(const Tensor& other);

@@ -15,6 +15,7 @@ from pathlib import Path
 import cpp_api
 import nn_modules
 import op_rows
+import optim_options
 import pages
 import stubs
 
@@ -24,7 +25,7 @@ def generate(source: Path) -> dict[str, str]:
     rows = op_rows.read_rows(source)
     forms = cpp_api.all_forms(rows, source)
     return {**cpp_api.generate(forms, source), **stubs.generate(rows), **pages.generate(rows, forms),
-            **nn_modules.generate(source, rows, forms)}
+            **nn_modules.generate(source, rows, forms), **optim_options.generate(source)}
 
 
 def write_if_changed(path: Path, text: str) -> None:

@@ -114,6 +114,10 @@ Tensor Tensor::operator[](int64_t at) const {
   static const OpRef select("select.int");
   return to_public(select(detail::required(*this, "operator[]", "self"), int64_t{0}, at));
 }
+Tensor Tensor::slice(int64_t dim, std::optional<int64_t> start, std::optional<int64_t> end, int64_t step) const {
+  static const OpRef row("slice.Tensor");
+  return to_public(row(detail::required(*this, "slice", "self"), dim, detail::to_arg(start), detail::to_arg(end), step));
+}
 Tensor Tensor::operator[](const Tensor& at) const { return index({TensorIndex(at)}); }
 
 }  // namespace lohe

@@ -181,12 +181,15 @@ std::string read_file(const std::filesystem::path& path) {
   return content;
 }
 
-MappedFile::MappedFile(const std::filesystem::path& path) {
+MappedFile::MappedFile(const std::filesystem::path& path, MapAccess access) {
   const Descriptor file(open_retrying(path, O_RDONLY));
   if (file.get() < 0) raise_io("map", path, errno);
   const size_t size = regular_size(file.get(), path);
   if (size == 0) return;  // mmap refuses empty ranges
-  void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
+  // Memory for copied pages is not reserved ahead: a file may be larger than what is free.
+  const bool writable = access == MapAccess::kCopyOnWrite;
+  void* address = ::mmap(nullptr, size, writable ? PROT_READ | PROT_WRITE : PROT_READ,
+                         writable ? MAP_PRIVATE | MAP_NORESERVE : MAP_PRIVATE, file.get(), 0);
   if (address == MAP_FAILED) raise_io("map", path, errno);
   data_ = static_cast<const std::byte*>(address);
   size_ = size;

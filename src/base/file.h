@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string>
@@ -45,12 +46,18 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view t
 /// The whole content of a file.
 std::string read_file(const std::filesystem::path& path);
 
-/// A file mapped read-only. An empty file maps to an empty span. A file that somebody shortens while it is
-/// mapped faults on access; replace files by renaming (AtomicFile) instead of writing into them.
+/// Who may write the pages of a mapped file; the file itself never changes.
+enum class MapAccess : uint8_t {
+  kReadOnly,
+  kCopyOnWrite,  ///< the process may write: a page becomes its own copy by the first write
+};
+
+/// A mapped file. An empty file maps to an empty span. A file that somebody shortens while it is mapped faults
+/// on access; replace files by renaming (AtomicFile) instead of writing into them.
 class MappedFile {
  public:
   MappedFile() noexcept = default;
-  explicit MappedFile(const std::filesystem::path& path);
+  explicit MappedFile(const std::filesystem::path& path, MapAccess access = MapAccess::kReadOnly);
   ~MappedFile();
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&& other) noexcept;

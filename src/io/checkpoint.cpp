@@ -3,14 +3,13 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <new>
 #include <string_view>
 #include <utility>
 
 #include "base/file.h"
 #include "io/pickle.h"
+#include "io/tensors.h"
 #include "io/unpickle.h"
 #include "io/zip.h"
 #include "lohe/error.h"
@@ -18,19 +17,8 @@
 namespace lohe::io {
 namespace {
 
-constexpr size_t kAlignment = 64;
-
 std::string_view text_of(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
-/// Memory for tensors: aligned so that vector loads never cross a cache line.
-std::shared_ptr<std::byte> allocate(size_t nbytes) {
-  const size_t rounded = std::max(nbytes + (kAlignment - nbytes % kAlignment) % kAlignment, kAlignment);
-  auto* memory = static_cast<std::byte*>(std::aligned_alloc(kAlignment, rounded));
-  LOHE_CHECK_KIND(kOutOfMemory, memory != nullptr, "out of memory: cannot allocate ", nbytes,
-                  " bytes for a storage");
-  return {memory, [](std::byte* held) { std::free(held); }};
 }
 
 void swap_byte_order(std::byte* data, size_t nbytes, size_t width) {
@@ -42,8 +30,8 @@ void swap_byte_order(std::byte* data, size_t nbytes, size_t width) {
 class Archive {
  public:
   Archive(std::span<const std::byte> bytes, std::shared_ptr<const void> owner, const std::string& source,
-          LoadOptions options)
-      : source_(source), owner_(std::move(owner)), options_(options), zip_(bytes, source) {
+          LoadOptions options, bool writable)
+      : source_(source), owner_(std::move(owner)), options_(options), writable_(writable), zip_(bytes, source) {
     LOHE_CHECK(!zip_.entries().empty(), "'", source_, "' is an empty zip archive");
     // All entries lie in one folder, whose name is free.
     const std::string& first = zip_.entries().front().name;
@@ -81,27 +69,31 @@ class Archive {
     blob->untyped = id.untyped;
     blob->nbytes = nbytes;
     blob->key = id.key;
+    blob->location = id.location;
     // Other writers of archives need not align the entries.
     const bool aligned = reinterpret_cast<uintptr_t>(entry->bytes.data()) % width == 0;
     if (options_.mmap && !swap_ && aligned) {
       blob->data = entry->bytes.data();
       blob->owner = owner_;
+      blob->writable = writable_;
       return blob;
     }
     zip_.check_crc(*entry);
     LOHE_CHECK_KIND(kNotImplemented, !swap_ || !id.untyped, "'", source_,
                     "' was written on a big-endian machine and holds an untyped storage");
-    const std::shared_ptr<std::byte> memory = allocate(nbytes);
+    const std::shared_ptr<std::byte> memory = allocate_bytes(nbytes);
     if (nbytes != 0) std::memcpy(memory.get(), entry->bytes.data(), nbytes);
     if (swap_) swap_byte_order(memory.get(), nbytes, is_complex(id.dtype) ? width / 2 : width);
     blob->data = memory.get();
     blob->owner = memory;
+    blob->writable = true;
     return blob;
   }
 
   const std::string& source_;
   std::shared_ptr<const void> owner_;
   LoadOptions options_;
+  bool writable_;  // the mapped bytes
   ZipReader zip_;
   std::string folder_;
   bool swap_ = false;
@@ -149,12 +141,15 @@ void write_archive(const Value& value, const Sink& sink, const std::string& arch
 Value load(std::span<const std::byte> bytes, std::shared_ptr<const void> owner, const std::string& source,
            LoadOptions options) {
   if (!ZipReader::recognises(bytes)) reject(bytes, source);
-  return Archive(bytes, std::move(owner), source, options).read();
+  return Archive(bytes, std::move(owner), source, options, false).read();
 }
 
 Value load(const std::filesystem::path& path, LoadOptions options) {
-  const auto file = std::make_shared<const MappedFile>(path);
-  return load(file->bytes(), file, path.string(), options);
+  const auto file =
+      std::make_shared<const MappedFile>(path, options.mmap ? MapAccess::kCopyOnWrite : MapAccess::kReadOnly);
+  const std::string source = path.string();
+  if (!ZipReader::recognises(file->bytes())) reject(file->bytes(), source);
+  return Archive(file->bytes(), file, source, options, options.mmap).read();
 }
 
 void save(const Value& value, const std::filesystem::path& path) {
@@ -164,6 +159,11 @@ void save(const Value& value, const std::filesystem::path& path) {
   AtomicFile file(path);
   write_archive(value, [&](std::span<const std::byte> bytes) { file.write(bytes); }, archive);
   file.commit();
+}
+
+void save(const Value& value, const std::function<void(std::span<const std::byte>)>& sink,
+          const std::string& archive) {
+  write_archive(value, sink, archive);
 }
 
 std::string save_to_string(const Value& value, const std::string& archive) {

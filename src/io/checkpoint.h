@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -12,9 +13,10 @@
 namespace lohe::io {
 
 struct LoadOptions {
-  /// Storages stay in the mapped file: loading takes no time or memory, the bytes are read-only and their
-  /// checksums are not verified (a misaligned storage is copied). Otherwise storages are copied to memory
-  /// aligned to 64 bytes and every checksum is verified.
+  /// Storages stay in the mapped file: loading takes no time or memory, and checksums are not verified (a
+  /// misaligned storage is copied). Pages of a file that was opened by its path are copied when they are first
+  /// written; bytes in memory are read-only. Otherwise storages are copied to memory of their own and every
+  /// checksum is verified.
   bool mmap = false;
 };
 
@@ -33,6 +35,10 @@ Value load(std::span<const std::byte> bytes, std::shared_ptr<const void> owner, 
 
 /// Writes a file that torch.load(weights_only=True) reads. It appears whole or not at all.
 void save(const Value& value, const std::filesystem::path& path);
+
+/// The same in pieces, in their order in the file.
+void save(const Value& value, const std::function<void(std::span<const std::byte>)>& sink,
+          const std::string& archive = "archive");
 
 /// The bytes of that file. @param archive name of the folder inside the archive
 std::string save_to_string(const Value& value, const std::string& archive = "archive");

@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "io/safetensors_header.h"
+#include "io/tensors.h"
 #include "io/zip.h"
 
 namespace lohe::io {
@@ -50,18 +51,21 @@ int order_of(Dtype dtype) {
 }
 
 TensorBlob tensor_of(const SafetensorsEntry& entry, std::span<const std::byte> bytes,
-                     const std::shared_ptr<const void>& owner) {
+                     const std::shared_ptr<const void>& owner, bool writable) {
   auto storage = std::make_shared<StorageBlob>();
   storage->dtype = entry.dtype;
   storage->nbytes = bytes.size();
   storage->key = entry.name;
   storage->data = bytes.data();
   storage->owner = owner;
+  storage->writable = writable;
   const auto alignment = static_cast<size_t>(itemsize(info(entry.dtype).value_dtype));
   if (!bytes.empty() && reinterpret_cast<uintptr_t>(bytes.data()) % alignment != 0) {
-    auto copy = std::make_shared<std::vector<std::byte>>(bytes.begin(), bytes.end());
-    storage->data = copy->data();
+    const std::shared_ptr<std::byte> copy = allocate_bytes(bytes.size());
+    std::memcpy(copy.get(), bytes.data(), bytes.size());
+    storage->data = copy.get();
     storage->owner = copy;
+    storage->writable = true;
   }
   TensorBlob tensor;
   tensor.dtype = entry.dtype;
@@ -161,8 +165,10 @@ const TensorBlob* SafetensorsFile::find(std::string_view name) const {
   return nullptr;
 }
 
-SafetensorsFile load_safetensors(std::span<const std::byte> bytes, std::shared_ptr<const void> owner,
-                                 const std::string& source) {
+namespace {
+
+SafetensorsFile read_file(std::span<const std::byte> bytes, const std::shared_ptr<const void>& owner,
+                          const std::string& source, bool writable) {
   if (bytes.size() < kLengthField) reject(source, "shorter than the 8 bytes of the header's length");
   uint64_t length = 0;
   std::memcpy(&length, bytes.data(), sizeof length);
@@ -202,16 +208,23 @@ SafetensorsFile load_safetensors(std::span<const std::byte> bytes, std::shared_p
       reject(source, "tensor " + shown(entry.name) + " needs " + std::to_string(expected) +
                          " bytes but has " + std::to_string(entry.end - entry.begin));
     }
-    file.tensors.emplace_back(entry.name, tensor_of(entry, data.subspan(entry.begin, expected), owner));
+    file.tensors.emplace_back(entry.name, tensor_of(entry, data.subspan(entry.begin, expected), owner, writable));
     at = entry.end;
   }
   if (at != data.size()) reject(source, std::to_string(data.size() - at) + " bytes belong to no tensor");
   return file;
 }
 
+}  // namespace
+
+SafetensorsFile load_safetensors(std::span<const std::byte> bytes, std::shared_ptr<const void> owner,
+                                 const std::string& source) {
+  return read_file(bytes, owner, source, false);
+}
+
 SafetensorsFile load_safetensors(const std::filesystem::path& path) {
-  const auto file = std::make_shared<const MappedFile>(path);
-  return load_safetensors(file->bytes(), file, path.string());
+  const auto file = std::make_shared<const MappedFile>(path, MapAccess::kCopyOnWrite);
+  return read_file(file->bytes(), file, path.string(), true);
 }
 
 void save_safetensors(const std::map<std::string, TensorBlob>& tensors,

@@ -19,14 +19,16 @@ namespace lohe::io {
 
 class Value;
 
-/// The bytes of a storage. `owner` keeps `data` alive: a mapped file (read-only pages) or a block of memory.
+/// The bytes of a storage. `owner` keeps `data` alive: a mapped file or a block of memory.
 struct StorageBlob {
   Dtype dtype = Dtype::kUInt8;  ///< element type it was saved as; uint8 for an untyped storage
   bool untyped = false;
+  bool writable = false;  ///< nobody else reads `data`: memory of its own or pages that are copied on write
   const std::byte* data = nullptr;
   size_t nbytes = 0;
   std::shared_ptr<const void> owner;
-  std::string key;  ///< name within its file, "0", "1", ...; not used when saving
+  std::string key;       ///< name within its file, "0", "1", ...; not used when saving
+  std::string location;  ///< device that it was saved from, "cpu" or "cuda:0"; not used when saving
 };
 
 struct Dict;

@@ -117,9 +117,31 @@ Results change_view(const OpDef& op, Args args) {
   return TensorPtr(&t);
 }
 
+bool share_memory(const TensorImpl& a, const TensorImpl& b) {
+  if (&a.storage() != &b.storage() || a.numel() == 0 || b.numel() == 0) return false;
+  const auto extent = [](const TensorImpl& x) {
+    int64_t last = 0;
+    for (size_t i = 0; i < x.sizes().size(); ++i) last += (x.sizes()[i] - 1) * x.strides()[i];
+    return std::pair{x.data(), x.data() + (last + 1) * x.itemsize()};
+  };
+  const auto [a0, a1] = extent(a);
+  const auto [b0, b1] = extent(b);
+  return a0 < b1 && b0 < a1;
+}
+
 /// out= of ops that cannot write there directly: the result is copied, the tensor resized where its shape differs.
-void copy_to_out(const OpDef& op, TensorImpl* out, const TensorPtr& value) {
+void copy_to_out(const OpDef& op, Args args, TensorImpl* out, const TensorPtr& value) {
   static const OpRef copy("copy_"), resize("resize_");
+  if (op.exact) {
+    LOHE_CHECK(value->dtype() == out->dtype(), op.schema.base, "(): Expected out tensor to have dtype ", info(value->dtype()).name,
+               ", but got ", info(out->dtype()).name, " instead");
+    LOHE_CHECK(!may_overlap(out->sizes(), out->strides()), "unsupported operation: more than one element of the written-to tensor refers "
+               "to a single memory location. Please clone() the tensor before performing the operation.");
+    for (const Arg& a : args) {
+      LOHE_CHECK(a.kind != Arg::kTensor || !share_memory(*a.tensor, *out), "unsupported operation: some elements of the input tensor and "
+                 "the written-to tensor refer to a single memory location. Please clone() the tensor before performing the operation.");
+    }
+  }
   LOHE_CHECK(can_cast(value->dtype(), out->dtype()), "result type ", info(value->dtype()).name,
              " can't be cast to the desired output type ", info(out->dtype()).name, " in ", op.schema.base, "(out=)");
   if (out->size_dims() != value->size_dims()) {
@@ -205,9 +227,19 @@ Results call(const OpDef& op, Args args, Form form, std::span<TensorImpl* const>
                  "(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad.");
     }
     const autograd::GradModeGuard no_grad(false);
+    // New tensors are made in the dtype of the given one.
+    ArgStack typed;
+    if (const int dtype = op.schema.index_of("dtype"); dtype >= 0 && op.schema.index_of("device") >= 0 && !out.empty()) {
+      const Arg& asked = args[static_cast<size_t>(dtype)];
+      LOHE_CHECK(asked.none() || asked.dtype == out[0]->dtype(), "dtype ", info(asked.none() ? kFloat32 : asked.dtype).name,
+                 " does not match dtype of out parameter (", info(out[0]->dtype()).name, ")");
+      std::copy(args.begin(), args.end(), typed.slots);
+      typed.slots[dtype] = Arg(out[0]->dtype());
+      args = Args(typed.slots, args.size());
+    }
     Results value = execute(op, args, nullptr);
     for (int i = 0; i < value.size() && i < static_cast<int>(out.size()); ++i) {
-      copy_to_out(op, out[static_cast<size_t>(i)], value[i]);
+      copy_to_out(op, args, out[static_cast<size_t>(i)], value[i]);
       value[i] = TensorPtr(out[static_cast<size_t>(i)]);
     }
     return value;

@@ -117,7 +117,7 @@ const OpFamily creation("creation", {
                 return std::vector<Meta>{m};
               },
               [](Args a, Results& r) { with_requires_grad(r[0], a[5]); })
-        .function_only().not_differentiable().describe("Memory that nothing has been written to."),
+        .function_only().out().not_differentiable().describe("Memory that nothing has been written to."),
     primitive("empty_strided(int[] size, int[] stride, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool requires_grad=False) -> Tensor",
               [](Args a) {
                 Meta m;
@@ -135,16 +135,16 @@ const OpFamily creation("creation", {
         .function_only().not_differentiable().describe("As empty, with another tensor's shape, dtype and layout."),
     function("zeros(int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool requires_grad=False) -> Tensor",
              [](Args a) { return with_requires_grad(filled(a[0], dtype_or_default(a[1]), int64_t{0}), a[4]); })
-        .function_only().describe("Zeros."),
+        .function_only().out().describe("Zeros."),
     function("ones(int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool requires_grad=False) -> Tensor",
              [](Args a) { return with_requires_grad(filled(a[0], dtype_or_default(a[1]), int64_t{1}), a[4]); })
-        .function_only().describe("Ones."),
+        .function_only().out().describe("Ones."),
     function("full(int[] size, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool requires_grad=False) -> Tensor",
              [](Args a) {
                const Dtype d = a[2].kind == Arg::kDtype ? a[2].dtype : a[1].scalar().dtype();
                return with_requires_grad(filled(a[0], d, a[1].scalar()), a[5]);
              })
-        .function_only().describe("One number everywhere; the dtype follows from the number."),
+        .function_only().out().describe("One number everywhere; the dtype follows from the number."),
     function("zeros_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, MemoryFormat? memory_format=None, bool requires_grad=False) -> Tensor",
              [](Args a) { return like_filled(a, int64_t{0}); }).function_only().describe("Zeros like another tensor."),
     function("ones_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, MemoryFormat? memory_format=None, bool requires_grad=False) -> Tensor",

@@ -34,9 +34,17 @@ Dims joined_strides(Tensors list, const Dims& sizes) {
   return channels_last_strides(sizes);
 }
 
+/// A list may hold None where a row takes optional tensors; these do not.
+void check_present(Tensors list, const char* name) {
+  for (size_t i = 0; i < list.size(); ++i) {
+    LOHE_CHECK_TYPE(list[i] != nullptr, name, "(): expected Tensor as element ", i, " in argument 0, but got NoneType");
+  }
+}
+
 std::vector<Meta> joined(Args a) {
   const Tensors list = a[0].tensor_list();
   LOHE_CHECK_VALUE(!list.empty(), "torch.cat(): expected a non-empty list of Tensors");
+  check_present(list, "cat");
   const TensorImpl* first = nullptr;
   for (const TensorImpl* t : list) {
     if (first == nullptr && !is_skipped(*t)) first = t;
@@ -106,6 +114,7 @@ void joined_gradient(Backward& b) {
 Results along_new_dim(Tensors list, int64_t dim) {
   static const OpRef unsqueeze("unsqueeze"), cat("cat");
   LOHE_CHECK(!list.empty(), "stack expects a non-empty TensorList");
+  check_present(list, "stack");
   const int64_t d = wrap_dim(dim, list[0]->dim() + 1);
   std::vector<TensorPtr> rows;
   for (size_t i = 0; i < list.size(); ++i) {
@@ -120,6 +129,7 @@ Results along_new_dim(Tensors list, int64_t dim) {
 Results after(const OpRef& at_least, Tensors list, int64_t dim, const char* name) {
   static const OpRef cat("cat");
   LOHE_CHECK(!list.empty(), name, " expects a non-empty TensorList");
+  check_present(list, name);
   std::vector<TensorPtr> rows;
   for (TensorImpl* t : list) rows.push_back(at_least(t));
   const auto raw = pointers_of(rows);
@@ -142,6 +152,7 @@ const OpRef& at_least_3d() {
 Results side_by_side(Args a) {
   const Tensors list = a[0].tensor_list();
   LOHE_CHECK(!list.empty(), "hstack expects a non-empty TensorList");
+  check_present(list, "hstack");
   // One-dimensional tensors follow each other, others along their second dim: the first one decides.
   return after(at_least_1d(), list, list[0]->dim() <= 1 ? 0 : 1, "hstack");
 }
@@ -150,6 +161,7 @@ Results as_columns(Args a) {
   static const OpRef reshape("reshape"), cat("cat");
   const Tensors list = a[0].tensor_list();
   LOHE_CHECK(!list.empty(), "column_stack expects a non-empty TensorList");
+  check_present(list, "column_stack");
   std::vector<TensorPtr> columns;
   for (TensorImpl* t : list) columns.push_back(t->dim() <= 1 ? reshape(t, Dims{t->numel(), 1}) : TensorPtr(t));
   const auto raw = pointers_of(columns);
@@ -186,6 +198,7 @@ Results on_diagonal(Args a) {
 std::vector<TensorPtr> grids(Tensors list, bool swapped) {
   static const OpRef view("view"), expand("expand"), transpose("transpose.int");
   LOHE_CHECK(!list.empty(), "meshgrid expects a non-empty TensorList");
+  check_present(list, "meshgrid");
   Dims shape;
   for (const TensorImpl* t : list) {
     LOHE_CHECK(t->dim() <= 1, "torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: ", to_string(t->sizes()));

@@ -29,7 +29,7 @@ Dtype range_dtype(const Arg& dtype, std::initializer_list<Arg> bounds) {
 void check_bounds(const Scalar& start, const Scalar& end, const Scalar& step, const char* name) {
   LOHE_CHECK(!start.is_complex() && !end.is_complex() && !step.is_complex(), name, ": the bounds must be real numbers");
   const double a = start.to_double(), b = end.to_double(), s = step.to_double();
-  LOHE_CHECK(s != 0, "step must be nonzero");
+  LOHE_CHECK_VALUE(s != 0, "step must be nonzero");
   LOHE_CHECK(std::isfinite(a) && std::isfinite(b), "unsupported range: ", a, " -> ", b);
   LOHE_CHECK((s > 0 && b >= a) || (s < 0 && b <= a), "upper bound and lower bound inconsistent with step sign");
 }
@@ -52,7 +52,8 @@ Results steps(const Arg& from, const Arg& to, const Arg& by, const Arg& dtype_ar
   LOHE_CHECK_KIND(kNotImplemented, dtype != kBool && !is_complex(dtype), "\"", name, "\" not implemented for '", dtype, "'");
   const bool integral = is_integral(dtype, false);
   int64_t n = 0;
-  if (integral && start.is_integral() && end.is_integral() && step.is_integral()) {
+  if (dtype == kInt64) {
+    LOHE_CHECK_VALUE(step.to_int() != 0, "step must be nonzero");
     const int64_t a = start.to_int(), b = end.to_int(), s = step.to_int();
     const auto distance = static_cast<__int128>(b) - a;
     const auto count = closed ? distance / s + 1 : (distance + s - (s > 0 ? 1 : -1)) / s;
@@ -135,7 +136,7 @@ Results powers_row(Args a) {
   const TensorPtr exponents = spaced(start, end, steps, is_complex(dtype) ? kComplex128 : kFloat64);
   TensorPtr t = empty_vector(steps, dtype);
   if (steps > 0) {
-    static const OpRef pow("pow.Scalar"), copy("copy_");
+    static const OpRef pow("pow"), copy("copy_");
     copy(t, pow(base, exponents));
   }
   return t;

@@ -37,7 +37,7 @@ Results triangle_positions(Args a, bool is_lower) {
   LOHE_CHECK(rows >= 0, "row must be non-negative, got", rows);
   LOHE_CHECK(columns >= 0, "col must be non-negative, got", columns);
   const Dtype dtype = a[3].kind == Arg::kDtype ? a[3].dtype : kInt64;
-  LOHE_CHECK(dtype == kInt64 || dtype == kInt32, "\"", is_lower ? "tril" : "triu", "_indices\" not implemented for '", dtype, "'");
+  LOHE_CHECK_KIND(kNotImplemented, dtype == kInt64 || dtype == kInt32, "\"", is_lower ? "tril" : "triu", "_indices\" not implemented for '", dtype, "'");
   const auto from = [&](int64_t row) { return is_lower ? 0 : std::clamp<int64_t>(row + offset, 0, columns); };
   const auto to = [&](int64_t row) { return is_lower ? std::clamp<int64_t>(row + offset + 1, 0, columns) : columns; };
   int64_t count = 0;
@@ -150,7 +150,7 @@ const OpFamily triangular("triangular", {
                static const OpRef slice("slice.Tensor");
                return scattered(a, [&](const TensorPtr& t) { return slice(t, a[2], a[3], a[4], a[5]); });
              })
-        .describe("A copy of self with src at positions of a dim."),
+        .out().describe("A copy of self with src at positions of a dim."),
     function("as_strided_scatter(Tensor self, Tensor src, int[] size, int[] stride, int? storage_offset=None) -> Tensor",
              [](Args a) {
                static const OpRef as_strided("as_strided");

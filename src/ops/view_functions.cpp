@@ -177,6 +177,25 @@ const OpFamily view_functions("view_functions", {
                return Results(expand(a[0].tensor, a[1].tensor->sizes()));
              })
         .method_only().describe("As expand, to the other tensor's shape."),
+    function("sum_to_size(Tensor self, int[] size) -> Tensor",
+             [](Args a) {
+               static const OpRef sum("sum.dim_IntList"), view("view");
+               TensorPtr t(a[0].tensor);
+               const auto size = a[1].int_list();
+               const size_t rank = t->sizes().size();
+               bool fits = size.size() <= rank;
+               Dims over;
+               for (size_t d = 0; d < rank && fits; ++d) {
+                 const size_t lead = rank - size.size();
+                 const int64_t want = d < lead ? 1 : size[d - lead];
+                 fits = want == 1 || want == t->sizes()[d];
+                 if (d < lead || (want == 1 && t->sizes()[d] != 1)) over.push_back(static_cast<int64_t>(d));
+               }
+               LOHE_CHECK(fits, "size {", to_string(size), "} is not expandable to size {", to_string(t->sizes()), "}.");
+               if (!over.empty()) t = sum(t, over, true);
+               return Results(rank == size.size() ? t : view(t, size));
+             })
+        .method_only().describe("Summed down to a shape that broadcasts to self's."),
     function("broadcast_to(Tensor(a) self, int[] size) -> Tensor(a)",
              [](Args a) {
                static const OpRef expand("expand");

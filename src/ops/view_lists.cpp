@@ -128,13 +128,6 @@ struct FixedSplit {
 };
 constexpr FixedSplit kHorizontal{"hsplit", 1}, kVertical{"vsplit", 2}, kDepth{"dsplit", 3};
 
-Results unlinked(Results views) {
-  static const OpRef clone("clone");
-  std::vector<TensorPtr> list;
-  for (int i = 0; i < views.size(); ++i) list.push_back(clone(views[i], int64_t{0}));
-  return Results(std::move(list));
-}
-
 const OpFamily view_lists("view_lists", {
     multi_view("split.Tensor(Tensor(a) self, int split_size, int dim=0) -> Tensor(a)[]",
                [](Args a) { return equal_pieces(*a[0].tensor, a[1].integer, a[2].integer); })
@@ -165,19 +158,19 @@ const OpFamily view_lists("view_lists", {
     function("chunk(Tensor(a) self, int chunks, int dim=0) -> Tensor(a)[]",
              [](Args a) { return chunks_of(a[0].tensor, a[1].integer, a[2].integer); }).describe("At most `chunks` pieces along a dim."),
     function("unsafe_chunk(Tensor self, int chunks, int dim=0) -> Tensor[]",
-             [](Args a) { return unlinked(chunks_of(a[0].tensor, a[1].integer, a[2].integer)); }).describe("As chunk, in memory of their own."),
+             [](Args a) { return chunks_of(a[0].tensor, a[1].integer, a[2].integer); }).describe("Another name of chunk."),
     function("unsafe_split.Tensor(Tensor self, int split_size, int dim=0) -> Tensor[]",
              [](Args a) {
                static const OpRef split("split.Tensor");
-               return unlinked(split.all(a[0].tensor, a[1], a[2]));
+               return split.all(a[0].tensor, a[1], a[2]);
              })
-        .describe("As split, in memory of their own."),
+        .describe("Another name of split."),
     function("unsafe_split_with_sizes(Tensor self, int[] split_sizes, int dim=0) -> Tensor[]",
              [](Args a) {
                static const OpRef split("split_with_sizes");
-               return unlinked(split.all(a[0].tensor, a[1], a[2]));
+               return split.all(a[0].tensor, a[1], a[2]);
              })
-        .describe("As split_with_sizes, in memory of their own."),
+        .describe("Another name of split_with_sizes."),
     multi_view("unbind.int(Tensor(a) self, int dim=0) -> Tensor(a)[]",
                [](Args a) {
                  const TensorImpl& t = *a[0].tensor;

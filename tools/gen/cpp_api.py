@@ -47,7 +47,13 @@ class Form:
         if self.kind == "out":
             return "Tensor&" if len(returns) == 1 else f"std::tuple<{', '.join(['Tensor&'] * len(returns))}>"
         if self.row.schema.mutates:
-            return "Tensor&" if returns and self.self_at == 0 else "void" if not returns else cpp_types.result_type(self.row)
+            return (
+                "Tensor&"
+                if returns and self.self_at == 0
+                else "void"
+                if not returns
+                else cpp_types.result_type(self.row)
+            )
         return cpp_types.result_type(self.row)
 
     @property
@@ -72,7 +78,12 @@ class Form:
 
     def key(self, method: bool) -> tuple[object, ...]:
         slots = self.method_slots() if method else self.free_slots()
-        return (self.namespace, self.name, method, tuple(s.type.replace("const std::optional<Scalar>&", "opt Scalar") for s in slots))
+        return (
+            self.namespace,
+            self.name,
+            method,
+            tuple(s.type.replace("const std::optional<Scalar>&", "opt Scalar") for s in slots),
+        )
 
 
 def public_name(row: Row, base: str) -> str:
@@ -86,7 +97,9 @@ def out_params(row: Row) -> list[str]:
 
 
 def returns_tensors_only(row: Row) -> bool:
-    return bool(row.schema.returns) and all(r.type.base == "Tensor" and not r.type.is_list for r in row.schema.returns)
+    return bool(row.schema.returns) and all(
+        r.type.base == "Tensor" and not r.type.is_list for r in row.schema.returns
+    )
 
 
 def forms_of(row: Row, bases: set[str]) -> Iterator[Form]:
@@ -98,15 +111,20 @@ def forms_of(row: Row, bases: set[str]) -> Iterator[Form]:
         if row.has_inplace and has_self and row.base + "_" not in bases:
             yield Form(row, "inplace", name + "_", tuple(slots), not row.module, True)
         starts_with_number = bool(slots) and slots[0].name == "self" and not has_self
-        if (row.has_out and row.has_function and not starts_with_number and not row.schema.mutates
-                and returns_tensors_only(row)):
+        if (
+            row.has_out
+            and row.has_function
+            and not starts_with_number
+            and not row.schema.mutates
+            and returns_tensors_only(row)
+        ):
             yield Form(row, "out", name + "_out", tuple(slots), False, True)
 
 
 def handwritten_methods(source: Path) -> set[str]:
     """Names that include/lohe/tensor.h declares itself; they may call rows of the same name."""
     text = (source / "include" / "lohe" / "tensor.h").read_text()
-    body = text[text.index("class LOHE_API Tensor {"):]
+    body = text[text.index("class LOHE_API Tensor {") :]
     return set(re.findall(r"^  (?:\w[\w:<>,&* ]*[ *&])(\w+)\(", body, re.M))
 
 
@@ -160,6 +178,7 @@ def told_apart(forms: list[Form]) -> list[Form]:
 
 
 # --- declarations
+
 
 def arguments(slots: list[Slot], defaults: bool) -> str:
     return ", ".join(s.declared(defaults) for s in slots)
@@ -222,9 +241,22 @@ def functions_header(forms: list[Form]) -> str:
 
 
 OPERATORS = {
-    "+": "add", "-": "sub", "*": "mul", "/": "div", "%": "remainder", "&": "bitwise_and", "|": "bitwise_or",
-    "^": "bitwise_xor", "<<": "bitwise_left_shift", ">>": "bitwise_right_shift", "==": "eq", "!=": "ne", "<": "lt",
-    "<=": "le", ">": "gt", ">=": "ge",
+    "+": "add",
+    "-": "sub",
+    "*": "mul",
+    "/": "div",
+    "%": "remainder",
+    "&": "bitwise_and",
+    "|": "bitwise_or",
+    "^": "bitwise_xor",
+    "<<": "bitwise_left_shift",
+    ">>": "bitwise_right_shift",
+    "==": "eq",
+    "!=": "ne",
+    "<": "lt",
+    "<=": "le",
+    ">": "gt",
+    ">=": "ge",
 }
 
 
@@ -236,7 +268,13 @@ def operators_header(forms: list[Form]) -> str:
         pairs = set()
         for form in forms:
             needed = [s for s in form.free_slots() if s.default is None]
-            if form.kind == "value" and form.function and form.name == name and not form.namespace and len(needed) == 2:
+            if (
+                form.kind == "value"
+                and form.function
+                and form.name == name
+                and not form.namespace
+                and len(needed) == 2
+            ):
                 pairs.add("".join(operands.get(s.type, "?") for s in needed))
         for pair in ("TT", "TS", "ST"):
             if pair in pairs:
@@ -247,6 +285,7 @@ def operators_header(forms: list[Form]) -> str:
 
 
 # --- definitions
+
 
 def row_object(row: Row) -> str:
     return "op_" + re.sub(r"\W", "_", row.name)
@@ -270,7 +309,10 @@ def call_text(form: Form) -> str:
     span = f"Args(args, {count})" if count else "Args()"
     call = f"dispatch::call({row_object(row)}.op(), {span}"
     if form.kind == "inplace":
-        return text + f"  {call}, dispatch::Form::kInPlace);\n  return const_cast<Tensor&>({'*this' if form.method else 'self'});\n"
+        return (
+            text
+            + f"  {call}, dispatch::Form::kInPlace);\n  return const_cast<Tensor&>({'*this' if form.method else 'self'});\n"
+        )
     if form.kind == "out":
         outs = out_params(row)
         required = ", ".join(f'detail::required({o}, "{row.base}", "{o}").tensor' for o in outs)
@@ -296,7 +338,13 @@ def definition(form: Form) -> str:
 def calls_source(forms: list[Form]) -> str:
     rows = sorted({f.row.name: f.row for f in forms}.values(), key=lambda r: r.name)
     objects = "".join(f'constinit const ops::OpRef {row_object(r)}("{r.name}");\n' for r in rows)
-    lines = [NOTICE, "\n", '#include "dispatch/public_call.h"\n', '#include "lohe/functions.h"\n\n', "namespace lohe {\n"]
+    lines = [
+        NOTICE,
+        "\n",
+        '#include "dispatch/public_call.h"\n',
+        '#include "lohe/functions.h"\n\n',
+        "namespace lohe {\n",
+    ]
     if objects:
         lines += ["namespace {\n\n", objects, "\n}  // namespace\n\n"]
     lines += [definition(form) for form in forms]
@@ -308,7 +356,8 @@ def generate(forms: list[Form], source: Path) -> dict[str, str]:
     """One translation unit for each file of src/ops, whether it holds rows or not: the list of outputs then only changes
     when a file comes or goes."""
     files = {
-        "lohe/functions.h": functions_header(forms), "lohe/tensor_methods.h": methods_header(forms),
+        "lohe/functions.h": functions_header(forms),
+        "lohe/tensor_methods.h": methods_header(forms),
         "lohe/operators.h": operators_header(forms),
     }
     for path in op_files(source):

@@ -9,11 +9,28 @@ from op_rows import Row
 from schema import Param, Type
 
 # Names that C++ keeps for itself.
-RESERVED = {"self": "self", "default": "default_", "register": "register_", "operator": "operator_", "float": "float_",
-            "int": "int_", "bool": "bool_", "double": "double_", "long": "long_", "char": "char_", "signed": "signed_"}
+RESERVED = {
+    "self": "self",
+    "default": "default_",
+    "register": "register_",
+    "operator": "operator_",
+    "float": "float_",
+    "int": "int_",
+    "bool": "bool_",
+    "double": "double_",
+    "long": "long_",
+    "char": "char_",
+    "signed": "signed_",
+}
 PLAIN = {
-    "int": "int64_t", "float": "double", "bool": "bool", "str": "std::string_view", "ScalarType": "Dtype",
-    "Device": "Device", "Layout": "Layout", "MemoryFormat": "MemoryFormat",
+    "int": "int64_t",
+    "float": "double",
+    "bool": "bool",
+    "str": "std::string_view",
+    "ScalarType": "Dtype",
+    "Device": "Device",
+    "Layout": "Layout",
+    "MemoryFormat": "MemoryFormat",
 }
 MEMORY_FORMATS = ("kContiguous", "kPreserve", "kChannelsLast", "kChannelsLast3d")
 
@@ -92,8 +109,11 @@ def single(op: str, index: int, param: Param) -> Slot:
 
 
 OPTION_FIELDS = {
-    "dtype": "detail::to_arg(options.dtype_opt())", "layout": "Arg()", "device": "detail::to_arg(options.device_opt())",
-    "pin_memory": "Arg()", "requires_grad": "detail::to_arg(options.requires_grad_opt())",
+    "dtype": "detail::to_arg(options.dtype_opt())",
+    "layout": "Arg()",
+    "device": "detail::to_arg(options.device_opt())",
+    "pin_memory": "Arg()",
+    "requires_grad": "detail::to_arg(options.requires_grad_opt())",
 }
 
 
@@ -150,14 +170,17 @@ def variants(row: Row) -> list[list[Slot]]:
         without = [Slot(s.type, s.name, s.default, s.pack) for s in slots]
         missing = (slots[at].pack[0][0], "Arg()")
         options = names.index("options")
-        without[options] = Slot(slots[options].type, "options", slots[options].default, (*slots[options].pack, missing))
+        without[options] = Slot(
+            slots[options].type, "options", slots[options].default, (*slots[options].pack, missing)
+        )
         del without[at]
         required = Slot(slots[at].type, slots[at].name, None, slots[at].pack)
-        return [without, [*slots[:at], required, *slots[at + 1:]]] if generator.default is not None else result
+        return [without, [*slots[:at], required, *slots[at + 1 :]]] if generator.default is not None else result
     if not row.takes_numbers or row.schema.mutates:
         return result
-    operands = [i for i, p in enumerate(params)
-                if p.type.base == "Tensor" and not p.type.is_list and not p.type.optional]
+    operands = [
+        i for i, p in enumerate(params) if p.type.base == "Tensor" and not p.type.is_list and not p.type.optional
+    ]
     if not 2 <= len(operands) <= 3 or len(slots) != len(params):
         return result
     if any(params[i].default is not None for i in operands):

@@ -24,8 +24,13 @@ def generate(source: Path) -> dict[str, str]:
     """Maps each output path to its text."""
     rows = op_rows.read_rows(source)
     forms = cpp_api.all_forms(rows, source)
-    return {**cpp_api.generate(forms, source), **stubs.generate(rows), **pages.generate(rows, forms),
-            **nn_modules.generate(source, rows, forms), **optim_options.generate(source)}
+    return {
+        **cpp_api.generate(forms, source),
+        **stubs.generate(rows),
+        **pages.generate(rows, forms),
+        **nn_modules.generate(source, rows, forms),
+        **optim_options.generate(source),
+    }
 
 
 def write_if_changed(path: Path, text: str) -> None:

@@ -41,16 +41,33 @@ class ModuleClass:
 class InitBody(Body):
     """An `__init__` or a method: assignments to self are fields, Parameter and buffers are registered."""
 
-    def __init__(self, library: Library, scope: dict[str, tuple[str, str]], fields: dict[str, str], owner: ModuleClass,
-                 level: int, notes: dict[str, str], result: str = "", helpers: dict[str, tuple[str, str]] | None = None) -> None:
+    def __init__(
+        self,
+        library: Library,
+        scope: dict[str, tuple[str, str]],
+        fields: dict[str, str],
+        owner: ModuleClass,
+        level: int,
+        notes: dict[str, str],
+        result: str = "",
+        helpers: dict[str, tuple[str, str]] | None = None,
+    ) -> None:
         super().__init__(library, scope, fields, "functional", result)
         self.owner, self.level, self.notes = owner, level, notes
         self.helpers = {} if helpers is None else helpers
 
     def branch(self, test: ast.expr, holds: bool) -> Body:
         assert self.library is not None
-        return InitBody(self.library, {**self.scope, **self.narrowing(test).get(holds, {})}, self.fields, self.owner, self.level,
-                        self.notes, self.result, self.helpers)
+        return InitBody(
+            self.library,
+            {**self.scope, **self.narrowing(test).get(holds, {})},
+            self.fields,
+            self.owner,
+            self.level,
+            self.notes,
+            self.result,
+            self.helpers,
+        )
 
     def on_call(self, node: ast.Call) -> tuple[str, str]:
         text = ast.unparse(node.func)
@@ -71,8 +88,10 @@ class InitBody(Body):
             body = InitBody(self.library, scope, self.fields, self.owner, level, self.notes, result, self.helpers)
             text = body.block(function.body)
             kind = py_types.field(result)
-            self.helpers[name] = (f"{kind} {name}({signature.declared(True)});",
-                                  f"{kind} {self.owner.node.name}Impl::{name}({signature.declared(False)}) {{\n{text}}}\n")
+            self.helpers[name] = (
+                f"{kind} {name}({signature.declared(True)});",
+                f"{kind} {self.owner.node.name}Impl::{name}({signature.declared(False)}) {{\n{text}}}\n",
+            )
         return signature
 
     def field(self, name: str, kind: str, node: ast.AST) -> None:
@@ -83,7 +102,9 @@ class InitBody(Body):
             raise self.fail(node, f"the field {name} is {have} and {kind}")
 
     def assignment(self, node: ast.Assign, target: ast.expr, indent: str) -> str:
-        if not (isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id == "self"):
+        if not (
+            isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id == "self"
+        ):
             return super().assignment(node, target, indent)
         name, value = target.attr, node.value
         if isinstance(value, ast.Call) and ast.unparse(value.func) == "Parameter":
@@ -140,7 +161,9 @@ class InitBody(Body):
             if name in given and self.expression(given[name])[1] != "none":
                 raise self.fail(call, f"{name} is given")
         assert self.library is not None
-        inner = InitBody(self.library, scope, self.fields, self.owner, level, self.notes, "", self.helpers).block(function.body, indent + "  ")
+        inner = InitBody(self.library, scope, self.fields, self.owner, level, self.notes, "", self.helpers).block(
+            function.body, indent + "  "
+        )
         declared = ", ".join(f"[[maybe_unused]] {py_types.parameter(k)} {n}" for n, k, _ in params)
         return f"{indent}[&]({declared}) {{\n{inner}{indent}}}({', '.join(texts)});\n"
 
@@ -195,23 +218,35 @@ def translate(node: ast.ClassDef, classes: dict[str, ast.ClassDef], library: Lib
 
 def constructor(name: str, params: list[tuple[str, str, str | None]], text: str) -> str:
     if not params:
-        return f"{name}Impl::{name}Impl() : Module(\"{name}\") {{\n{text}}}\n"
+        return f'{name}Impl::{name}Impl() : Module("{name}") {{\n{text}}}\n'
     locals_ = "".join(f"  [[maybe_unused]] auto {n} = options_.{n}();\n" for n, _, _ in params)
-    return f"{name}Impl::{name}Impl({name}Options options_) : Module(\"{name}\"), options(std::move(options_)) {{\n" \
-           f"{locals_.replace('options_.', 'options.')}{text}}}\n"
+    return (
+        f'{name}Impl::{name}Impl({name}Options options_) : Module("{name}"), options(std::move(options_)) {{\n'
+        f"{locals_.replace('options_.', 'options.')}{text}}}\n"
+    )
 
 
-def pretty_print(name: str, owner: ModuleClass, library: Library, fields: dict[str, str], notes: dict[str, str]) -> str:
+def pretty_print(
+    name: str, owner: ModuleClass, library: Library, fields: dict[str, str], notes: dict[str, str]
+) -> str:
     found = owner.method("extra_repr")
     head = f"void {name}Impl::pretty_print(std::ostream& stream) const {{\n"
     if found is None:
         return head + f'  stream << "{name}()";\n}}\n'
     body = InitBody(library, {}, fields, owner, found[0], notes, "str").block(found[1].body, "    ")
-    return head + f"  const auto extra = [&]() -> std::string {{\n{body}  }};\n  stream << \"{name}(\" << extra() << ')';\n}}\n"
+    return (
+        head
+        + f"  const auto extra = [&]() -> std::string {{\n{body}  }};\n  stream << \"{name}(\" << extra() << ')';\n}}\n"
+    )
 
 
-def declaration(node: ast.ClassDef, name: str, params: list[tuple[str, str, str | None]], fields: dict[str, str],
-                methods: list[str]) -> str:
+def declaration(
+    node: ast.ClassDef,
+    name: str,
+    params: list[tuple[str, str, str | None]],
+    fields: dict[str, str],
+    methods: list[str],
+) -> str:
     lines = []
     prose = (ast.get_docstring(node) or "").splitlines()
     if params:
@@ -222,7 +257,9 @@ def declaration(node: ast.ClassDef, name: str, params: list[tuple[str, str, str 
         lines.append(f"  {name}Options({arguments})" + (f" : {inits}" if inits else "") + " {}\n" if required else "")
         if not required:  # the first option alone, as in Dropout(0.1)
             first, kind, _ = params[0]
-            lines.append(f"  {name}Options() = default;\n  {name}Options({py_types.field(kind)} {first}) : {first}_(std::move({first})) {{}}\n")
+            lines.append(
+                f"  {name}Options() = default;\n  {name}Options({py_types.field(kind)} {first}) : {first}_(std::move({first})) {{}}\n"
+            )
         for n, kind, default in params:
             value = f" = {default}" if default is not None else ""
             lines.append(f"  LOHE_ARG({py_types.field(kind)}, {n}){value};\n")
@@ -234,7 +271,9 @@ def declaration(node: ast.ClassDef, name: str, params: list[tuple[str, str, str 
         if required:
             arguments = ", ".join(f"{py_types.field(k)} {n}" for n, k in required)
             passed = ", ".join(f"std::move({n})" for n, _ in required)
-            lines.append(f"  {'explicit ' if len(required) == 1 else ''}{name}Impl({arguments}) : {name}Impl({name}Options({passed})) {{}}\n")
+            lines.append(
+                f"  {'explicit ' if len(required) == 1 else ''}{name}Impl({arguments}) : {name}Impl({name}Options({passed})) {{}}\n"
+            )
     else:
         lines.append(f"  {name}Impl();\n")
     lines += [f"  {m}\n" for m in methods]
@@ -276,25 +315,37 @@ def generate(source: Path, rows: list[Row], forms: list[cpp_api.Form]) -> dict[s
                 pass
     head = f"#pragma once\n\n{NOTICE}\n"
     spaces = "".join(
-        f"\nnamespace {space} {{\n\n{''.join(lines)}\n}}  // namespace {space}\n" for space, lines in library.declarations.items())
+        f"\nnamespace {space} {{\n\n{''.join(lines)}\n}}  // namespace {space}\n"
+        for space, lines in library.declarations.items()
+    )
     bodies = "\n".join(line for lines in library.bodies.values() for line in lines)
     opening = '#include "lohe/autograd.h"\n#include "lohe/operators.h"\n#include "nn/python_text.h"\n'
     return {
         "lohe/nn/functional.h": f'{head}#include "lohe/functions.h"\n\nnamespace lohe::nn {{\n{spaces}\n}}  // namespace lohe::nn\n',
-        "lohe/nn/modules.h": f'{head}#include "lohe/nn/module.h"\n\nnamespace lohe::nn {{\n\n' + "\n".join(declarations)
-                             + "\n}  // namespace lohe::nn\n",
+        "lohe/nn/modules.h": f'{head}#include "lohe/nn/module.h"\n\nnamespace lohe::nn {{\n\n'
+        + "\n".join(declarations)
+        + "\n}  // namespace lohe::nn\n",
         "nn/functional.cpp": f'{NOTICE}\n#include <cmath>\n\n#include "lohe/nn/functional.h"\n{opening}\nnamespace lohe::nn {{\n\n'
-                             f"{bodies}\n}}  // namespace lohe::nn\n",
+        f"{bodies}\n}}  // namespace lohe::nn\n",
         "nn/modules.cpp": f'{NOTICE}\n#include <cmath>\n#include <ostream>\n\n#include "lohe/nn/functional.h"\n'
-                          f'#include "lohe/nn/modules.h"\n{opening}\nnamespace lohe::nn {{\n\n' + "\n".join(definitions)
-                          + "\n}  // namespace lohe::nn\n",
+        f'#include "lohe/nn/modules.h"\n{opening}\nnamespace lohe::nn {{\n\n'
+        + "\n".join(definitions)
+        + "\n}  // namespace lohe::nn\n",
         "docs/api/nn_cpp.md": page(taken, skipped),
     }
 
 
 def page(taken: list[str], skipped: list[tuple[str, str, str]]) -> str:
-    lines = ["# Layers in C++", "", "`lohe::nn` has what the translator (`tools/gen/nn_modules.py`) takes from "
-             "`python/lohe/nn/modules`: " + ", ".join(f"`{n}`" for n in sorted(taken)) + ".", "", "Not taken, and why:", "",
-             "| layer | source | reason |", "|---|---|---|"]
+    lines = [
+        "# Layers in C++",
+        "",
+        "`lohe::nn` has what the translator (`tools/gen/nn_modules.py`) takes from "
+        "`python/lohe/nn/modules`: " + ", ".join(f"`{n}`" for n in sorted(taken)) + ".",
+        "",
+        "Not taken, and why:",
+        "",
+        "| layer | source | reason |",
+        "|---|---|---|",
+    ]
     lines += [f"| `{n}` | `{where}` | {reason.replace('|', chr(92) + '|')} |" for n, where, reason in sorted(skipped)]
     return "\n".join(lines) + "\n"

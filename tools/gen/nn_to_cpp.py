@@ -15,16 +15,41 @@ import py_types
 from op_rows import Row
 from py_types import Unsupported
 
-ERRORS = {"ValueError": "kValue", "TypeError": "kType", "RuntimeError": "kRuntime", "NotImplementedError": "kNotImplemented",
-          "AssertionError": "kRuntime"}
+ERRORS = {
+    "ValueError": "kValue",
+    "TypeError": "kType",
+    "RuntimeError": "kRuntime",
+    "NotImplementedError": "kNotImplemented",
+    "AssertionError": "kRuntime",
+}
 MATH = {"sqrt": "std::sqrt", "erf": "std::erf", "log": "std::log", "exp": "std::exp"}
 BINARY = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}
 COMPARE = {ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
-SIZES = ("kernel_size", "stride", "padding", "dilation", "output_size", "pad")  # typed Any where one int or several serve
-LEGACY = ("size_average", "reduce", "device", "dtype", "return_indices")  # parameters that C++ does not have: always None
+SIZES = (
+    "kernel_size",
+    "stride",
+    "padding",
+    "dilation",
+    "output_size",
+    "pad",
+)  # typed Any where one int or several serve
+LEGACY = (
+    "size_average",
+    "reduce",
+    "device",
+    "dtype",
+    "return_indices",
+)  # parameters that C++ does not have: always None
 TYPE_OF_CPP = {
-    "const Tensor&": "Tensor", "int64_t": "int", "double": "float", "bool": "bool", "std::string_view": "str",
-    "IntArrayRef": "ints", "Generator*": "Generator?", "const Scalar&": "Scalar", "OptionalIntArrayRef": "ints?",
+    "const Tensor&": "Tensor",
+    "int64_t": "int",
+    "double": "float",
+    "bool": "bool",
+    "std::string_view": "str",
+    "IntArrayRef": "ints",
+    "Generator*": "Generator?",
+    "const Scalar&": "Scalar",
+    "OptionalIntArrayRef": "ints?",
 }
 
 
@@ -45,7 +70,8 @@ class Signature:
 
     def declared(self, defaults: bool) -> str:
         return ", ".join(
-            f"[[maybe_unused]] {py_types.parameter(t)} {cpp_types.cpp_name(n)}" + (f" = {d}" if defaults and d is not None else "")
+            f"[[maybe_unused]] {py_types.parameter(t)} {cpp_types.cpp_name(n)}"
+            + (f" = {d}" if defaults and d is not None else "")
             for n, t, d in self.params
         )
 
@@ -61,18 +87,29 @@ class Library:
         self.sources: dict[tuple[str, str], ast.stmt] = {}
         self.constants: dict[str, ast.Tuple] = {}  # tuples of constants, by name
         folder = source / "python" / "lohe" / "nn"
-        for space, paths in (("functional", sorted((folder / "_functional").glob("*.py"))), ("init", [folder / "init.py"])):
+        for space, paths in (
+            ("functional", sorted((folder / "_functional").glob("*.py"))),
+            ("init", [folder / "init.py"]),
+        ):
             for path in paths:
                 for node in ast.parse(path.read_text()).body:
                     if isinstance(node, ast.FunctionDef):
                         self.sources[space, node.name] = node
-                    elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple) and isinstance(node.targets[0], ast.Name):
+                    elif (
+                        isinstance(node, ast.Assign)
+                        and isinstance(node.value, ast.Tuple)
+                        and isinstance(node.targets[0], ast.Name)
+                    ):
                         self.constants[node.targets[0].id] = node.value
                     elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                         self.sources[space, node.targets[0].id] = node
         for path in sorted((folder / "modules").glob("*.py")):
             for node in ast.parse(path.read_text()).body:
-                if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple) and isinstance(node.targets[0], ast.Name):
+                if (
+                    isinstance(node, ast.Assign)
+                    and isinstance(node.value, ast.Tuple)
+                    and isinstance(node.targets[0], ast.Name)
+                ):
                     self.constants.setdefault(node.targets[0].id, node.value)
                 if isinstance(node, ast.FunctionDef) and node.name.startswith("_"):
                     self.sources.setdefault(("functional", node.name), node)
@@ -106,8 +143,13 @@ class Library:
         params, scope, _ = parameters_of(node.args, skip_self=False)
         result = result_of(node)
         signature = Signature(f"nn::{space}::{node.name}", params, result, names_of(node.args))
-        assigned = {ast.unparse(e) for s in ast.walk(node) if isinstance(s, ast.Assign) for t in s.targets
-                    for e in (t.elts if isinstance(t, ast.Tuple) else [t])}
+        assigned = {
+            ast.unparse(e)
+            for s in ast.walk(node)
+            if isinstance(s, ast.Assign)
+            for t in s.targets
+            for e in (t.elts if isinstance(t, ast.Tuple) else [t])
+        }
         prologue = ""
         for name, kind, _ in params:
             if name in assigned and kind.rstrip("?") in ("Tensor", "str", "ints"):
@@ -121,7 +163,8 @@ class Library:
         kind = py_types.field(result)
         doc = (ast.get_docstring(node) or "").splitlines()
         self.declarations[space].append(
-            (f"/// {doc[0]}\n" if doc else "") + f"LOHE_API {kind} {node.name}({signature.declared(True)});\n")
+            (f"/// {doc[0]}\n" if doc else "") + f"LOHE_API {kind} {node.name}({signature.declared(True)});\n"
+        )
         self.bodies[space].append(f"{kind} {space}::{node.name}({signature.declared(False)}) {{\n{text}}}\n")
         return signature
 
@@ -137,11 +180,13 @@ def names_of(args: ast.arguments) -> list[str]:
     return [a.arg for a in [*args.posonlyargs, *args.args, *args.kwonlyargs] if a.arg != "self"]
 
 
-def parameters_of(args: ast.arguments, skip_self: bool) -> tuple[list[tuple[str, str, str | None]], dict[str, tuple[str, str]], set[str]]:
+def parameters_of(
+    args: ast.arguments, skip_self: bool
+) -> tuple[list[tuple[str, str, str | None]], dict[str, tuple[str, str]], set[str]]:
     """Parameters, the scope that they make, and the names that are always None."""
     if args.vararg or args.kwarg:
         raise Unsupported("takes *args or **kwargs")
-    positional = (args.posonlyargs + args.args)[1 if skip_self else 0:]
+    positional = (args.posonlyargs + args.args)[1 if skip_self else 0 :]
     defaults: list[ast.expr | None] = [None] * (len(positional) - len(args.defaults)) + list(args.defaults)
     pairs = [*zip(positional, defaults), *zip(args.kwonlyargs, args.kw_defaults)]
     params: list[tuple[str, str, str | None]] = []
@@ -173,8 +218,14 @@ def parameters_of(args: ast.arguments, skip_self: bool) -> tuple[list[tuple[str,
 class Body:
     """Statements and expressions in one scope: names -> (C++ text, type)."""
 
-    def __init__(self, library: Library | None, scope: dict[str, tuple[str, str]], fields: dict[str, str], space: str,
-                 result: str = "") -> None:
+    def __init__(
+        self,
+        library: Library | None,
+        scope: dict[str, tuple[str, str]],
+        fields: dict[str, str],
+        space: str,
+        result: str = "",
+    ) -> None:
         self.library, self.scope, self.fields, self.space, self.result = library, dict(scope), fields, space, result
 
     def fail(self, node: ast.AST, what: str) -> Unsupported:
@@ -265,9 +316,7 @@ class Body:
             code = self.as_type(value, "bool")
             if code == stop and not parts:
                 return stop, "bool"
-            if code not in ("true", "false"):
-                parts.append(code)
-            elif code == stop:
+            if code not in ("true", "false") or code == stop:
                 parts.append(code)
             for name, narrowed in self.narrowing(value).get(isinstance(node.op, ast.And), {}).items():
                 self.scope[name] = narrowed
@@ -281,15 +330,30 @@ class Body:
                 y = self.library.constants[y.id]
             if isinstance(op, ast.Is | ast.IsNot) and isinstance(y, ast.Constant) and y.value is None:
                 code, kind = self.expression(x)
-                there = "false" if kind == "none" else (
-                    f"{code}.defined()" if kind.startswith("Tensor") else f"({code} != nullptr)" if kind == "Generator?"
-                    else f"{code}.has_value()" if kind.endswith("?") else "true")
+                there = (
+                    "false"
+                    if kind == "none"
+                    else (
+                        f"{code}.defined()"
+                        if kind.startswith("Tensor")
+                        else f"({code} != nullptr)"
+                        if kind == "Generator?"
+                        else f"{code}.has_value()"
+                        if kind.endswith("?")
+                        else "true"
+                    )
+                )
                 flipped = {"true": "false", "false": "true"}.get(there) or f"!{there}"
                 parts.append(there if isinstance(op, ast.IsNot) else flipped)
             elif isinstance(op, ast.Is | ast.IsNot) and isinstance(y, ast.Constant) and isinstance(y.value, bool):
                 code = self.as_type(x, "bool")
                 parts.append(code if y.value == isinstance(op, ast.Is) else f"!{code}")
-            elif isinstance(op, ast.In) and ast.unparse(y).endswith(".shape") and isinstance(x, ast.Constant) and x.value == 0:
+            elif (
+                isinstance(op, ast.In)
+                and ast.unparse(y).endswith(".shape")
+                and isinstance(x, ast.Constant)
+                and x.value == 0
+            ):
                 parts.append(f"({self.as_type(y.value, 'Tensor')}.numel() == 0)")  # type: ignore[attr-defined]
             elif isinstance(op, ast.In | ast.NotIn) and isinstance(y, ast.Tuple | ast.List):
                 code, kind = self.expression(x)
@@ -316,11 +380,17 @@ class Body:
                 return {}
             if kind.endswith("?"):
                 inner = kind[:-1]
-                return {isinstance(test.ops[0], ast.IsNot): {name: (code if inner in py_types.NULLABLE else f"(*{code})", inner)}}
+                return {
+                    isinstance(test.ops[0], ast.IsNot): {
+                        name: (code if inner in py_types.NULLABLE else f"(*{code})", inner)
+                    }
+                }
         return {}
 
     def branch(self, test: ast.expr, holds: bool) -> Body:
-        return Body(self.library, {**self.scope, **self.narrowing(test).get(holds, {})}, self.fields, self.space, self.result)
+        return Body(
+            self.library, {**self.scope, **self.narrowing(test).get(holds, {})}, self.fields, self.space, self.result
+        )
 
     def on_ifexp(self, node: ast.IfExp) -> tuple[str, str]:
         test = self.as_type(node.test, "bool")
@@ -343,8 +413,12 @@ class Body:
 
     def on_tuple(self, node: ast.Tuple | ast.List) -> tuple[str, str]:
         if any(isinstance(e, ast.Starred) for e in node.elts):
-            parts = [f"IntList({self.as_type(e.value, 'ints')})" if isinstance(e, ast.Starred)
-                     else f"IntList({self.as_type(e, 'int')})" for e in node.elts]
+            parts = [
+                f"IntList({self.as_type(e.value, 'ints')})"
+                if isinstance(e, ast.Starred)
+                else f"IntList({self.as_type(e, 'int')})"
+                for e in node.elts
+            ]
             return f"detail::joined({{{', '.join(parts)}}})", "ints"
         return f"IntList{{{', '.join(self.as_type(e, 'int') for e in node.elts)}}}", "ints"
 
@@ -368,7 +442,9 @@ class Body:
         for value in node.values:
             if isinstance(value, ast.Constant):
                 parts.append(self.on_constant(value)[0])
-            elif isinstance(value, ast.FormattedValue) and value.conversion in (-1, 114) and value.format_spec is None:
+            elif (
+                isinstance(value, ast.FormattedValue) and value.conversion in (-1, 114) and value.format_spec is None
+            ):
                 code, kind = self.expression(value.value)
                 quoted = value.conversion == 114 and kind == "str"
                 parts.append(f"detail::python_{'repr' if quoted else 'text'}({code})")
@@ -379,7 +455,11 @@ class Body:
     # --- calls
 
     def on_call(self, node: ast.Call) -> tuple[str, str]:
-        if self.library is None or any(k.arg is None for k in node.keywords) or any(isinstance(a, ast.Starred) for a in node.args):
+        if (
+            self.library is None
+            or any(k.arg is None for k in node.keywords)
+            or any(isinstance(a, ast.Starred) for a in node.args)
+        ):
             raise self.fail(node, "call")
         text = ast.unparse(node.func)
         head, _, name = text.rpartition(".")
@@ -506,8 +586,13 @@ class Body:
             if slot.name in given:
                 texts.append(self.as_type(given[slot.name], slot_type(slot)))
             elif slot.default is not None:
-                texts.append(f"{py_types.CPP['ints'][0]}{{}}" if slot.default == "{}" and "IntArrayRef" in slot.type
-                             else f"{slot.type.removeprefix('const ').rstrip('&')}{{}}" if slot.default == "{}" else slot.default)
+                texts.append(
+                    f"{py_types.CPP['ints'][0]}{{}}"
+                    if slot.default == "{}" and "IntArrayRef" in slot.type
+                    else f"{slot.type.removeprefix('const ').rstrip('&')}{{}}"
+                    if slot.default == "{}"
+                    else slot.default
+                )
             else:
                 raise self.fail(node, f"missing argument {slot.name}")
         while texts and slots[len(texts) - 1].name not in given and slots[len(texts) - 1].default is not None:
@@ -542,13 +627,21 @@ class Body:
                 return f"{indent}raise(ErrorKind::{kind}, {self.as_type(node.exc.args[0], 'str')});\n"
         if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
             value = ast.BinOp(ast.Name(node.target.id), node.op, node.value)
-            return self.assignment(ast.copy_location(ast.Assign([node.target], ast.copy_location(value, node)), node), node.target, indent)
+            return self.assignment(
+                ast.copy_location(ast.Assign([node.target], ast.copy_location(value, node)), node),
+                node.target,
+                indent,
+            )
         if isinstance(node, ast.For) and isinstance(node.target, ast.Name) and not node.orelse:
             values = self.as_type(node.iter, "ints")
             inner = self.branch(ast.Constant(True), True)
             inner.scope[node.target.id] = (node.target.id, "int")
-            return (f"{indent}for (const int64_t {node.target.id} : {values}) {{\n{inner.block(node.body, indent + '  ')}{indent}}}\n")
-        if isinstance(node, ast.With) and ast.unparse(node.items[0].context_expr) == "lohe.no_grad()" and len(node.items) == 1:
+            return f"{indent}for (const int64_t {node.target.id} : {values}) {{\n{inner.block(node.body, indent + '  ')}{indent}}}\n"
+        if (
+            isinstance(node, ast.With)
+            and ast.unparse(node.items[0].context_expr) == "lohe.no_grad()"
+            and len(node.items) == 1
+        ):
             inner = self.branch(ast.Constant(True), True).block(node.body, indent + "  ")
             return f"{indent}{{\n{indent}  const NoGradGuard no_grad;\n{inner}{indent}}}\n"
         if isinstance(node, ast.If):
@@ -580,11 +673,15 @@ class Body:
                     kind = kinds.pop()
                     head += f"{indent}{py_types.field(kind)} {cpp_types.cpp_name(name)}{{}};\n"
                     self.scope[name] = (cpp_types.cpp_name(name), kind)
-        text = f"{head}{indent}if ({test}) {{\n{self.branch(node.test, True).block(node.body, indent + '  ')}{indent}}}"
+        text = (
+            f"{head}{indent}if ({test}) {{\n{self.branch(node.test, True).block(node.body, indent + '  ')}{indent}}}"
+        )
         if node.orelse:
             text += f" else {{\n{self.branch(node.test, False).block(node.orelse, indent + '  ')}{indent}}}"
         last = node.body[-1]
-        settled = isinstance(last, ast.Assign) and any(ast.unparse(t) in self.narrowing(node.test).get(False, {}) for t in last.targets)
+        settled = isinstance(last, ast.Assign) and any(
+            ast.unparse(t) in self.narrowing(node.test).get(False, {}) for t in last.targets
+        )
         if node.orelse and isinstance(node.orelse[-1], ast.Assign):
             known = self.narrowing(node.test).get(True, {})
             self.scope.update({n: v for n, v in known.items() if n in map(ast.unparse, node.orelse[-1].targets)})

@@ -9,7 +9,6 @@ API without a word.
 from __future__ import annotations
 
 import dataclasses
-import dataclasses
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,11 @@ from pathlib import Path
 import schema as schemas
 
 KINDS = {
-    "pointwise": "pointwise", "composed": "composed", "view": "view", "multi_view": "view", "primitive": "primitive",
+    "pointwise": "pointwise",
+    "composed": "composed",
+    "view": "view",
+    "multi_view": "view",
+    "primitive": "primitive",
     "function": "function",
 }
 TOKEN = re.compile(
@@ -75,7 +78,11 @@ def tokens_of(text: str) -> list[Token]:
     line = 1
     for found in TOKEN.finditer(text):
         kind = found.lastgroup or ""
-        kind = "raw" if found["raw"] else next(k for k in ("space", "string", "char", "word", "number", "punct") if found[k])
+        kind = (
+            "raw"
+            if found["raw"]
+            else next(k for k in ("space", "string", "char", "word", "number", "punct") if found[k])
+        )
         if kind == "raw":
             tokens.append(Token("string", found["rawtext"], line))
         elif kind == "string":
@@ -230,7 +237,9 @@ class FileReader:
         if constructor not in KINDS and (local := self.local_constructor(constructor)) is not None:
             constructor, chained = local
         if constructor not in KINDS or self.text(at + 1) != "(":
-            raise self.fail(at, f"a row of family {family!r} begins with one of {', '.join(KINDS)}, not with {constructor!r}")
+            raise self.fail(
+                at, f"a row of family {family!r} begins with one of {', '.join(KINDS)}, not with {constructor!r}"
+            )
         close = self.closing(at + 1)
         text, behind = self.string_at(at + 2)
         if not text or self.text(behind) != ",":
@@ -293,11 +302,15 @@ class FileReader:
 def renamed(row: Row, lent: Row) -> Row:
     """`row` under the name that an alias lends, as OpFamily's constructor makes it."""
     schema = row.schema
-    name = lent.name + schema.name[len(schema.base):]
-    schema = dataclasses.replace(schema, name=name, text=name + schema.text[len(row.name):])
+    name = lent.name + schema.name[len(schema.base) :]
+    schema = dataclasses.replace(schema, name=name, text=name + schema.text[len(row.name) :])
     return dataclasses.replace(
-        row, schema=schema, line=lent.line, module=lent.module or row.module,
-        has_function=row.has_function and lent.has_function, has_method=row.has_method and lent.has_method,
+        row,
+        schema=schema,
+        line=lent.line,
+        module=lent.module or row.module,
+        has_function=row.has_function and lent.has_function,
+        has_method=row.has_method and lent.has_method,
         has_inplace=row.has_inplace and not lent.module,
     )
 

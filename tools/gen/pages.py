@@ -6,15 +6,27 @@ import cpp_api
 from op_rows import Row
 
 PROMOTIONS = {
-    "kSame": "the operands' promoted dtype", "kFloat": "the promoted dtype; integers give the default dtype",
-    "kBool": "bool", "kReal": "the promoted dtype; complex gives its real dtype",
-    "kSum": "the operand's dtype; bool and small integers give int64", "kIndex": "int64", "kFirst": "the first operand's dtype",
+    "kSame": "the operands' promoted dtype",
+    "kFloat": "the promoted dtype; integers give the default dtype",
+    "kBool": "bool",
+    "kReal": "the promoted dtype; complex gives its real dtype",
+    "kSum": "the operand's dtype; bool and small integers give int64",
+    "kIndex": "int64",
+    "kFirst": "the first operand's dtype",
 }
 SETS = {
-    "kBools": "bool", "kInts": "integers", "kHalfs": "float16, bfloat16", "kFloats": "float32, float64",
-    "kComplexes": "complex", "kFloating": "floating point", "kReals": "integers, floating point",
-    "kNumbers": "integers, floating point, complex", "kFloatingOrComplex": "floating point, complex",
-    "kAllReals": "bool, integers, floating point", "kAll": "all", "kIntegral": "bool, integers",
+    "kBools": "bool",
+    "kInts": "integers",
+    "kHalfs": "float16, bfloat16",
+    "kFloats": "float32, float64",
+    "kComplexes": "complex",
+    "kFloating": "floating point",
+    "kReals": "integers, floating point",
+    "kNumbers": "integers, floating point, complex",
+    "kFloatingOrComplex": "floating point, complex",
+    "kAllReals": "bool, integers, floating point",
+    "kAll": "all",
+    "kIntegral": "bool, integers",
 }
 
 
@@ -45,7 +57,7 @@ def gradient(row: Row) -> str:
 
 
 def forms(row: Row, bases: set[str]) -> list[str]:
-    module = f"lohe.{ {'nn': '_C.nn', '_C': '_C._internal'}.get(row.module, row.module)}." if row.module else "lohe."
+    module = f"lohe.{ {'nn': '_C.nn', '_C': '_C._internal'}.get(row.module, row.module) }." if row.module else "lohe."
     name = cpp_api.public_name(row, row.base)
     shown = [f"`{module}{name}`"] if row.has_function else []
     if row.has_method and not row.module:
@@ -61,7 +73,12 @@ def section(row: Row, bases: set[str], cpp: list[str]) -> str:
     lines = [f"## `{row.name}`\n", f"```text\n{row.schema.text}\n```\n"]
     if row.doc:
         lines.append(row.doc + "\n")
-    facts = {"Forms": ", ".join(forms(row, bases)), "Dtypes": dtypes(row), "Result dtype": result(row), "Gradient": gradient(row)}
+    facts = {
+        "Forms": ", ".join(forms(row, bases)),
+        "Dtypes": dtypes(row),
+        "Result dtype": result(row),
+        "Gradient": gradient(row),
+    }
     lines.append("".join(f"- {title}: {text}\n" for title, text in facts.items() if text))
     if cpp:
         lines.append("```text\n" + "\n".join(cpp) + "\n```\n")
@@ -76,7 +93,8 @@ def generate(rows: list[Row], cpp_forms: list[cpp_api.Form]) -> dict[str, str]:
             continue
         declared = [
             f"{f.result} lohe::{f.namespace + '::' if f.namespace else ''}{f.name}({cpp_api.free_parameters(f, True)})"
-            for f in cpp_forms if f.row is row and f.function and f.kind == "value"
+            for f in cpp_forms
+            if f.row is row and f.function and f.kind == "value"
         ]
         pages.setdefault(row.family, []).append(section(row, bases, declared))
     return {

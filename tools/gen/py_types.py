@@ -14,8 +14,18 @@ class Skipped(Exception):
 
 
 ANNOTATIONS = {
-    "Tensor": "Tensor", "int": "int", "float": "float", "bool": "bool", "str": "str", "lohe.Generator": "Generator",
-    "tuple[int, ...]": "ints", "list[int]": "ints", "int | list[int]": "ints", "tuple[int, int]": "pair", "tuple[Tensor, Tensor]": "tensors", "None": "void",
+    "Tensor": "Tensor",
+    "int": "int",
+    "float": "float",
+    "bool": "bool",
+    "str": "str",
+    "lohe.Generator": "Generator",
+    "tuple[int, ...]": "ints",
+    "list[int]": "ints",
+    "int | list[int]": "ints",
+    "tuple[int, int]": "pair",
+    "tuple[Tensor, Tensor]": "tensors",
+    "None": "void",
 }
 # Type -> (parameter, field). A trailing `?` marks what may be None; an undefined Tensor and a null Generator stand for None.
 ANNOTATIONS |= {f"_size_{n}_t": "ints" for n in (1, 2, 3, 4, 5, 6, "any")}
@@ -23,10 +33,17 @@ ANNOTATIONS |= {f"_size_{n}_t": "ints" for n in (1, 2, 3, 4, 5, 6, "any")}
 ANNOTATIONS |= {f"str | _size_{n}_t": "ints" for n in (1, 2, 3)} | {"str | tuple[int, ...]": "ints"}
 ANNOTATIONS |= {"lohe.dtype": "dtype"}
 CPP = {
-    "Tensor": ("const Tensor&", "Tensor"), "int": ("int64_t", "int64_t"), "float": ("double", "double"),
-    "bool": ("bool", "bool"), "str": ("std::string_view", "std::string"), "ints": ("IntArrayRef", "IntList"),
-    "Generator": ("Generator*", "Generator*"), "pair": ("std::pair<int64_t, int64_t>", "std::pair<int64_t, int64_t>"),
-    "tensors": ("std::pair<Tensor, Tensor>", "std::pair<Tensor, Tensor>"), "void": ("void", "void"), "dtype": ("Dtype", "Dtype"),
+    "Tensor": ("const Tensor&", "Tensor"),
+    "int": ("int64_t", "int64_t"),
+    "float": ("double", "double"),
+    "bool": ("bool", "bool"),
+    "str": ("std::string_view", "std::string"),
+    "ints": ("IntArrayRef", "IntList"),
+    "Generator": ("Generator*", "Generator*"),
+    "pair": ("std::pair<int64_t, int64_t>", "std::pair<int64_t, int64_t>"),
+    "tensors": ("std::pair<Tensor, Tensor>", "std::pair<Tensor, Tensor>"),
+    "void": ("void", "void"),
+    "dtype": ("Dtype", "Dtype"),
 }
 NULLABLE = ("Tensor", "Generator")
 
@@ -46,7 +63,11 @@ def of_annotation(node: ast.expr | None, where: str) -> str:
 
 def parameter(kind: str) -> str:
     base = kind.rstrip("?")
-    return CPP[base][0] if kind == base or base in NULLABLE else f"std::optional<{CPP[base][1 if base == 'ints' else 0]}>"
+    return (
+        CPP[base][0]
+        if kind == base or base in NULLABLE
+        else f"std::optional<{CPP[base][1 if base == 'ints' else 0]}>"
+    )
 
 
 def field(kind: str) -> str:

@@ -9,7 +9,20 @@ import re
 from dataclasses import dataclass
 
 TYPES = frozenset(
-    "Tensor Scalar int float bool str ScalarType dtype Device Layout MemoryFormat Generator".split()
+    [
+        "Tensor",
+        "Scalar",
+        "int",
+        "float",
+        "bool",
+        "str",
+        "ScalarType",
+        "dtype",
+        "Device",
+        "Layout",
+        "MemoryFormat",
+        "Generator",
+    ]
 )
 
 
@@ -74,7 +87,9 @@ class _Reader:
         self.at = 0
 
     def fail(self, expected: str) -> SchemaError:
-        return SchemaError(f"expected {expected} at {self.text[self.at:self.at + 20]!r} of the signature {self.text!r}")
+        return SchemaError(
+            f"expected {expected} at {self.text[self.at : self.at + 20]!r} of the signature {self.text!r}"
+        )
 
     def match(self, pattern: str) -> re.Match[str] | None:
         found = re.compile(r"\s*(?:" + pattern + ")").match(self.text, self.at)
@@ -91,7 +106,9 @@ class _Reader:
     def type(self) -> Type:
         base = self.need(r"(\w+)", "a type")[1]
         if base not in TYPES:
-            raise SchemaError(f"unknown type {base!r} in the signature {self.text!r}; known: {', '.join(sorted(TYPES))}")
+            raise SchemaError(
+                f"unknown type {base!r} in the signature {self.text!r}; known: {', '.join(sorted(TYPES))}"
+            )
         base = "ScalarType" if base == "dtype" else base
         alias = self.match(r"\((\w)(!?)\)")
         before = bool(self.match(r"\?(?=\[)"))
@@ -100,8 +117,13 @@ class _Reader:
             raise self.fail("[]")
         after = bool(self.match(r"\?"))
         return Type(
-            base, is_list=bool(size), list_size=int(size[1] or 0) if size else 0, optional=after, optional_elements=before,
-            alias=alias[1] if alias else "", written=bool(alias and alias[2]),
+            base,
+            is_list=bool(size),
+            list_size=int(size[1] or 0) if size else 0,
+            optional=after,
+            optional_elements=before,
+            alias=alias[1] if alias else "",
+            written=bool(alias and alias[2]),
         )
 
     def default(self) -> str:
@@ -119,18 +141,18 @@ class _Reader:
                 param = self.need(r"(\w+)", "a parameter's name")[1]
                 default = self.default() if self.match("=") else None
                 params.append(Param(param, kind, default, keyword_only))
-            if not self.match(r",") and not re.match(r"\s*\)", self.text[self.at:]):
+            if not self.match(r",") and not re.match(r"\s*\)", self.text[self.at :]):
                 raise self.fail("',' or ')'")
         self.need("->", "'->'")
         returns: list[Return] = []
         if self.match(r"\("):
             while not self.match(r"\)"):
                 returns.append(self.result())
-                if not self.match(",") and not re.match(r"\s*\)", self.text[self.at:]):
+                if not self.match(",") and not re.match(r"\s*\)", self.text[self.at :]):
                     raise self.fail("',' or ')'")
         else:
             returns.append(self.result())
-        if self.text[self.at:].strip():
+        if self.text[self.at :].strip():
             raise self.fail("the end")
         return Schema(self.text, name, tuple(params), tuple(returns))
 

@@ -10,7 +10,7 @@ import keyword
 from op_rows import Row
 from schema import Param, Return, Type
 
-HEADER = '''# Generated from src/ops by tools/gen/gen_ops.py.
+HEADER = """# Generated from src/ops by tools/gen/gen_ops.py.
 # mypy: disable-error-code="overload-overlap, overload-cannot-match, misc, override, assignment"
 from collections.abc import Sequence
 from typing import Any, overload
@@ -20,12 +20,20 @@ from lohe import Generator, Tensor
 from lohe._C import return_types
 
 _Number = bool | int | float | complex
-'''
+"""
 MODULES = {"": "_functions", "nn": "nn", "special": "special", "linalg": "linalg", "fft": "fft", "_C": "_internal"}
 PLAIN = {
-    "Tensor": "Tensor", "Scalar": "_Number", "int": "int", "float": "float", "bool": "bool", "str": "str",
-    "ScalarType": "lohe.dtype", "Device": "lohe.device | str | int", "Layout": "lohe.layout",
-    "MemoryFormat": "lohe.memory_format", "Generator": "Generator",
+    "Tensor": "Tensor",
+    "Scalar": "_Number",
+    "int": "int",
+    "float": "float",
+    "bool": "bool",
+    "str": "str",
+    "ScalarType": "lohe.dtype",
+    "Device": "lohe.device | str | int",
+    "Layout": "lohe.layout",
+    "MemoryFormat": "lohe.memory_format",
+    "Generator": "Generator",
 }
 
 
@@ -117,21 +125,32 @@ def generate(rows: list[Row]) -> dict[str, str]:
     modules = {row.module for row in rows} | set(MODULES)
     for module in sorted(modules):
         text = HEADER + "".join(
-            "\n" + definitions(name, own, False, inplace, "") for name, (own, inplace) in by_name(rows, False, module).items()
+            "\n" + definitions(name, own, False, inplace, "")
+            for name, (own, inplace) in by_name(rows, False, module).items()
         )
-        files[f"python/lohe/_C/{MODULES.get(module, module)}.pyi"] = text + "\ndef __getattr__(name: str) -> Any: ...\n"
+        files[f"python/lohe/_C/{MODULES.get(module, module)}.pyi"] = (
+            text + "\ndef __getattr__(name: str) -> Any: ...\n"
+        )
     files["python/lohe/_C/ops.pyi"] = (
-        HEADER + "".join("\n" + definitions(n, own, False, inplace, "") for n, (own, inplace) in by_name(rows, False, None).items())
+        HEADER
+        + "".join(
+            "\n" + definitions(n, own, False, inplace, "") for n, (own, inplace) in by_name(rows, False, None).items()
+        )
         + "\ndef __getattr__(name: str) -> Any: ...\n"
     )
     members = "".join(
         definitions(name, own, True, inplace, "    ") for name, (own, inplace) in by_name(rows, True, None).items()
     )
     files["python/lohe/_C/__init__.pyi"] = (
-        HEADER + "\nclass TensorBase:\n" + members + "    def __getattr__(self, name: str) -> Any: ...\n"
+        HEADER
+        + "\nclass TensorBase:\n"
+        + members
+        + "    def __getattr__(self, name: str) -> Any: ...\n"
         + "\ndef __getattr__(name: str) -> Any: ...\n"
     )
-    named = ["# Generated from src/ops by tools/gen/gen_ops.py.\nfrom typing import NamedTuple\n\nfrom lohe import Tensor\n"]
+    named = [
+        "# Generated from src/ops by tools/gen/gen_ops.py.\nfrom typing import NamedTuple\n\nfrom lohe import Tensor\n"
+    ]
     for row in rows:
         returns = row.schema.returns
         if len(returns) > 1 and all(r.name for r in returns):

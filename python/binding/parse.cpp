@@ -120,6 +120,13 @@ class Converter {
     return false;
   }
 
+  /// f(x, y) for f((x, y)).
+  bool tensor_varargs(PyObject* const* args, Py_ssize_t n, Arg& arg) {
+    const Ref tuple = checked(PyTuple_New(n));
+    for (Py_ssize_t i = 0; i < n; ++i) PyTuple_SET_ITEM(tuple.get(), i, Py_NewRef(args[i]));
+    return tensors(tuple.get(), arg);  // the caller's arguments keep the tensors
+  }
+
   /// f(2, 3) for f((2, 3)): the rest of the arguments are the entries.
   bool varargs(PyObject* const* args, Py_ssize_t n, Arg& arg) {
     int64_t* values = parsed_.new_ints(static_cast<size_t>(n));
@@ -343,6 +350,17 @@ bool parse_row(const Overload& overload, const Call& call, ParsedArgs& parsed, M
     }
     given |= uint64_t{1} << next;
     position = call.nargs;
+  }
+  // Functions of nothing but tensors take them one by one as well.
+  if (overload.count == 1 && next == 0 && params[0].type == ArgType::kTensors && !overload.op->has_out && call.nargs > 0 &&
+      is_tensor(call.args[0])) {
+    if (!converter.tensor_varargs(call.args, call.nargs, args[0])) {
+      misfit = {Misfit::kWrongListItem, 0, 0, nullptr, call.args[0]};
+      return false;
+    }
+    given = 1;
+    position = call.nargs;
+    next = 1;
   }
   for (; position < call.nargs; ++position, ++next) {
     if (call.self != nullptr && next == overload.self_at) ++next;

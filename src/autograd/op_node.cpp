@@ -32,7 +32,7 @@ TensorPtr sum_to(TensorPtr g, std::span<const int64_t> sizes) {
 
 class OpNode final : public GradNode, public Backward {
  public:
-  OpNode(const OpDef& op, Args args, Results& results, uint64_t wanted, const TensorPtr& original) : op_(op), wanted_(wanted) {
+  OpNode(const OpDef& op, Args args, Results& results, uint64_t wanted, bool in_place, const TensorPtr& original) : op_(op), wanted_(wanted) {
     const size_t n = args.size();
     args_.assign(args.begin(), args.end());
     saved_.resize(n);
@@ -60,7 +60,11 @@ class OpNode final : public GradNode, public Backward {
             metas_[i].strides = a.tensor->stride_dims();
             metas_[i].offset = a.tensor->offset();
           }
-          if ((reads >> i & 1) != 0) saved_[i].push_back(SavedTensor(i == 0 && original ? original : TensorPtr(a.tensor), false));
+          if ((reads >> i & 1) != 0) {
+            // An operand that shares the written memory was read before the write: backward must notice.
+            const bool written = in_place && i > 0 && args[0].kind == Arg::kTensor && &a.tensor->version() == &args[0].tensor->version();
+            saved_[i].push_back(SavedTensor(i == 0 && original ? original : TensorPtr(a.tensor), false, written));
+          }
           break;
         case Arg::kTensors:
           for (TensorImpl* t : a.tensor_list()) {
@@ -328,7 +332,7 @@ void record(const OpDef& op, Args args, Results& results, dispatch::Form form, c
   // A row without kernel graph or gradient of its own, that is not a view, has no derivative.
   LOHE_CHECK_KIND(kNotImplemented, op.gradient || op.body || op.kind == OpKind::kView, "the derivative for '", op.schema.base,
                   "' is not implemented");
-  Intrusive<GradNode> node = Intrusive<GradNode>::adopt(new OpNode(op, args, results, wanted, original));
+  Intrusive<GradNode> node = Intrusive<GradNode>::adopt(new OpNode(op, args, results, wanted, form == dispatch::Form::kInPlace, original));
   for (const Arg& a : args) {
     if (a.kind == Arg::kTensor) {
       node->next.push_back(a.tensor->requires_grad ? gradient_edge(TensorPtr(a.tensor)) : Edge{});

@@ -312,7 +312,8 @@ void rebase_history(const TensorPtr& t, Intrusive<GradNode> node, int output) {
   m.view_history = b.history - 1;  // rebuilt from the base when next asked for
 }
 
-SavedTensor::SavedTensor(const TensorPtr& t, bool is_output) : version_(t->version().value.load(std::memory_order_relaxed)), is_output_(is_output) {
+SavedTensor::SavedTensor(const TensorPtr& t, bool is_output, bool written_since)
+    : version_(t->version().value.load(std::memory_order_relaxed) - (written_since ? 1 : 0)), is_output_(is_output) {
   if (!is_output) {
     tensor_ = t;
     return;

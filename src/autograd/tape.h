@@ -99,7 +99,8 @@ std::vector<TensorPtr> run_backward(std::vector<TensorPtr> roots, std::vector<Te
 class SavedTensor {
  public:
   SavedTensor() = default;
-  SavedTensor(const TensorPtr& t, bool is_output);
+  /// @param written_since the call that saves `t` has already written its memory: what is read must be the value before
+  SavedTensor(const TensorPtr& t, bool is_output, bool written_since = false);
   /// @throws RuntimeError if it was modified in place or already freed. `owner`: the node whose output it is.
   TensorPtr unpack(GradNode* owner) const;
   void reset();

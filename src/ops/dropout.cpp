@@ -48,6 +48,8 @@ Results noise_dropout(Args a, bool feature, bool alpha, bool in_place) {
     const Arg args[] = {Arg(x), y, Arg(int64_t{1})};
     return dispatch::call(row.op(), Args(args, row.op().schema.params.size()), in_place ? dispatch::Form::kInPlace : dispatch::Form::kValue)[0];
   };
+  LOHE_CHECK(is_differentiable(input->dtype()), "result type ", info(default_dtype()).name, " can't be cast to the desired output type ",
+             info(input->dtype()).name, "; dropout scales what it keeps and so needs a floating dtype");
   const TensorPtr x(input);
   if (p == 1) return apply(mul, x, Arg(0.0));
   Dims shape = input->size_dims();
@@ -70,7 +72,7 @@ const OpFamily dropout_rows("dropout", {
                 return select(stays(threshold, seed, offset), x * factor, zero);
               })
         .dtypes_are(kFloatingOrComplex).runtime({"threshold", "scale", "seed", "offset"}).gradient_reads({})
-        .derivative([](Value g, Value, Value threshold, Value scale, Value seed, Value offset) {
+        .derivative([](Value g, Value, Value, Value threshold, Value scale, Value seed, Value offset) {
           return select(stays(threshold, seed, offset), g * cast(scale, g.dtype()), g.literal(0));
         })
         .function_only().in("_C").inplace().describe("Dropout of the elements whose random word is below the threshold."),

@@ -148,6 +148,8 @@ Results embedding_bag(Args a) {
   TensorImpl& weight = *a[0].tensor;
   const TensorImpl &indices = *a[1].tensor, &offsets = *a[2].tensor;
   check_indices("embedding_bag", indices);
+  LOHE_CHECK(is_floating(weight.dtype()), "Expected tensor for argument #1 'weight' to have one of the following scalar types: Half, "
+             "BFloat16, Float, Double; but got torch.", info(weight.dtype()).tensor_type, " instead (while checking arguments for embedding_bag)");
   LOHE_CHECK(weight.dim() == 2, "embedding_bag: weight has to be a 2D Tensor, but got Tensor of dimension ", weight.dim());
   LOHE_CHECK(indices.dim() == 1, "embedding_bag: input has to be a 1D Tensor, but got Tensor of dimension ", indices.dim());
   LOHE_CHECK(offsets.dim() == 1, "embedding_bag: offsets has to be a 1D Tensor, but got Tensor of dimension ", offsets.dim());
@@ -250,7 +252,7 @@ const OpFamily embedding("embedding", {
     pointwise("_embedding_kept(Tensor self, Tensor indices, int padding_idx) -> Tensor",
               [](Value x, Value indices, Value padding) { return select(indices == padding, x.literal(0), x); })
         .promote(Promotion::kFirst).runtime({"padding_idx"}).gradient_reads({"indices"})
-        .derivative([](Value g, Value, Value indices, Value padding) {
+        .derivative([](Value g, Value, Value, Value indices, Value padding) {
           return std::array<Value, 2>{select(indices == padding, g.literal(0), g), Value{}};
         })
         .function_only().in("_C").describe("self without the rows of the padding index."),

@@ -226,7 +226,7 @@ void scatter_reduce_backward(Backward& b) {
 
 const OpFamily gather_scatter("gather_scatter", {
     primitive("gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor", nullptr, run_gather)
-        .out().gradient_reads({"index"})
+        .exact_out().gradient_reads({"index"})
         .grad([](Backward& b) {
           static const OpRef add("scatter_add_");
           if (b.needs(0)) b.set(0, add(zeros_as(b.meta(0)), b.arg(1), b.tensor(2), b.grad()));
@@ -263,16 +263,16 @@ const OpFamily gather_scatter("gather_scatter", {
         .method_only().describe("Adds or multiplies one number into the elements that index names."),
     function("scatter.src(Tensor self, int dim, Tensor index, Tensor src) -> Tensor",
              [](Args a) { static const OpRef row("scatter_.src"); return through_copy(row, a, true); })
-        .out().describe("A copy of self with src where index names an element."),
+        .exact_out().describe("A copy of self with src where index names an element."),
     function("scatter.value(Tensor self, int dim, Tensor index, Scalar value) -> Tensor",
              [](Args a) { static const OpRef row("scatter_.value"); return through_copy(row, a, true); })
-        .out().describe("A copy of self with one number where index names an element."),
+        .exact_out().describe("A copy of self with one number where index names an element."),
     function("scatter.reduce(Tensor self, int dim, Tensor index, Tensor src, *, str reduce) -> Tensor",
              [](Args a) { static const OpRef row("scatter_.reduce"); return through_copy(row, a, true); })
-        .out().describe("A copy of self with src added or multiplied in."),
+        .exact_out().describe("A copy of self with src added or multiplied in."),
     function("scatter.value_reduce(Tensor self, int dim, Tensor index, Scalar value, *, str reduce) -> Tensor",
              [](Args a) { static const OpRef row("scatter_.value_reduce"); return through_copy(row, a, true); })
-        .out().describe("A copy of self with one number added or multiplied in."),
+        .exact_out().describe("A copy of self with one number added or multiplied in."),
     primitive("scatter_add_(Tensor(a!) self, int dim, Tensor index, Tensor src) -> Tensor(a!)", nullptr,
               [](Args a, Results& r) { scatter_into("scatter", a, a[3].tensor, false, Combine::kAdd, r); })
         .method_only().gradient_reads({"index"})
@@ -283,17 +283,18 @@ const OpFamily gather_scatter("gather_scatter", {
         .describe("self[index[i][j]][j] += src[i][j] for dim 0; equal indices add up in order."),
     function("scatter_add(Tensor self, int dim, Tensor index, Tensor src) -> Tensor",
              [](Args a) { static const OpRef row("scatter_add_"); return through_copy(row, a, true); })
-        .out().describe("A copy of self with src added where index names an element."),
+        .exact_out().describe("A copy of self with src added where index names an element."),
     primitive("_scatter_reduce_(Tensor(a!) self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor(a!)",
               nullptr, run_scatter_reduce)
         .function_only().in("_C").describe("scatter_reduce_ without gradient."),
     function("scatter_reduce_.two(Tensor(a!) self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor(a!)",
              [](Args a) {
-               static const OpRef plain_row("_scatter_reduce_"), row("scatter_reduce.two"), copy("copy_");
+               static const OpRef plain_row("_scatter_reduce_"), row("scatter_reduce.two"), copy("copy_"), clone("clone");
                const bool tracked = dispatch::grad_enabled() && (a[0].tensor->requires_grad || a[3].tensor->requires_grad);
                if (!tracked) return dispatch::call(plain_row.op(), a);
                // The gradient reads the old values, which the write would destroy.
-               return Results(copy(a[0].tensor, dispatch::call(row.op(), a)[0]));
+               const TensorPtr old = clone(a[0].tensor);
+               return Results(copy(a[0].tensor, row(old, a[1], a[2], a[3], a[4], a[5])));
              })
         .method_only()
         .describe("Sum, product, mean or extreme of what index sends to each element, with or without its own value."),
@@ -303,14 +304,17 @@ const OpFamily gather_scatter("gather_scatter", {
                 const WithoutGrad guard;
                 r = through_copy(row, a, true);
               })
-        .out().gradient_reads({"self", "index", "src", "result"}).grad(scatter_reduce_backward)
+        .exact_out().gradient_reads({"self", "index", "src", "result"}).grad(scatter_reduce_backward)
         .describe("Sum, product, mean or extreme of what index sends to each element, with or without its own value."),
     function("take_along_dim(Tensor self, Tensor indices, int? dim=None) -> Tensor",
              [](Args a) {
                static const OpRef gather("gather"), reshape("reshape"), expand("expand");
                const TensorImpl &self = *a[0].tensor, &index = *a[1].tensor;
                LOHE_CHECK(index.dtype() == Dtype::kInt64 || index.dtype() == Dtype::kInt32, "gather(): Expected dtype int32/int64 for index");
-               if (a[2].none()) return Results(gather(reshape(a[0].tensor, Dims{-1}), int64_t{0}, reshape(a[1].tensor, Dims{-1})));
+               static const OpRef wrapped("_wrapped_index");
+               if (a[2].none()) {
+                 return Results(gather(reshape(a[0].tensor, Dims{-1}), int64_t{0}, reshape(wrapped(a[1].tensor, self.numel()), Dims{-1})));
+               }
                LOHE_CHECK(self.dim() == index.dim(), "torch.take_along_dim(): input and indices should have the same number of dimensions, "
                           "but got ", self.dim(), " dimensions for input, and ", index.dim(), " dimensions for indices");
                const int64_t dim = wrap_dim(a[2].integer, self.dim());
@@ -322,12 +326,14 @@ const OpFamily gather_scatter("gather_scatter", {
                  s[static_cast<size_t>(dim)] = self.sizes()[static_cast<size_t>(dim)];
                  i[static_cast<size_t>(dim)] = index.sizes()[static_cast<size_t>(dim)];
                }
-               return Results(gather(expand(a[0].tensor, s), dim, expand(a[1].tensor, i)));
+               return Results(gather(expand(a[0].tensor, s), dim, expand(wrapped(a[1].tensor, size_at(self, dim)), i)));
              })
         .out().describe("Elements along dim at broadcast indices; without dim, of self seen as one row."),
+    pointwise("_wrapped_index(Tensor self, int size) -> Tensor", [](Value x, Value size) { return select(x < 0, x + cast(size, x.dtype()), x); })
+        .dtypes_are(kInts).runtime({"size"}).not_differentiable().function_only().in("_C").describe("Negative indices counted from the end."),
     pointwise("_equal_as(Tensor self, Tensor other) -> Tensor",
               [](Value x, Value y) { return select(x == y, x.literal(1), x.literal(0)); })
-        .gradient_reads({}).derivative([](Value g, Value, Value) { return std::array<Value, 2>{g.literal(0), g.literal(0)}; })
+        .gradient_reads({}).derivative([](Value g) { return std::array<Value, 2>{g.literal(0), g.literal(0)}; })
         .function_only().in("_C").describe("1 where both are equal, else 0, in their own dtype."),
     pointwise("_nonzero_or_one(Tensor self) -> Tensor", [](Value x) { return select(x == 0, x.literal(1), x); })
         .function_only().in("_C").describe("self with 1 in place of 0."),

@@ -196,7 +196,7 @@ TensorPtr slices_of(Backward& b, int source) {
 
 const OpFamily index_along("index_along", {
     primitive("index_select(Tensor self, int dim, Tensor index) -> Tensor", nullptr, run_index_select)
-        .out().gradient_reads({"index"})
+        .exact_out().gradient_reads({"index"})
         .grad([](Backward& b) {
           static const OpRef index_add("index_add_");
           if (b.needs(0)) b.set(0, index_add(zeros_as(b.meta(0)), b.arg(1), b.tensor(2), b.grad()));
@@ -217,35 +217,35 @@ const OpFamily index_along("index_along", {
         .describe("Adds alpha * source to the slices that index names; equal indices add up in order."),
     function("index_add(Tensor self, int dim, Tensor index, Tensor source, *, Scalar alpha=1) -> Tensor",
              [](Args a) { static const OpRef row("index_add_"); return through_copy(row, a, true); })
-        .out().describe("A copy of self with alpha * source added to the slices that index names."),
+        .exact_out().describe("A copy of self with alpha * source added to the slices that index names."),
     primitive("index_copy_(Tensor(a!) self, int dim, Tensor index, Tensor source) -> Tensor(a!)", nullptr, run_index_copy)
         .method_only().gradient_reads({"index"})
         .grad([](Backward& b) {
-          static const OpRef fill("index_fill.int_Scalar");
+          static const OpRef fill("index_fill.int_number");
           if (b.needs(0)) b.set(0, fill(b.grad(), b.arg(1), b.tensor(2), int64_t{0}));
           if (b.needs(3)) b.set(3, slices_of(b, 3));
         })
         .describe("Writes source into the slices that index names; the last of equal indices stays."),
     function("index_copy(Tensor self, int dim, Tensor index, Tensor source) -> Tensor",
              [](Args a) { static const OpRef row("index_copy_"); return through_copy(row, a, true); })
-        .out().describe("A copy of self with source in the slices that index names."),
-    primitive("index_fill_.int_Scalar(Tensor(a!) self, int dim, Tensor index, Scalar value) -> Tensor(a!)", nullptr, run_index_fill)
+        .exact_out().describe("A copy of self with source in the slices that index names."),
+    primitive("index_fill_.int_number(Tensor(a!) self, int dim, Tensor index, Scalar value) -> Tensor(a!)", nullptr, run_index_fill)
         .method_only().gradient_reads({"index"})
         .grad([](Backward& b) {
-          static const OpRef fill("index_fill.int_Scalar");
+          static const OpRef fill("index_fill.int_number");
           if (b.needs(0)) b.set(0, fill(b.grad(), b.arg(1), b.tensor(2), int64_t{0}));
         })
         .describe("Writes one number into the slices that index names."),
     primitive("index_fill_.int_Tensor(Tensor(a!) self, int dim, Tensor index, Tensor value) -> Tensor(a!)", nullptr, run_index_fill_tensor)
         .method_only().gradient_reads({"index"})
         .grad([](Backward& b) {
-          static const OpRef fill("index_fill.int_Scalar"), select("index_select"), sum("sum.dim_IntList");
+          static const OpRef fill("index_fill.int_number"), select("index_select"), sum("sum.dim_IntList");
           if (b.needs(0)) b.set(0, fill(b.grad(), b.arg(1), b.tensor(2), int64_t{0}));
           if (b.needs(3)) b.set(3, sum(select(b.grad(), b.arg(1), b.tensor(2)), Dims{}));
         })
         .describe("Writes a 0-dim tensor's number into the slices that index names."),
-    function("index_fill.int_Scalar(Tensor self, int dim, Tensor index, Scalar value) -> Tensor",
-             [](Args a) { static const OpRef row("index_fill_.int_Scalar"); return through_copy(row, a, false); })
+    function("index_fill.int_number(Tensor self, int dim, Tensor index, Scalar value) -> Tensor",
+             [](Args a) { static const OpRef row("index_fill_.int_number"); return through_copy(row, a, false); })
         .describe("A copy of self with one number in the slices that index names."),
     function("index_fill.int_Tensor(Tensor self, int dim, Tensor index, Tensor value) -> Tensor",
              [](Args a) { static const OpRef row("index_fill_.int_Tensor"); return through_copy(row, a, false); })

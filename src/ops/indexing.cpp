@@ -457,7 +457,7 @@ const OpFamily indexing("indexing", {
              [](Args a) { static const OpRef row("index_put_"); return dispatch::call(row.op(), a.first(4)); })
         .function_only().describe("As index_put_."),
     primitive("take(Tensor self, Tensor index) -> Tensor", nullptr, run_take)
-        .out().gradient_reads({"index"})
+        .exact_out().gradient_reads({"index"})
         .grad([](Backward& b) {
           static const OpRef put("put_");
           if (b.needs(0)) b.set(0, put(zeros_as(b.meta(0)), b.tensor(1), b.grad(), true));
@@ -478,7 +478,7 @@ const OpFamily indexing("indexing", {
              [](Args a) { static const OpRef row("put_"); return through_copy(row, a, false); })
         .describe("A copy of self with source at the given positions."),
     primitive("nonzero(Tensor self) -> Tensor", nullptr, [](Args a, Results& r) { r.push(nonzero_of(*a[0].tensor)); })
-        .not_differentiable().out().describe("Indices of the elements that are not zero, one row each."),
+        .not_differentiable().exact_out().describe("Indices of the elements that are not zero, one row each."),
     function("nonzero_numpy(Tensor self) -> Tensor[]",
              [](Args a) {
                static const OpRef reshape("reshape");

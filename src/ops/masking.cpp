@@ -96,7 +96,7 @@ void run_masked_scatter(Args a, Results& r) {
 
 const OpFamily masking("masking", {
     primitive("masked_select(Tensor self, Tensor mask) -> Tensor", nullptr, run_masked_select)
-        .out().gradient_reads({"mask"})
+        .exact_out().gradient_reads({"mask"})
         .grad([](Backward& b) {
           static const OpRef zeros("zeros"), scatter("masked_scatter_");
           if (!b.needs(0)) return;

@@ -139,6 +139,7 @@ struct OpDef {
   bool saves_declared = false;
   bool differentiable = true;
   bool has_function = true, has_method = true, has_inplace = false, has_out = false;
+  bool exact = false;  ///< see exact_out
   std::string_view module;  ///< "", "nn", "special", "linalg", "_C": where Python shows it
   std::string_view doc;
   std::string_view alias_of;  ///< another base name of the family: this row only lends its name, see alias()
@@ -152,6 +153,8 @@ struct OpDef {
   OpDef&& no_inplace() && { has_inplace = false; return std::move(*this); }
   OpDef&& inplace() && { has_inplace = true; return std::move(*this); }
   OpDef&& out() && { has_out = true; return std::move(*this); }
+  /// out= whose tensors must have the result's dtype, name each element once and share no memory with an argument.
+  OpDef&& exact_out() && { has_out = exact = true; return std::move(*this); }
   OpDef&& function_only() && { has_method = false; has_inplace = false; return std::move(*this); }
   OpDef&& method_only() && { has_function = false; return std::move(*this); }
   OpDef&& in(std::string_view m) && { module = m; has_method = false; has_inplace = false; return std::move(*this); }

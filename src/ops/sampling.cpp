@@ -175,7 +175,7 @@ const OpFamily sampling("sampling", {
              randperm)
         .function_only().out().describe("The integers from 0 to n - 1 in random order."),
     function("multinomial(Tensor self, int num_samples, bool replacement=False, *, Generator? generator=None) -> Tensor", multinomial)
-        .not_differentiable().out().describe("Categories drawn with the probabilities that each row is proportional to."),
+        .not_differentiable().exact_out().describe("Categories drawn with the probabilities that each row is proportional to."),
     primitive("poisson(Tensor self, Generator? generator=None) -> Tensor", nullptr, run_poisson)
         .gradient_reads({})
         .grad([](Backward& b) {

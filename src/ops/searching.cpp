@@ -85,12 +85,18 @@ Results unique_values(TensorImpl* given, bool sorted, bool want_inverse, bool wa
 }
 
 Results unique_slices(TensorImpl* given, int64_t dim, bool sorted, bool want_counts) {
-  static const OpRef transpose("transpose.int"), select("index_select");
+  static const OpRef permute("permute"), select("index_select");
   const TensorPtr self = plain(given);
   dim = wrap_dim(dim, self->dim());
   LOHE_CHECK(self->dim() > 0 && (numel_of(self->sizes()) != 0 || self->sizes()[static_cast<size_t>(dim)] == 0),
              "There are 0 sized dimensions, and they aren't selected, so unique cannot be applied");
-  const TensorPtr rows = dense(transpose(self, int64_t{0}, dim).get());
+  // The dim in front, so that its slices lie dense; the result keeps that order in memory.
+  Dims front{dim}, back;
+  for (int64_t d = 0; d < self->dim(); ++d) {
+    if (d != dim) front.push_back(d);
+    back.push_back(d < dim ? d + 1 : d == dim ? 0 : d);
+  }
+  const TensorPtr rows = dense(permute(self, front).get());
   const int64_t n = rows->sizes()[0], width = n == 0 ? 0 : rows->numel() / n;
   std::vector<int64_t> order(static_cast<size_t>(n)), inverse, counts, first;
   std::iota(order.begin(), order.end(), 0);
@@ -108,7 +114,7 @@ Results unique_slices(TensorImpl* given, int64_t dim, bool sorted, bool want_cou
     counts = std::move(groups.counts);
   });
   const auto groups = static_cast<int64_t>(first.size());
-  return Results(select(self, dim, longs(first, Dims{groups})), longs(inverse, Dims{n}),
+  return Results(permute(select(rows, int64_t{0}, longs(first, Dims{groups})), back), longs(inverse, Dims{n}),
                  want_counts ? longs(counts, Dims{groups}) : no_longs());
 }
 
@@ -130,6 +136,7 @@ TensorPtr search(TensorImpl* sequence, TensorImpl* values, bool narrow, bool rig
   static const OpRef empty("empty"), to("to.dtype");
   const WithoutGrad guard;
   const Dtype dtype = promote_types(sequence->dtype(), values->dtype());
+  LOHE_CHECK_KIND(kNotImplemented, dtype != Dtype::kBool || values->numel() == 0, "\"searchsorted_out_cpu\" not implemented for 'Bool'");
   const TensorPtr s = dense(to(sequence, dtype).get()), v = dense(to(values, dtype).get());
   const TensorPtr order = sorter == nullptr ? TensorPtr() : dense(sorter);
   const TensorPtr out = empty(v->sizes(), narrow ? Dtype::kInt32 : Dtype::kInt64);
@@ -294,25 +301,25 @@ const OpFamily searching("searching", {
         .function_only().not_differentiable().describe("One of each run of equal neighbours."),
     function("searchsorted.Tensor(Tensor sorted_sequence, Tensor self, *, bool out_int32=False, bool right=False, str? side=None, Tensor? sorter=None) -> Tensor",
              [](Args a) { return searchsorted(a, a[1].tensor); })
-        .function_only().out().describe("Where each value would go in a sorted sequence."),
+        .function_only().exact_out().describe("Where each value would go in a sorted sequence."),
     function("searchsorted.Scalar(Tensor sorted_sequence, Scalar self, *, bool out_int32=False, bool right=False, str? side=None, Tensor? sorter=None) -> Tensor",
              [](Args a) { return searchsorted(a, number_tensor(a[1]).get()); })
-        .function_only().out().describe("Where a number would go in a sorted sequence."),
+        .function_only().exact_out().describe("Where a number would go in a sorted sequence."),
     function("bucketize.Tensor(Tensor self, Tensor boundaries, *, bool out_int32=False, bool right=False) -> Tensor",
              [](Args a) { return bucketize(a[0].tensor, a); })
-        .function_only().out().describe("The bucket of each value between sorted boundaries."),
+        .function_only().exact_out().describe("The bucket of each value between sorted boundaries."),
     function("bucketize.Scalar(Scalar self, Tensor boundaries, *, bool out_int32=False, bool right=False) -> Tensor",
              [](Args a) { return bucketize(number_tensor(a[0]).get(), a); })
-        .function_only().out().describe("The bucket of a number between sorted boundaries."),
+        .function_only().exact_out().describe("The bucket of a number between sorted boundaries."),
     function("isin.Tensor_Tensor(Tensor elements, Tensor test_elements, *, bool assume_unique=False, bool invert=False) -> Tensor",
              [](Args a) { return isin(a[0].tensor, a[1].tensor, a[3].integer != 0); })
-        .function_only().out().describe("Whether each element is one of the others."),
+        .function_only().exact_out().describe("Whether each element is one of the others."),
     function("isin.Tensor_Scalar(Tensor elements, Scalar test_element, *, bool assume_unique=False, bool invert=False) -> Tensor",
              [](Args a) { return isin(a[0].tensor, number_tensor(a[1]).get(), a[3].integer != 0); })
-        .function_only().out().describe("Whether each element is a number."),
+        .function_only().exact_out().describe("Whether each element is a number."),
     function("isin.Scalar_Tensor(Scalar element, Tensor test_elements, *, bool assume_unique=False, bool invert=False) -> Tensor",
              [](Args a) { return isin(number_tensor(a[0]).get(), a[1].tensor, a[3].integer != 0); })
-        .function_only().out().describe("Whether a number is one of the elements."),
+        .function_only().exact_out().describe("Whether a number is one of the elements."),
     function("bincount(Tensor self, Tensor? weights=None, int minlength=0) -> Tensor", bincount)
         .not_differentiable().describe("How often each integer from 0 comes, or the sum of its weights, in order."),
     function("_local_scalar_dense(Tensor self) -> Scalar", [](Args a) { return Results(number_of(a[0].tensor)); })

@@ -21,6 +21,22 @@ from lohe._C import return_types
 
 _Number = bool | int | float | complex
 """
+# Types that python/binding writes by hand and that signatures name.
+HANDWRITTEN = """
+class dtype:
+    def __getattr__(self, name: str) -> Any: ...
+class layout: ...
+class memory_format: ...
+class device:
+    type: str
+    index: int | None
+    def __init__(self, type: str | device | int, index: int = ...) -> None: ...
+class Generator:
+    def __init__(self, device: device | str = ...) -> None: ...
+    def __getattr__(self, name: str) -> Any: ...
+class Size(tuple[int, ...]):
+    def numel(self) -> int: ...
+"""
 MODULES = {"": "_functions", "nn": "nn", "special": "special", "linalg": "linalg", "fft": "fft", "_C": "_internal"}
 PLAIN = {
     "Tensor": "Tensor",
@@ -142,7 +158,8 @@ def generate(rows: list[Row]) -> dict[str, str]:
         definitions(name, own, True, inplace, "    ") for name, (own, inplace) in by_name(rows, True, None).items()
     )
     files["python/lohe/_C/__init__.pyi"] = (
-        HEADER
+        HEADER.replace("from lohe import Generator, Tensor", "from lohe import Tensor")
+        + HANDWRITTEN
         + "\nclass TensorBase:\n"
         + members
         + "    def __getattr__(self, name: str) -> Any: ...\n"

@@ -26,8 +26,6 @@ void no_bool(const OpDef& op, Args args) {
 
 void real_bounds(const OpDef& op, Args a) {
   LOHE_CHECK(dtype_of(a[0]) != Dtype::kBool, "Bool inputs not supported for ", op.schema.base);
-  LOHE_CHECK(dtype_of(a[0]) != Dtype::kUInt8 || (a[1].scalar().to_double() >= 0 && a[2].scalar().to_double() >= 0),
-             "cannot do ", op.schema.base, " on an unsigned type with negative limits");
 }
 
 void known_approximation(const OpDef&, Args a) {

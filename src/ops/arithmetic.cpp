@@ -97,6 +97,14 @@ void no_integer_inverse(const OpDef&, Args a) {
   LOHE_CHECK(!(integral(a[0]) && a[1].kind == Arg::kInt && a[1].integer < 0), "Integers to negative integer powers are not allowed.");
 }
 
+/// Python numbers do not stand for these operands.
+void only_tensors(const OpDef& op, Args args) {
+  for (size_t i = 0; i < 2; ++i) {
+    LOHE_CHECK_TYPE(args[i].kind == Arg::kTensor, op.schema.base, "(): argument '", i == 0 ? "input" : op.schema.params[i].name,
+                    "' (position ", i + 1, ") must be Tensor, not a number");
+  }
+}
+
 /// log(exp(a) + exp(b)) in a base, from the larger of both.
 template <class Exp, class Log>
 Value log_add(Value a, Value b, Exp exponential, Log logarithm) {
@@ -127,12 +135,16 @@ Value times_log(Value x, Value y) {
   return select(is_nan(y), y, select(x == 0.0, x.literal(0), plain));
 }
 
-TensorPtr float_power(Args a) {
-  static const OpRef power_row("pow"), convert("to.dtype");
+Dtype float_power_dtype(Args a) {
   const auto complex_number = [](const Arg& x) {
     return x.kind == Arg::kComplex || (x.kind == Arg::kTensor && is_complex(x.tensor->dtype()));
   };
-  const Dtype dtype = complex_number(a[0]) || complex_number(a[1]) ? Dtype::kComplex128 : Dtype::kFloat64;
+  return complex_number(a[0]) || complex_number(a[1]) ? Dtype::kComplex128 : Dtype::kFloat64;
+}
+
+TensorPtr float_power(Args a) {
+  static const OpRef power_row("pow"), convert("to.dtype");
+  const Dtype dtype = float_power_dtype(a);
   TensorPtr converted[2];
   Arg operands[2] = {a[0], a[1]};
   for (size_t i = 0; i < 2; ++i) {
@@ -183,7 +195,7 @@ const OpFamily arithmetic("arithmetic", {
                      "mask, use the `~` or `logical_not()` operator instead.");
         })
         .describe("-self."),
-    pointwise("abs(Tensor self) -> Tensor", [](Value x) { return abs(x); }).promote(Promotion::kReal).describe("Magnitude."),
+    pointwise("abs(Tensor self) -> Tensor", [](Value x) { return abs(x); }).promote(Promotion::kReal).dtypes_are(kNumbers).describe("Magnitude."),
     pointwise("reciprocal(Tensor self) -> Tensor", [](Value x) { return reciprocal(x); }).promote(Promotion::kFloat)
         .gradient_reads({"result"}).derivative([](Value g, Value y) { return -g * conj(y * y); }).describe("1 / self."),
     alias("subtract", "sub"), alias("multiply", "mul"), alias("divide", "div"), alias("true_divide", "div"),
@@ -211,7 +223,16 @@ const OpFamily arithmetic("arithmetic", {
              })
         .describe("self * self, written into self."),
     function("float_power(Tensor self, Tensor exponent) -> Tensor", [](Args a) { return Results(float_power(a)); })
-        .inplace().out().describe("pow in float64 or complex128."),
+        .out().describe("pow in float64 or complex128."),
+    function("float_power_(Tensor(a!) self, Tensor exponent) -> Tensor(a!)",
+             [](Args a) {
+               static const OpRef power_row("pow");
+               const Dtype dtype = float_power_dtype(a);
+               LOHE_CHECK(a[0].tensor->dtype() == dtype, "the base given to float_power_ has dtype ", info(a[0].tensor->dtype()).name,
+                          " but the operation's result requires dtype ", info(dtype).name);
+               return dispatch::call(power_row.op(), a, dispatch::Form::kInPlace);
+             })
+        .describe("float_power written into self, which has its dtype."),
     function("ldexp(Tensor self, Tensor other) -> Tensor",
              [](Args a) {
                static const OpRef power_row("pow"), product("mul");
@@ -220,11 +241,11 @@ const OpFamily arithmetic("arithmetic", {
         .inplace().out().describe("self * 2^other."),
     // Two numbers
     pointwise("hypot(Tensor self, Tensor other) -> Tensor", [](Value x, Value y) { return hypot(x, y); })
-        .dtypes_are(kFloating).gradient_reads({"self", "other", "result"})
+        .dtypes_are(kFloating).checked(only_tensors).gradient_reads({"self", "other", "result"})
         .derivative([](Value g, Value r, Value x, Value y) { return std::array{g * (x / r), g * (y / r)}; })
         .describe("sqrt(self^2 + other^2), without overflow in between."),
     pointwise("atan2(Tensor self, Tensor other) -> Tensor", [](Value y, Value x) { return atan2(y, x); })
-        .promote(Promotion::kFloat).dtypes_are(kFloating).describe("The angle of the point (other, self), in radians."),
+        .promote(Promotion::kFloat).dtypes_are(kFloating).checked(only_tensors).describe("The angle of the point (other, self), in radians."),
     alias("arctan2", "atan2"),
     pointwise("copysign(Tensor self, Tensor other) -> Tensor", [](Value x, Value y) { return with_sign(x, y); })
         .promote(Promotion::kFloat).dtypes_are(kFloating)
@@ -233,14 +254,14 @@ const OpFamily arithmetic("arithmetic", {
         })
         .describe("The magnitude of self with the sign of other."),
     pointwise("nextafter(Tensor self, Tensor other) -> Tensor", [](GraphCall& c) { return next_after(c); })
-        .dtypes_are(kFloating)
+        .dtypes_are(kFloating).checked(only_tensors)
         .derivative([](Value g, Value, Value x, Value y) { return std::array{select(x != y, g, g.literal(0)), g.literal(0)}; })
         .describe("The next floating-point number after self in the direction of other."),
     pointwise("logaddexp(Tensor self, Tensor other) -> Tensor",
               [](Value a, Value b) {
                 return log_add(a, b, [](Value v) { return exp(v); }, [](Value v) { return log1p(v); });
               })
-        .dtypes_are(kFloating).derivative([](Value g, Value, Value a, Value b) {
+        .dtypes_are(kFloating).checked(only_tensors).derivative([](Value g, Value, Value a, Value b) {
           return std::array{g / (1 + exp(b - a)), g / (1 + exp(a - b))};
         })
         .no_inplace().describe("log(exp(self) + exp(other))."),
@@ -248,7 +269,7 @@ const OpFamily arithmetic("arithmetic", {
               [](Value a, Value b) {
                 return log_add(a, b, [](Value v) { return exp2(v); }, [](Value v) { return log1p(v) * std::numbers::log2e; });
               })
-        .dtypes_are(kFloating).derivative([](Value g, Value, Value a, Value b) {
+        .dtypes_are(kFloating).checked(only_tensors).derivative([](Value g, Value, Value a, Value b) {
           return std::array{g / (1 + exp2(b - a)), g / (1 + exp2(a - b))};
         })
         .no_inplace().describe("log2(2^self + 2^other)."),

@@ -35,6 +35,24 @@ void no_complex(const OpDef& op, Args args) {
   }
 }
 
+/// A number may stand for the second operand only.
+void tensor_first(const OpDef& op, Args args) {
+  LOHE_CHECK_TYPE(args[0].kind == Arg::kTensor, op.schema.base, "(): argument 'input' (position 1) must be Tensor, not a number");
+}
+
+/// Python numbers do not stand for these operands.
+void only_tensors(const OpDef& op, Args args) {
+  for (size_t i = 0; i < 2; ++i) {
+    LOHE_CHECK_TYPE(args[i].kind == Arg::kTensor, op.schema.base, "(): argument '", i == 0 ? "input" : op.schema.params[i].name,
+                    "' (position ", i + 1, ") must be Tensor, not a number");
+  }
+}
+
+void only_real_tensors(const OpDef& op, Args args) {
+  only_tensors(op, args);
+  no_complex(op, args);
+}
+
 const char* const kNames[] = {"Byte", "Char", "Short", "Int", "Long", "Half", "Float", "Double", "", "ComplexFloat",
                               "ComplexDouble", "Bool", "", "", "", "BFloat16"};
 
@@ -58,12 +76,12 @@ Value close(Value x, Value y, const Arg& rtol, const Arg& atol, bool equal_nan) 
 }
 
 const OpFamily comparison("comparison", {
-    test("eq(Tensor self, Tensor other) -> Tensor", [](Value x, Value y) { return x == y; }).describe("self == other."),
-    test("ne(Tensor self, Tensor other) -> Tensor", [](Value x, Value y) { return x != y; }).describe("self != other."),
-    order("lt(Tensor self, Tensor other) -> Tensor", [](Value x, Value y) { return x < y; }).describe("self < other."),
-    order("le(Tensor self, Tensor other) -> Tensor", [](Value x, Value y) { return x <= y; }).describe("self <= other."),
-    order("gt(Tensor self, Tensor other) -> Tensor", [](Value x, Value y) { return x > y; }).describe("self > other."),
-    order("ge(Tensor self, Tensor other) -> Tensor", [](Value x, Value y) { return x >= y; }).describe("self >= other."),
+    test("eq(Tensor self, Tensor other) -> Tensor", [](Value x, Value y) { return x == y; }).checked(tensor_first).describe("self == other."),
+    test("ne(Tensor self, Tensor other) -> Tensor", [](Value x, Value y) { return x != y; }).checked(tensor_first).describe("self != other."),
+    order("lt(Tensor self, Tensor other) -> Tensor", [](Value x, Value y) { return x < y; }).checked(tensor_first).describe("self < other."),
+    order("le(Tensor self, Tensor other) -> Tensor", [](Value x, Value y) { return x <= y; }).checked(tensor_first).describe("self <= other."),
+    order("gt(Tensor self, Tensor other) -> Tensor", [](Value x, Value y) { return x > y; }).checked(tensor_first).describe("self > other."),
+    order("ge(Tensor self, Tensor other) -> Tensor", [](Value x, Value y) { return x >= y; }).checked(tensor_first).describe("self >= other."),
     alias("not_equal", "ne"), alias("less", "lt"), alias("less_equal", "le"), alias("greater", "gt"), alias("greater_equal", "ge"),
     test("isclose(Tensor self, Tensor other, float rtol=1e-05, float atol=1e-08, bool equal_nan=False) -> Tensor",
          [](Value x, Value y, Arg rtol, Arg atol, bool equal_nan) { return close(x, y, rtol, atol, equal_nan); })
@@ -84,13 +102,13 @@ const OpFamily comparison("comparison", {
     test("isreal(Tensor self) -> Tensor", [](Value x) { return is_complex(x.dtype()) ? imag(x) == 0.0 : constant(x, true); })
         .no_inplace().describe("Whether the imaginary part is 0."),
     pointwise("maximum(Tensor self, Tensor other) -> Tensor", [](Value x, Value y) { return maximum(x, y); })
-        .dtypes_are(kAllReals).checked(no_complex).no_inplace().describe("The larger of two; NaN if either is."),
+        .dtypes_are(kAllReals).checked(only_real_tensors).no_inplace().describe("The larger of two; NaN if either is."),
     pointwise("minimum(Tensor self, Tensor other) -> Tensor", [](Value x, Value y) { return minimum(x, y); })
-        .dtypes_are(kAllReals).checked(no_complex).no_inplace().describe("The smaller of two; NaN if either is."),
+        .dtypes_are(kAllReals).checked(only_real_tensors).no_inplace().describe("The smaller of two; NaN if either is."),
     pointwise("fmax(Tensor self, Tensor other) -> Tensor", [](Value x, Value y) { return fmax(x, y); })
-        .dtypes_are(kAllReals).checked(no_complex).no_inplace().describe("The larger of two; NaN only if both are."),
+        .dtypes_are(kAllReals).checked(only_real_tensors).no_inplace().describe("The larger of two; NaN only if both are."),
     pointwise("fmin(Tensor self, Tensor other) -> Tensor", [](Value x, Value y) { return fmin(x, y); })
-        .dtypes_are(kAllReals).checked(no_complex).no_inplace().describe("The smaller of two; NaN only if both are."),
+        .dtypes_are(kAllReals).checked(only_real_tensors).no_inplace().describe("The smaller of two; NaN only if both are."),
 });
 
 }  // namespace

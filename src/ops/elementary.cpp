@@ -28,16 +28,11 @@ void no_complex(const OpDef& op, Args args) {
              " is not supported for complex tensors; use real and imag parts");
 }
 
-void no_complex_sign(const OpDef&, Args args) {
-  LOHE_CHECK(args[0].kind != Arg::kTensor || !is_complex(args[0].tensor->dtype()),
-             "Unlike NumPy, torch.sign doesn't allow complex input. Use torch.sgn");
-}
-
 /// Rounding leaves integers as they are and has a gradient of zero.
 template <class F>
 OpDef rounding(std::string_view schema, F f) {
   return pointwise(schema, [f](Value x) { return is_integral(x.dtype(), true) ? x : f(x); })
-      .dtypes_are(kReals).checked(no_complex).gradient_reads({}).derivative([](Value g) { return g.literal(0); });
+      .dtypes_are(kReals).gradient_reads({}).derivative([](Value g) { return g.literal(0); });
 }
 
 Value logit_of(Value x, const Arg& eps) {
@@ -186,6 +181,12 @@ const OpFamily elementary("elementary", {
         .checked(order_not_negative).no_inplace()
         .derivative([](Value g, Value, int64_t n, Value x) { return g * polygamma(n + 1, x); })
         .describe("The n-th derivative of digamma."),
+    function("polygamma_(Tensor(a!) self, int n) -> Tensor(a!)",
+             [](Args a) {
+               static const OpRef derivative("polygamma"), copy("copy_");
+               return Results(copy(a[0].tensor, derivative(a[1].integer, a[0].tensor)));
+             })
+        .method_only().describe("polygamma written into self."),
     real_function("special_entr(Tensor self) -> Tensor",
                   [](Value x) {
                     const Value inside = select(x == 0.0, x.literal(0), -x * log(x));
@@ -225,10 +226,10 @@ const OpFamily elementary("elementary", {
         .dtypes_are(kFloating).gradient_reads({}).derivative([](Value g) { return g; }).describe("self - trunc(self)."),
     // Signs
     pointwise("sign(Tensor self) -> Tensor", [](Value x) { return sign(x); })
-        .dtypes_are(kAllReals).checked(no_complex_sign).gradient_reads({}).derivative([](Value g) { return g.literal(0); })
+        .dtypes_are(kAllReals).gradient_reads({}).derivative([](Value g) { return g.literal(0); })
         .describe("-1, 0 or 1."),
     pointwise("sgn(Tensor self) -> Tensor", [](Value x) { return sign(x); })
-        .derivative([](Value g, Value y, Value x) {
+        .gradient_reads({"self", "result"}).derivative([](Value g, Value y, Value x) {
           if (!is_complex(x.dtype())) return g.literal(0);
           const Value magnitude = cast(abs(x), x.dtype());
           const Value tangent = g - cast(real(g * conj(y)), x.dtype()) * y;
@@ -236,9 +237,9 @@ const OpFamily elementary("elementary", {
         })
         .describe("sign; for complex numbers self / |self|, 0 at 0."),
     pointwise("signbit(Tensor self) -> Tensor", [](Value x) { return signbit(x); })
-        .promote(Promotion::kBool).dtypes_are(kAllReals).checked(no_complex).no_inplace().describe("Whether the sign bit is set; true for -0."),
+        .promote(Promotion::kBool).dtypes_are(kAllReals).no_inplace().describe("Whether the sign bit is set; true for -0."),
     pointwise("angle(Tensor self) -> Tensor", [](Value x) { return angle(x); })
-        .promote(Promotion::kRealFloat).no_inplace().describe("Argument of a complex number, in radians; of real ones 0 or pi."),
+        .promote(Promotion::kRealFloat).gradient_reads({"self"}).no_inplace().describe("Argument of a complex number, in radians; of real ones 0 or pi."),
 });
 
 }  // namespace

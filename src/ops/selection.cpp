@@ -94,6 +94,8 @@ Value is_finite(Value x) {
 }
 
 void same_dtypes(const OpDef& op, Args args) {
+  LOHE_CHECK_KIND(kNotImplemented, !is_tensor(args[0]) || is_differentiable(args[0].tensor->dtype()),
+                  "lerp is not implemented for integers; convert the tensor to a floating dtype");
   for (size_t i = 1; i < 3; ++i) {
     LOHE_CHECK(!is_tensor(args[0]) || !is_tensor(args[i]) || args[i].tensor->dtype() == args[0].tensor->dtype(), "expected dtype ",
                info(args[0].tensor->dtype()).name, " for `", op.schema.params[i].name, "` but got dtype ",
@@ -116,6 +118,7 @@ void no_integer_division(const OpDef&, Args a) {
 }
 
 void heaviside_dtypes(const OpDef&, Args a) {
+  LOHE_CHECK_TYPE(is_tensor(a[0]) && is_tensor(a[1]), "heaviside(): arguments 'input' and 'values' must be Tensor, not a number");
   LOHE_CHECK(!is_complex_arg(a[0]) && !is_complex_arg(a[1]), "heaviside is not yet implemented for complex tensors.");
   LOHE_CHECK(!is_tensor(a[0]) || !is_tensor(a[1]) || a[0].tensor->dtype() == a[1].tensor->dtype(),
              "heaviside is not yet implemented for tensors with different dtypes.");
@@ -133,13 +136,13 @@ const OpFamily selection("selection", {
         .describe("self bounded by min and max, either of which may be left out."),
     alias("clip", "clamp"),
     pointwise("clamp_min(Tensor self, Tensor min) -> Tensor", [](Value x, Value low) { return maximum(x, low); })
-        .dtypes_are(kReals).checked(real_bounds)
+        .dtypes_are(kAllReals)
         .derivative([](Value g, Value, Value x, Value low) {
           return std::array{select(x >= low, g, zero(g)), select(x < low, g, zero(g))};
         })
         .describe("self, but at least min."),
     pointwise("clamp_max(Tensor self, Tensor max) -> Tensor", [](Value x, Value high) { return minimum(x, high); })
-        .dtypes_are(kReals).checked(real_bounds)
+        .dtypes_are(kAllReals)
         .derivative([](Value g, Value, Value x, Value high) {
           return std::array{select(x <= high, g, zero(g)), select(x > high, g, zero(g))};
         })

@@ -181,12 +181,6 @@ const OpFamily elementary("elementary", {
         .checked(order_not_negative).no_inplace()
         .derivative([](Value g, Value, int64_t n, Value x) { return g * polygamma(n + 1, x); })
         .describe("The n-th derivative of digamma."),
-    function("polygamma_(Tensor(a!) self, int n) -> Tensor(a!)",
-             [](Args a) {
-               static const OpRef derivative("polygamma"), copy("copy_");
-               return Results(copy(a[0].tensor, derivative(a[1].integer, a[0].tensor)));
-             })
-        .method_only().describe("polygamma written into self."),
     real_function("special_entr(Tensor self) -> Tensor",
                   [](Value x) {
                     const Value inside = select(x == 0.0, x.literal(0), -x * log(x));

@@ -31,7 +31,17 @@ endif()
 if(NOT EXISTS "${CMAKE_BINARY_DIR}/empty.cpp")
   file(WRITE "${CMAKE_BINARY_DIR}/empty.cpp" "")
 endif()
-add_library(lohe SHARED "${CMAKE_BINARY_DIR}/empty.cpp" ${LOHE_ROOM_OBJECTS} ${LOHE_PREBUILT_OBJECTS})
+# The rooms are compiled with hidden symbols, so that calls between them are direct; then the symbols of namespace lohe are
+# made visible in one relocatable file, since the Python binding and the tests stand on the rooms.
+set(lohe_visible "${CMAKE_BINARY_DIR}/internal/visible.o")
+add_custom_command(OUTPUT "${lohe_visible}"
+  COMMAND "${CMAKE_COMMAND}" -E make_directory "${CMAKE_BINARY_DIR}/internal"
+  COMMAND "${CMAKE_LINKER}" -r -o "${lohe_visible}" ${LOHE_ROOM_OBJECTS} ${LOHE_PREBUILT_OBJECTS}
+  COMMAND "${LOHE_LLVM_OBJCOPY}" --wildcard "--set-symbol-visibility=*4lohe*=default" "${lohe_visible}"
+  DEPENDS ${LOHE_ROOM_OBJECTS} ${LOHE_PREBUILT_OBJECTS} ${LOHE_ROOM_TARGETS}
+  COMMAND_EXPAND_LISTS COMMENT "Making the symbols of namespace lohe visible" VERBATIM)
+set_source_files_properties("${lohe_visible}" PROPERTIES EXTERNAL_OBJECT ON GENERATED ON)
+add_library(lohe SHARED "${CMAKE_BINARY_DIR}/empty.cpp" "${lohe_visible}")
 add_library(lohe::lohe ALIAS lohe)
 add_dependencies(lohe lohe_gen_ops)
 target_compile_features(lohe PUBLIC cxx_std_20)

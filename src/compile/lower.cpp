@@ -197,12 +197,21 @@ class Lowering {
     }
   }
 
-  V position(Space span) {
-    V p = iota_base_.at(span);
+  /// Position within a group, as `type`. The part along the vector dim is added last and without a multiplication where
+  /// neighbours are one apart, which leaves one vector addition.
+  V position(Space span, Type type = Type::kI64) {
+    V uniform = iota_base_.at(span);
+    V along;
     for (size_t d = 0; d < spec_.dims.size(); ++d) {
-      if ((spec_.dims[d].group & span) != 0) p = p + at_[d] * iota_step_.at(static_cast<int>(d));
+      if ((spec_.dims[d].group & span) == 0) continue;
+      if (static_cast<int>(d) == spec_.vector_dim && spec_.unit_iota) {
+        along = at_[d];
+      } else {
+        uniform = uniform + at_[d] * iota_step_.at(static_cast<int>(d));
+      }
     }
-    return p;
+    uniform = b_.cast(uniform, type);
+    return along.builder == nullptr ? uniform : uniform + b_.cast(along, type);
   }
 
   void make(int32_t id) {
@@ -211,7 +220,12 @@ class Lowering {
     const auto value = [&](int32_t x) { return x < 0 ? Registers{} : values_[static_cast<size_t>(x)]; };
     switch (g.prim) {
       case Prim::kInput: r = load_input(g); return;
-      case Prim::kIota: r = lower(b_, {.prim = Prim::kCast, .dtype = g.dtype}, Dtype::kInt64, {position(g.span), {}}, {}, {}); return;
+      case Prim::kIota:
+        if (g.dtype == Dtype::kInt32) {
+          r = {position(g.span, Type::kI32), {}};
+          return;
+        }
+        r = lower(b_, {.prim = Prim::kCast, .dtype = g.dtype}, Dtype::kInt64, {position(g.span), {}}, {}, {}); return;
       case Prim::kScalar: case Prim::kConst: case Prim::kExtent: return;
       default: break;
     }

@@ -29,6 +29,7 @@ struct Operand {
 struct KernelSpec {
   std::vector<LoopDim> dims;
   int vector_dim = 0;
+  bool unit_iota = false;        ///< neighbours along the vector dim are one apart in their group
   std::vector<Operand> inputs;   ///< by input number of the graph
   std::vector<Operand> outputs;  ///< by output of the graph
   bool operator==(const KernelSpec&) const = default;

@@ -248,6 +248,7 @@ void Program::run_flat(int64_t n, std::span<char* const> pointers, uint32_t move
   if (e == nullptr) {
     KernelSpec spec;
     spec.dims = {{kOuter, false}};
+    spec.unit_iota = step.uses_iota;
     for (size_t i = 0; i < operands; ++i) {
       Operand o;
       o.dims = moves >> source(i) & 1;
@@ -450,6 +451,7 @@ void Program::run_kernel(Stage& step, const Space& space, std::vector<Binding>& 
     if (!row_dense && k.strides[0] == 1 && k.size >= 4) spec.vector_dim = static_cast<int>(kept) - 1;
   }
   const auto v = static_cast<size_t>(spec.vector_dim);
+  spec.unit_iota = step.uses_iota && loops[v].logical == 1;
   for (size_t o = 0; o < count; ++o) {
     Operand operand;
     for (size_t d = 0; d < loops.size(); ++d) {

@@ -65,7 +65,7 @@ const OpFamily attention_rows("attention", {
                if (mask.defined()) x = mask.dtype() == Dtype::kBool ? select(mask, x, none) : x + cast(mask, x.dtype());
                if (causal) {
                  Graph& g = *x.graph();
-                 x = select(g.iota(kRow, Dtype::kInt64) <= g.iota(kGroupA, Dtype::kInt64), x, none);
+                 x = select(g.iota(kRow, Dtype::kInt32) <= g.iota(kGroupA, Dtype::kInt32), x, none);
                }
                // A row that may look at nothing gives zeros.
                const Node highest = amax(x);

@@ -172,5 +172,6 @@ void init_storage(PyObject* module);
 void init_torch_function(PyObject* module);
 void init_runtime(PyObject* module);
 void init_generator(PyObject* module);
+void init_serialization(PyObject* module);
 
 }  // namespace lohe::python

@@ -1,14 +1,14 @@
 """Trains three models with Lohe, draws their loss curves and ends with a table of what was measured.
 
-  gpt   a character-level GPT on Shakespeare's plays, then a page of its own writing (about two minutes on two cores)
-  cnn   a convolutional network on scikit-learn's handwritten digits, to at least 98 % (seconds)
+  gpt   a character-level GPT on Shakespeare's plays, then a page of its own writing (minutes)
+  cnn   a convolutional network on scikit-learn's handwritten digits (seconds)
   cpp   the same network trained by a C++ program that says find_package(lohe) (seconds, and its build)
 
 Everything goes into demo/. Interrupt or kill it at any moment: started again it goes on from the last checkpoint, and
 its losses and weights end up bit-equal to those of a run that was left alone.
 
   tools/demo                    all three
-  tools/demo --quick            the same in under a minute, with less to see
+  tools/demo --quick            the same with few steps
   tools/demo --only gpt         one of them (may be given more than once)
   tools/demo --compare          each program again on PyTorch: a column to compare with
   tools/demo --only cnn --die-at 500; tools/demo --only cnn

@@ -1,4 +1,4 @@
-"""Trains a convolutional network on scikit-learn's handwritten digits to at least 98 % correct on held-out images.
+"""Trains a convolutional network on scikit-learn's handwritten digits and tests it on held-out images.
 
 Kill it when you like: started again, it goes on from its last checkpoint and ends with the very bits of a run that was
 never killed.

@@ -166,7 +166,7 @@ const OpFamily class_losses("class_losses", {
              negative_log_likelihood)
         .over(class_domain).shaped(class_results).promote(Promotion::kFirst).dtypes_are(kFloating).checked(check_classes)
         .runtime({"ignore_index"}).function_only().gradient_reads({"target", "weight", "ignore_index"})
-        .derivative([](Node g, Node, Node x, Node target, Node weight, int64_t r, Node ignore_index) {
+        .derivative([](Node g, Node, Node, Node, Node x, Node target, Node weight, int64_t r, Node ignore_index) {
           return negative_log_likelihood_gradient(g, x, target, weight, r, ignore_index);
         })
         .describe("nll_loss, with the sum of the weights that the mean divides by."),
@@ -194,7 +194,7 @@ const OpFamily class_losses("class_losses", {
              })
         .over(class_domain).shaped(class_results).promote(Promotion::kFirst).dtypes_are(kFloating).checked(check_smoothing)
         .runtime({"ignore_index"}).function_only().gradient_reads({"self", "target", "weight", "ignore_index"})
-        .derivative([](Node g, Node x, Node target, Node weight, int64_t r, Node ignore_index, Arg smoothing) {
+        .derivative([](Node g, Node, Node x, Node target, Node weight, int64_t r, Node ignore_index, Arg smoothing) {
           return cross_entropy_gradient(g, x, target, weight, r, ignore_index, smoothing.scalar().to_double());
         })
         .describe("-log(softmax(self)) at the target classes, or weighted by class probabilities target."),

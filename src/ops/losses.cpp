@@ -107,7 +107,7 @@ const OpFamily losses("losses", {
           valid_reduction(op, a);
           positive("smooth_l1_loss does not support negative values for beta.", a[3], true);
         })
-        .derivative([](Node g, Node x, Node y, int64_t r, Node beta) {
+        .derivative([](Node g, Node, Node x, Node y, int64_t r, Node beta) {
           const Node d = spread(g, r) * smooth_slope(x - y, cast(beta, x.dtype()));
           return std::array{d, -d};
         })
@@ -119,7 +119,7 @@ const OpFamily losses("losses", {
           valid_reduction(op, a);
           positive("huber_loss does not support non-positive values for delta.", a[3], false);
         })
-        .derivative([](Node g, Node x, Node y, int64_t r, Node delta) {
+        .derivative([](Node g, Node, Node x, Node y, int64_t r, Node delta) {
           const Node d = spread(g, r) * huber_slope(x - y, cast(delta, x.dtype()));
           return std::array{d, -d};
         })
@@ -127,7 +127,7 @@ const OpFamily losses("losses", {
     composed("binary_cross_entropy(Tensor self, Tensor target, Tensor? weight=None, int reduction=1) -> Tensor",
              [](Node x, Node t, Node w, int64_t r) { return reduced(weighted(cross_entropy_of(x, t), w), r); })
         .over(loss_domain).dtypes_are(kFloating).checked(valid_reduction).function_only().gradient_reads({"self", "target", "weight"})
-        .derivative([](Node g, Node x, Node t, Node w, int64_t r) {
+        .derivative([](Node g, Node, Node x, Node t, Node w, int64_t r) {
           const Node h = weighted(spread(g, r), w);
           return std::array{h * cross_entropy_slope(x, t), h * (log1p(-x) - log(x)), Node()};
         })
@@ -136,7 +136,7 @@ const OpFamily losses("losses", {
              [](Node x, Node t, Node w, Node p, int64_t r) { return reduced(weighted(logits_loss(x, t, p), w), r); })
         .over(loss_domain).dtypes_are(kFloating).checked(valid_reduction).function_only()
         .gradient_reads({"self", "target", "weight", "pos_weight"})
-        .derivative([](Node g, Node x, Node t, Node w, Node p, int64_t r) {
+        .derivative([](Node g, Node, Node x, Node t, Node w, Node p, int64_t r) {
           const Node h = weighted(spread(g, r), w);
           if (!p.defined()) return std::array{h * (sigmoid(x) - t), -(h * x), Node(), Node()};
           const Node scaled = p * t;
@@ -146,7 +146,7 @@ const OpFamily losses("losses", {
     composed("kl_div(Tensor self, Tensor target, int reduction=1, *, bool log_target=False) -> Tensor",
              [](Node x, Node t, int64_t r, bool log_target) { return reduced(kl(x, t, log_target), r); })
         .over(loss_domain).dtypes_are(kFloating).checked(valid_reduction).function_only().gradient_reads({"self", "target"})
-        .derivative([](Node g, Node x, Node t, int64_t r, bool log_target) {
+        .derivative([](Node g, Node, Node x, Node t, int64_t r, bool log_target) {
           const Node h = spread(g, r);
           if (log_target) return std::array{-(h * exp(t)), h * exp(t) * (t - x + 1)};
           return std::array{-(h * t), h * select(t == 0, t.literal(0), log(t) + 1 - x)};
@@ -155,7 +155,7 @@ const OpFamily losses("losses", {
     composed("soft_margin_loss(Tensor self, Tensor target, int reduction=1) -> Tensor",
              [](Node x, Node t, int64_t r) { return reduced(soft_margin(x, t), r); })
         .over(loss_domain).dtypes_are(kFloating).checked(valid_reduction).function_only().gradient_reads({"self", "target"})
-        .derivative([](Node g, Node x, Node t, int64_t r) {
+        .derivative([](Node g, Node, Node x, Node t, int64_t r) {
           const Node slope = -(spread(g, r) * sigmoid(-(t * x)));
           return std::array{slope * t, slope * x};
         })

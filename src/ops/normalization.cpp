@@ -190,7 +190,7 @@ const OpFamily normalization("normalization", {
              })
         .over(trailing(1)).shaped(with_statistics).promote(Promotion::kFirst).dtypes_are(kFloating).checked(check_trailing)
         .runtime({"eps"}).function_only().gradient_reads({"input", "weight", "result1", "result2"})
-        .derivative([](Node g, Node, Node, Node x, Arg, Node weight, Node, Node, Node, Node mean, Node rstd) {
+        .derivative([](Node g, Node, Node, Node, Node mean, Node rstd, Node x, Arg, Node weight) {
           return normalization_gradient(g, x, weight, mean, rstd);
         })
         .describe("layer_norm, with the mean and the inverse standard deviation that it used."),
@@ -204,7 +204,7 @@ const OpFamily normalization("normalization", {
              [](Node x, Arg, Node weight, Node eps) { return affine(x * rsqrt(square_mean(x) + cast(eps, x.dtype())), weight, {}); })
         .over(trailing(1)).promote(Promotion::kFirst).dtypes_are(kFloating).checked(check_trailing).runtime({"eps"}).in("_C")
         .gradient_reads({"input", "weight", "eps"})
-        .derivative([](Node g, Node x, Arg, Node weight, Node eps) {
+        .derivative([](Node g, Node, Node x, Arg, Node weight, Node eps) {
           const Node r = rsqrt(square_mean(x) + cast(eps, x.dtype()));
           const Node h = weight.defined() ? g * weight : g;
           return std::array{r * (h - x * (r * r) * (sum(h * x) / count(x))), g * (x * r)};
@@ -234,7 +234,7 @@ const OpFamily normalization("normalization", {
         })
         .promote(Promotion::kFirst).dtypes_are(kFloating).runtime({"eps"}).in("_C")
         .gradient_reads({"input", "weight", "result1", "result2"})
-        .derivative([](Node g, Node, Node, Node, Node x, Node weight, Node, Node, Node, Node mean, Node rstd) {
+        .derivative([](Node g, Node, Node, Node, Node, Node mean, Node rstd, Node, Node x, Node weight) {
           return normalization_gradient(g, x, weight, mean, rstd);
         })
         .describe("batch_norm by the batch's own statistics: out, mean, inverse deviation, variance."),
@@ -275,7 +275,7 @@ const OpFamily normalization("normalization", {
              })
         .over(group_domain).shaped(group_results).promote(Promotion::kFirst).dtypes_are(kFloating).runtime({"eps"}).in("_C")
         .gradient_reads({"input", "weight", "result1", "result2"})
-        .derivative([](Node g, Node, Node, Node x, Node weight, Node, Node, Node, Node mean, Node rstd) {
+        .derivative([](Node g, Node, Node, Node, Node mean, Node rstd, Node x, Node weight) {
           return normalization_gradient(g, x, weight, mean, rstd, kWithinGroup);
         })
         .describe("group_norm of (N, groups, channels a group, positions)."),

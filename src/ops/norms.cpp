@@ -130,7 +130,7 @@ const OpFamily norms("norms", {
              [](Node x, Arg ord) { return power_norm(x, ord.real); })
         .over(reduce_over(2)).promote(Promotion::kReal).dtypes_are(kFloatingOrComplex).checked(has_elements).in("_C")
         .gradient_reads({"self", "result"})
-        .derivative([](Node g, Node x, Arg ord, Arg, bool, Node y) { return power_norm_gradient(g, x, ord.real, y); })
+        .derivative([](Node g, Node y, Node x, Arg ord) { return power_norm_gradient(g, x, ord.real, y); })
         .describe("The ord-norm over dims."),
     function("linalg_vector_norm(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
              [](Args a) { return vector_norm(a[0], order_of(a[1]), a[2], a[3].integer != 0, a[4]); })

@@ -189,12 +189,12 @@ const OpFamily reductions("reductions", {
     composed("max.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)",
              [](Node x) { return extreme(x, true); })
         .over(reduce_over(1)).dtypes_are(kAllReals).checked(nonempty("max()")).gradient_reads({"result1"})
-        .derivative([](Node g, Node, Node, int64_t, bool, Node, Node index) { return picked_gradient(g, index); })
+        .derivative([](Node g, Node, Node, Node index) { return picked_gradient(g, index); })
         .describe("Maximum along a dim and its first position; the gradient goes there."),
     composed("min.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)",
              [](Node x) { return extreme(x, false); })
         .over(reduce_over(1)).dtypes_are(kAllReals).checked(nonempty("min()")).gradient_reads({"result1"})
-        .derivative([](Node g, Node, Node, int64_t, bool, Node, Node index) { return picked_gradient(g, index); })
+        .derivative([](Node g, Node, Node, Node index) { return picked_gradient(g, index); })
         .describe("Minimum along a dim and its first position; the gradient goes there."),
     function("max.other(Tensor self, Tensor other) -> Tensor",
              [](Args a) { static const OpRef maximum("maximum"); return maximum.all(a[0], a[1]); })
@@ -229,79 +229,79 @@ const OpFamily reductions("reductions", {
     composed("var(Tensor self, bool unbiased=True) -> Tensor",
              [](Node x, bool unbiased) { return variance(x, unbiased_correction(x, unbiased)); })
         .over(reduce_all()).promote(Promotion::kReal).dtypes_are(kFloatingOrComplex).gradient_reads({"self"})
-        .derivative([](Node g, Node x, bool unbiased) { return variance_gradient(g, x, unbiased_correction(x, unbiased)); })
+        .derivative([](Node g, Node, Node x, bool unbiased) { return variance_gradient(g, x, unbiased_correction(x, unbiased)); })
         .describe("Variance of all elements."),
     composed("var.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor",
              [](Node x, Arg, bool unbiased) { return variance(x, unbiased_correction(x, unbiased)); })
         .over(reduce_over(1)).promote(Promotion::kReal).dtypes_are(kFloatingOrComplex).gradient_reads({"self"})
-        .derivative([](Node g, Node x, Arg, bool unbiased) { return variance_gradient(g, x, unbiased_correction(x, unbiased)); })
+        .derivative([](Node g, Node, Node x, Arg, bool unbiased) { return variance_gradient(g, x, unbiased_correction(x, unbiased)); })
         .describe("Variance over dims."),
     composed("var.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor",
              [](Node x, Arg, Node c) { return variance(x, correction_or_one(x, c)); })
         .over(reduce_over(1)).promote(Promotion::kReal).dtypes_are(kFloatingOrComplex).gradient_reads({"self"})
-        .derivative([](Node g, Node x, Arg, Node c) { return variance_gradient(g, x, correction_or_one(x, c)); })
+        .derivative([](Node g, Node, Node x, Arg, Node c) { return variance_gradient(g, x, correction_or_one(x, c)); })
         .describe("Variance over dims: squared distances from the mean, summed, over n - correction."),
     composed("std(Tensor self, bool unbiased=True) -> Tensor",
              [](Node x, bool unbiased) { return sqrt(variance(x, unbiased_correction(x, unbiased))); })
         .over(reduce_all()).promote(Promotion::kReal).dtypes_are(kFloatingOrComplex).gradient_reads({"self", "result"})
-        .derivative([](Node g, Node x, bool unbiased, Node y) { return deviation_gradient(g, y, x, unbiased_correction(x, unbiased)); })
+        .derivative([](Node g, Node y, Node x, bool unbiased) { return deviation_gradient(g, y, x, unbiased_correction(x, unbiased)); })
         .describe("Standard deviation of all elements."),
     composed("std.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor",
              [](Node x, Arg, bool unbiased) { return sqrt(variance(x, unbiased_correction(x, unbiased))); })
         .over(reduce_over(1)).promote(Promotion::kReal).dtypes_are(kFloatingOrComplex).gradient_reads({"self", "result"})
-        .derivative([](Node g, Node x, Arg, bool unbiased, bool, Node y) {
+        .derivative([](Node g, Node y, Node x, Arg, bool unbiased) {
           return deviation_gradient(g, y, x, unbiased_correction(x, unbiased));
         })
         .describe("Standard deviation over dims."),
     composed("std.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor",
              [](Node x, Arg, Node c) { return sqrt(variance(x, correction_or_one(x, c))); })
         .over(reduce_over(1)).promote(Promotion::kReal).dtypes_are(kFloatingOrComplex).gradient_reads({"self", "result"})
-        .derivative([](Node g, Node x, Arg, Node c, bool, Node y) { return deviation_gradient(g, y, x, correction_or_one(x, c)); })
+        .derivative([](Node g, Node y, Node x, Arg, Node c) { return deviation_gradient(g, y, x, correction_or_one(x, c)); })
         .describe("Standard deviation over dims."),
     composed("var_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)",
              [](Node x, bool unbiased) { return std::array{variance(x, unbiased_correction(x, unbiased)), mean_of(x)}; })
         .over(reduce_all()).promote(Promotion::kReal).dtypes_are(kFloatingOrComplex).gradient_reads({"self"})
-        .derivative([](Node g, Node gm, Node x, bool unbiased) {
+        .derivative([](Node g, Node gm, Node, Node, Node x, bool unbiased) {
           return moments_gradient(g, gm, x, unbiased_correction(x, unbiased), {});
         })
         .describe("Variance and mean of all elements."),
     composed("var_mean.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> (Tensor, Tensor)",
              [](Node x, Arg, bool unbiased) { return std::array{variance(x, unbiased_correction(x, unbiased)), mean_of(x)}; })
         .over(reduce_over(1)).promote(Promotion::kReal).dtypes_are(kFloatingOrComplex).gradient_reads({"self"})
-        .derivative([](Node g, Node gm, Node x, Arg, bool unbiased) {
+        .derivative([](Node g, Node gm, Node, Node, Node x, Arg, bool unbiased) {
           return moments_gradient(g, gm, x, unbiased_correction(x, unbiased), {});
         })
         .describe("Variance and mean over dims."),
     composed("var_mean.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor, Tensor)",
              [](Node x, Arg, Node c) { return std::array{variance(x, correction_or_one(x, c)), mean_of(x)}; })
         .over(reduce_over(1)).promote(Promotion::kReal).dtypes_are(kFloatingOrComplex).gradient_reads({"self"})
-        .derivative([](Node g, Node gm, Node x, Arg, Node c) { return moments_gradient(g, gm, x, correction_or_one(x, c), {}); })
+        .derivative([](Node g, Node gm, Node, Node, Node x, Arg, Node c) { return moments_gradient(g, gm, x, correction_or_one(x, c), {}); })
         .describe("Variance and mean over dims."),
     composed("std_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)",
              [](Node x, bool unbiased) { return std::array{sqrt(variance(x, unbiased_correction(x, unbiased))), mean_of(x)}; })
         .over(reduce_all()).promote(Promotion::kReal).dtypes_are(kFloatingOrComplex).gradient_reads({"self", "result0"})
-        .derivative([](Node g, Node gm, Node x, bool unbiased, Node y) {
+        .derivative([](Node g, Node gm, Node y, Node, Node x, bool unbiased) {
           return moments_gradient(g, gm, x, unbiased_correction(x, unbiased), y);
         })
         .describe("Standard deviation and mean of all elements."),
     composed("std_mean.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> (Tensor, Tensor)",
              [](Node x, Arg, bool unbiased) { return std::array{sqrt(variance(x, unbiased_correction(x, unbiased))), mean_of(x)}; })
         .over(reduce_over(1)).promote(Promotion::kReal).dtypes_are(kFloatingOrComplex).gradient_reads({"self", "result0"})
-        .derivative([](Node g, Node gm, Node x, Arg, bool unbiased, bool, Node y) {
+        .derivative([](Node g, Node gm, Node y, Node, Node x, Arg, bool unbiased) {
           return moments_gradient(g, gm, x, unbiased_correction(x, unbiased), y);
         })
         .describe("Standard deviation and mean over dims."),
     composed("std_mean.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor, Tensor)",
              [](Node x, Arg, Node c) { return std::array{sqrt(variance(x, correction_or_one(x, c))), mean_of(x)}; })
         .over(reduce_over(1)).promote(Promotion::kReal).dtypes_are(kFloatingOrComplex).gradient_reads({"self", "result0"})
-        .derivative([](Node g, Node gm, Node x, Arg, Node c, bool, Node y) {
+        .derivative([](Node g, Node gm, Node y, Node, Node x, Arg, Node c) {
           return moments_gradient(g, gm, x, correction_or_one(x, c), y);
         })
         .describe("Standard deviation and mean over dims."),
 
     composed("logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor", log_sum_exp)
         .over(reduce_over(1)).promote(Promotion::kFloat).dtypes_are(kAllReals).gradient_reads({"self", "result"})
-        .derivative([](Node g, Node x, Arg, bool, Node y) { return g * exp(x - y); })
+        .derivative([](Node g, Node y, Node x) { return g * exp(x - y); })
         .describe("log(sum(exp(self))) without overflow."),
 });
 

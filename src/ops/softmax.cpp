@@ -23,19 +23,19 @@ void no_promotion(const OpDef& op, Args a) {
 const OpFamily softmax_rows("softmax", {
     composed("softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor", softmax_of)
         .over(reduce_over(1)).dtypes_are(kFloating).gradient_reads({"result"})
-        .derivative([](Node g, Node, int64_t, Arg, Node y) { return y * (g - sum(y * g)); })
+        .derivative([](Node g, Node y) { return y * (g - sum(y * g)); })
         .describe("exp(self) normalised to sum 1 along dim."),
     composed("_softmax(Tensor self, int dim, bool half_to_float) -> Tensor", softmax_of)
         .over(reduce_over(1)).dtypes_are(kFloating).checked(no_promotion).function_only().gradient_reads({"result"})
-        .derivative([](Node g, Node, int64_t, bool, Node y) { return y * (g - sum(y * g)); })
+        .derivative([](Node g, Node y) { return y * (g - sum(y * g)); })
         .describe("exp(self) normalised to sum 1 along dim."),
     composed("log_softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor", log_softmax_of)
         .over(reduce_over(1)).dtypes_are(kFloating).gradient_reads({"result"})
-        .derivative([](Node g, Node, int64_t, Arg, Node y) { return g - exp(y) * sum(g); })
+        .derivative([](Node g, Node y) { return g - exp(y) * sum(g); })
         .describe("log(softmax(self, dim)) without loss of precision."),
     composed("_log_softmax(Tensor self, int dim, bool half_to_float) -> Tensor", log_softmax_of)
         .over(reduce_over(1)).dtypes_are(kFloating).checked(no_promotion).function_only().gradient_reads({"result"})
-        .derivative([](Node g, Node, int64_t, bool, Node y) { return g - exp(y) * sum(g); })
+        .derivative([](Node g, Node y) { return g - exp(y) * sum(g); })
         .describe("log(softmax(self, dim)) without loss of precision."),
 });
 

@@ -136,6 +136,7 @@ std::vector<TensorPtr> run_backward(std::vector<TensorPtr> roots, std::vector<Te
     waiting.erase(n);
     grads.resize(std::max(grads.size(), n->outputs.size()));
     for (size_t o = 0; o < n->outputs.size(); ++o) grads[o] = validated(std::move(grads[o]), n->outputs[o], *n);
+    n->run_tensor_hooks(grads);
     for (const auto& [output, hook] : n->pre_hooks) {
       TensorPtr& g = grads[static_cast<size_t>(output)];
       if (!g) continue;

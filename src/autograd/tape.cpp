@@ -36,13 +36,17 @@ class AccumulateGrad final : public GradNode {
   std::string name() const override { return "AccumulateGrad"; }
   const TensorPtr& leaf() const { return leaf_; }
 
+  void run_tensor_hooks(std::vector<TensorPtr>& grads) override {
+    if (!grads[0]) return;
+    for (const auto& [id, hook] : meta_of(*leaf_).hooks) {
+      if (TensorPtr changed = hook(grads[0])) grads[0] = std::move(changed);
+    }
+  }
+
   std::vector<TensorPtr> apply(std::vector<TensorPtr> grads) override {
     TensorPtr g = std::move(grads[0]);
     if (!g) return {};
     GradMeta& m = meta_of(*leaf_);
-    for (const auto& [id, hook] : m.hooks) {
-      if (TensorPtr changed = hook(g)) g = std::move(changed);
-    }
     static const OpRef add("add"), clone("clone"), detach("detach");
     if (!m.grad) {
       // The engine's own buffer becomes the gradient where nobody else holds it; else a copy does.
@@ -323,6 +327,7 @@ SavedTensor::SavedTensor(const TensorPtr& t, bool is_output, bool written_since)
   tensor_->share_version(*t);
   tensor_->set_conj(t->conj());
   tensor_->set_neg(t->neg());
+  tensor_->extension = t->extension;
   output_ = meta_of(*t).output;
 }
 
@@ -339,6 +344,7 @@ TensorPtr SavedTensor::unpack(GradNode* owner) const {
   t->share_version(*tensor_);
   t->set_conj(tensor_->conj());
   t->set_neg(tensor_->neg());
+  t->extension = tensor_->extension;
   GradMeta& m = meta_of(*t);
   m.grad_fn = Intrusive<GradNode>(owner);
   m.output = output_;

@@ -28,6 +28,8 @@ class GradNode : public RefCounted<GradNode> {
   static void destroy(GradNode* node) noexcept;  ///< without recursion, however long the chain
   virtual std::vector<TensorPtr> apply(std::vector<TensorPtr> grads) = 0;
   virtual std::string name() const = 0;
+  /// Hooks of the tensor that this node stands for (leaves): they see the gradient before anybody takes it.
+  virtual void run_tensor_hooks(std::vector<TensorPtr>& grads) { (void)grads; }
   /// Frees what is saved; a second backward through the node raises.
   virtual void free_saved() {}
 

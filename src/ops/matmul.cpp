@@ -1,3 +1,5 @@
+#include <complex>
+
 #include "backend/library.h"
 #include "lohe/error.h"
 #include "ops/call.h"
@@ -91,23 +93,61 @@ void grad_bmm(Backward& b) {
   if (b.needs(1)) b.set(1, bmm_row()(adjoint(b.tensor(0)), b.grad()));
 }
 
-bool is_number(const Arg& a, double v) { return a.scalar() == Scalar(v) || (a.scalar().is_integral() && a.scalar().to_double() == v); }
+// --- beta * self + alpha * product
 
-/// beta * self + alpha * product, as two rows of the table.
-Results scaled_sum(const Arg& self, const TensorPtr& product, const Arg& beta, const Arg& alpha) {
-  static const OpRef add("add");
-  LOHE_CHECK(self.tensor->dtype() == product->dtype(), "self and mat2 must have the same dtype, but got ", self.tensor->dtype(), " and ",
-             product->dtype());
-  if (is_integral(product->dtype(), true)) {
-    LOHE_CHECK(!alpha.scalar().is_floating() && !beta.scalar().is_floating(),
-               "For integral input tensors, argument beta and alpha must not be a floating point number.");
+/// A factor as the dtype takes it: integers truncate.
+Arg factor(const Arg& a, Dtype dtype) { return is_integral(dtype, true) ? Arg(a.scalar().to_int()) : a; }
+
+bool is_number(const Arg& a, double v) { return !a.scalar().is_complex() && a.scalar().to_double() == v; }
+
+void check_addend(const TensorImpl& self, const TensorImpl& product, std::span<const int64_t> shape) {
+  LOHE_CHECK(self.dtype() == product.dtype(), "self and mat2 must have the same dtype, but got ", self.dtype(), " and ", product.dtype());
+  LOHE_CHECK(self.sizes().size() <= shape.size(), "expand: the number of sizes provided (", shape.size(),
+             ") must be greater or equal to the number of dimensions in the tensor (", self.dim(), ")");
+  const size_t lead = shape.size() - self.sizes().size();
+  for (size_t d = 0; d < self.sizes().size(); ++d) {
+    LOHE_CHECK(self.sizes()[d] == shape[lead + d] || self.sizes()[d] == 1, "The expanded size of the tensor (", shape[lead + d],
+               ") must match the existing size (", self.sizes()[d], ") at non-singleton dimension ", lead + d, ".  Target sizes: ",
+               to_string(shape), ".  Tensor sizes: ", to_string(self.sizes()));
   }
-  const Dims shape = product->size_dims();
-  // Broadcast checks come before anything is computed from self.
-  expand_row()(self.tensor, shape);
+}
+
+/// As two rows of the table, where there is no product call to fold them into.
+Results scaled_sum(const Arg& self, const TensorPtr& product, const Arg& beta_given, const Arg& alpha_given) {
+  static const OpRef add("add");
+  check_addend(*self.tensor, *product, product->sizes());
+  const Arg beta = factor(beta_given, product->dtype()), alpha = factor(alpha_given, product->dtype());
   if (is_number(beta, 0)) return Results(is_number(alpha, 1) ? product : mul_row()(product, alpha));
   const TensorPtr addend = is_number(beta, 1) ? TensorPtr(self.tensor) : mul_row()(self.tensor, beta);
   return Results(add(addend, product, alpha));
+}
+
+std::vector<Meta> with_addend(std::vector<Meta> metas, Args a) {
+  check_addend(*a[0].tensor, *a[1].tensor, metas[0].sizes);
+  return metas;
+}
+
+/// One library call: the product is scaled and added to before it is rounded.
+void run_with_addend(Args a, Results& r) {
+  const TensorImpl &x = *a[1].tensor, &y = *a[2].tensor;
+  const size_t n = x.sizes().size();
+  const Dims strides = broadcast_strides(a[0].tensor->sizes(), a[0].tensor->strides(), r[0]->sizes());
+  backend::Epilogue e;
+  e.beta = a[3].scalar();
+  e.alpha = a[4].scalar();
+  e.addend = {a[0].tensor->data(), strides[n - 2], strides[n - 1], n > 2 ? strides[n - 3] : 0};
+  backend::matmul(x.dtype(), {n > 2 ? x.sizes()[0] : 1, x.sizes()[n - 2], y.sizes()[n - 1], x.sizes()[n - 1]}, matrix(x), matrix(y),
+                  matrix(*r[0]), e);
+}
+
+void grad_with_addend(Backward& b, const OpRef& product) {
+  const auto scaled = [](const TensorPtr& t, const Arg& s) {
+    if (is_number(s, 1)) return t;
+    return mul_row()(t, is_complex(t->dtype()) && s.scalar().is_complex() ? Arg(Scalar(std::conj(s.scalar().to_complex()))) : s);
+  };
+  if (b.needs(0)) b.set(0, scaled(b.grad(), b.arg(3)));
+  if (b.needs(1)) b.set(1, scaled(product(b.grad(), adjoint(b.tensor(2))), b.arg(4)));
+  if (b.needs(2)) b.set(2, scaled(product(adjoint(b.tensor(1)), b.grad()), b.arg(4)));
 }
 
 // --- linear
@@ -232,11 +272,11 @@ Results run_matmul(Args a) {
 }
 
 const OpFamily products("matmul", {
-    primitive("mm(Tensor self, Tensor mat2) -> Tensor", infer_mm, run_mm).grad(grad_mm).out().describe("Product of two matrices."),
-    primitive("bmm(Tensor self, Tensor mat2) -> Tensor", infer_bmm, run_bmm).grad(grad_bmm).out()
+    primitive("mm(Tensor self, Tensor mat2) -> Tensor", infer_mm, run_mm).grad(grad_mm).exact_out().describe("Product of two matrices."),
+    primitive("bmm(Tensor self, Tensor mat2) -> Tensor", infer_bmm, run_bmm).grad(grad_bmm).exact_out()
         .describe("Products of a batch of matrices."),
     primitive("linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor", infer_linear, run_linear)
-        .grad(grad_linear).gradient_reads({"input", "weight"}).in("nn").describe("input @ weight.T + bias."),
+        .grad(grad_linear).gradient_reads({"input", "weight"}).in("nn").exact_out().describe("input @ weight.T + bias."),
     function("mv(Tensor self, Tensor vec) -> Tensor",
              [](Args a) {
                LOHE_CHECK(a[0].tensor->dim() == 2 && a[1].tensor->dim() == 1, "vector + matrix @ vector expected, got 1, ",
@@ -270,28 +310,33 @@ const OpFamily products("matmul", {
                return Results(mul_row()(unsqueeze_row()(a[0].tensor, int64_t{1}), a[1].tensor));
              })
         .out().describe("Outer product of two vectors."),
-    function("addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
-             [](Args a) { return scaled_sum(a[0], mm_row()(a[1].tensor, a[2].tensor), a[3], a[4]); })
-        .inplace().out().describe("beta * self + alpha * (mat1 @ mat2)."),
+    primitive("addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
+              [](Args a) { return with_addend(infer_mm(a.subspan(1)), a); }, run_with_addend)
+        .grad([](Backward& b) { grad_with_addend(b, mm_row()); }).gradient_reads({"mat1", "mat2"})
+        .inplace().exact_out().describe("beta * self + alpha * (mat1 @ mat2)."),
     function("addmv(Tensor self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
              [](Args a) {
                static const OpRef mv("mv");
                return scaled_sum(a[0], mv(a[1].tensor, a[2].tensor), a[3], a[4]);
              })
-        .inplace().out().describe("beta * self + alpha * (mat @ vec)."),
-    function("baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
-             [](Args a) { return scaled_sum(a[0], bmm_row()(a[1].tensor, a[2].tensor), a[3], a[4]); })
-        .inplace().out().describe("beta * self + alpha * (batch1 @ batch2)."),
+        .inplace().exact_out().describe("beta * self + alpha * (mat @ vec)."),
+    primitive("baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
+              [](Args a) { return with_addend(infer_bmm(a.subspan(1)), a); }, run_with_addend)
+        .grad([](Backward& b) { grad_with_addend(b, bmm_row()); }).gradient_reads({"batch1", "batch2"})
+        .inplace().exact_out().describe("beta * self + alpha * (batch1 @ batch2)."),
     function("addbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
-             [](Args a) { return scaled_sum(a[0], sum_row()(bmm_row()(a[1].tensor, a[2].tensor), Dims{0}), a[3], a[4]); })
-        .inplace().out().describe("beta * self + alpha * sum of (batch1 @ batch2)."),
+             [](Args a) {
+               const TensorPtr p = bmm_row()(a[1].tensor, a[2].tensor);
+               return scaled_sum(a[0], sum_row()(p, Dims{0}, false, p->dtype()), a[3], a[4]);
+             })
+        .inplace().exact_out().describe("beta * self + alpha * sum of (batch1 @ batch2)."),
     function("addr(Tensor self, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
              [](Args a) {
                static const OpRef outer("outer");
                return scaled_sum(a[0], outer(a[1].tensor, a[2].tensor), a[3], a[4]);
              })
-        .inplace().out().describe("beta * self + alpha * outer(vec1, vec2)."),
-    function("matmul(Tensor self, Tensor other) -> Tensor", run_matmul).out()
+        .inplace().exact_out().describe("beta * self + alpha * outer(vec1, vec2)."),
+    function("matmul(Tensor self, Tensor other) -> Tensor", run_matmul).exact_out()
         .describe("Product by rank: vectors, matrices, or batches of matrices with broadcasting."),
     function("inner(Tensor self, Tensor other) -> Tensor",
              [](Args a) {

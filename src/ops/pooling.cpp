@@ -185,6 +185,9 @@ Results average_pool_call(Args a) {
   const std::string op = "avg_pool" + std::to_string(kSpatial) + "d";
   const Arg divisor = a.size() > 6 ? a[6] : Arg();
   LOHE_CHECK(divisor.none() || divisor.integer != 0, "divisor must be not zero");
+  const Dtype dtype = a[0].tensor->dtype();
+  LOHE_CHECK_KIND(kNotImplemented, is_floating(dtype) || dtype == Dtype::kInt64, "\"", op, "\" not implemented for '", dtype,
+                  "'; use a floating dtype or int64");
   return average_call(a[0], fixed_rule(*a[0].tensor, op, kSpatial, a[1], a[2], a[3], Arg(), a[4].integer != 0), a[5].integer != 0, divisor);
 }
 
@@ -293,14 +296,14 @@ const OpFamily pooling("pooling", {
     function("avg_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=0, bool ceil_mode=False, bool count_include_pad=True) -> Tensor",
              average_pool_call<1>).function_only().describe("Mean of every window."),
     function("avg_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor",
-             average_pool_call<2>).in("nn").describe("Mean of every window."),
+             average_pool_call<2>).in("nn").exact_out().describe("Mean of every window."),
     function("avg_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor",
-             average_pool_call<3>).in("nn").describe("Mean of every window."),
+             average_pool_call<3>).in("nn").exact_out().describe("Mean of every window."),
     function("adaptive_avg_pool1d(Tensor self, int[1] output_size) -> Tensor", adaptive_average<1>).function_only()
         .describe("Mean of windows that give a fixed number of results."),
-    function("adaptive_avg_pool2d(Tensor self, int[2] output_size) -> Tensor", adaptive_average<2>).in("nn")
+    function("adaptive_avg_pool2d(Tensor self, int[2] output_size) -> Tensor", adaptive_average<2>).in("nn").exact_out()
         .describe("Mean of windows that give a fixed number of results."),
-    function("adaptive_avg_pool3d(Tensor self, int[3] output_size) -> Tensor", adaptive_average<3>).in("nn")
+    function("adaptive_avg_pool3d(Tensor self, int[3] output_size) -> Tensor", adaptive_average<3>).in("nn").exact_out()
         .describe("Mean of windows that give a fixed number of results."),
     function("adaptive_max_pool1d(Tensor self, int[1] output_size) -> (Tensor, Tensor)", adaptive_max<1>).function_only()
         .describe("Largest value of windows that give a fixed number of results, and its index."),

@@ -93,7 +93,9 @@ Tensor Tensor::grad() const {
 Tensor& Tensor::mutable_grad() {
   static_assert(sizeof(Tensor) == sizeof(TensorPtr));
   // Both are one owning pointer to the same counted object.
-  return reinterpret_cast<Tensor&>(autograd::meta_of(checked(*this, "mutable_grad")).grad);
+  static_assert(sizeof(Tensor) == sizeof(TensorPtr), "a Tensor is one counted pointer");
+  void* slot = &autograd::meta_of(checked(*this, "mutable_grad")).grad;
+  return *static_cast<Tensor*>(slot);
 }
 
 std::string Tensor::grad_fn_name() const {

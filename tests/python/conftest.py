@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 if importlib.util.find_spec("lohe") is None:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "python"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests of known_gaps.toml as expected failures, with the reason that stands there."""
+    gaps = tomllib.loads((Path(__file__).parent / "known_gaps.toml").read_text())["gap"]
+    for item in items:
+        for gap in gaps:
+            if gap["test"] in item.nodeid:
+                item.add_marker(pytest.mark.xfail(reason=gap["reason"], strict=False))
 
 
 def pytest_report_header() -> str:

@@ -299,6 +299,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--dtypes", default="", help="comma-separated dtypes (default: all twelve)")
     parser.add_argument(
+        "--floor", type=float, metavar="PERCENT",
+        help="exit with 0 where at least this share of the cases passes, accepted differences counting as failures",
+    )
+    parser.add_argument(
         "--sample",
         type=float,
         nargs="?",
@@ -396,6 +400,11 @@ def main(arguments: list[str] | None = None) -> int:
         )
         page = markdown(entries, known, absent, len(present) + len(absent), text)
         write_whole(HERE.parents[1] / "docs" / "conformance.md", page)
+    if options.floor is not None:
+        share = 100 * passed / max(passed + len(unexpected) + accepted, 1)
+        verdict = "at least" if share >= options.floor else "BELOW"
+        print(f"{share:.2f} % of the cases pass: {verdict} the floor of {options.floor} %")
+        return 0 if share >= options.floor else 1
     return 1 if unexpected else 0
 
 

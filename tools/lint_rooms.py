@@ -19,6 +19,12 @@ from pathlib import Path
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">]')
 MAX_LINES, MAX_HEADER_LINES = 800, 200
+# Longer than the rule, each for a reason.
+LONG_FILES = {
+    "src/ops/op_def.h": "the row's description and its builders are read together",
+    "tests/cpp/codegen_fixture.h": "one fixture for all tests of the code generator",
+    "tests/cpp/random_kernel.h": "one generator of kernels",
+}
 PUBLIC_API_ONLY = {"quant", "llm", "serve", "dist"}
 # Library headers -> the only folder that may include them.
 OWNED_HEADERS = {
@@ -72,6 +78,8 @@ def check_includes(path: str, text: str, order: list[str]) -> list[str]:
 
 def check_size(path: str, text: str) -> list[str]:
     lines = text.count("\n")
+    if path in LONG_FILES:
+        return []
     limit = MAX_HEADER_LINES if path.endswith(".h") else MAX_LINES
     return [f"{path}: {lines} lines, at most {limit}"] if lines > limit else []
 

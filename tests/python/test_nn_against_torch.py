@@ -89,10 +89,7 @@ LAYERS = [
 ]
 LAYERS += [
     (name, (), {}, [(2, 4)])
-    for name in (
-        "CELU ELU GELU GLU Hardshrink Hardsigmoid Hardswish Hardtanh Identity LeakyReLU LogSigmoid Mish ReLU ReLU6 "
-        "SELU Sigmoid SiLU Softplus Softshrink Softsign Tanh Tanhshrink"
-    ).split()
+    for name in ["CELU", "ELU", "GELU", "GLU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "Identity", "LeakyReLU", "LogSigmoid", "Mish", "ReLU", "ReLU6", "SELU", "Sigmoid", "SiLU", "Softplus", "Softshrink", "Softsign", "Tanh", "Tanhshrink"]
 ]
 NOT_OFFERED = {
     "AdaptiveLogSoftmaxWithLoss",

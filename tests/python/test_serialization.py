@@ -10,12 +10,11 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import lohe
+import pytest
 from lohe import safetensors
 
-DTYPES = "uint8 int8 int16 int32 int64 float16 bfloat16 float32 float64 complex64 complex128 bool".split()
+DTYPES = ["uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64", "complex64", "complex128", "bool"]
 
 
 def through_lohe(value: Any) -> Any:

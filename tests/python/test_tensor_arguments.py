@@ -1,9 +1,8 @@
 """Python arguments by schema: positions, keywords, aliases, numbers, errors."""
 
+import lohe
 import numpy as np
 import pytest
-
-import lohe
 
 
 def test_self_is_called_input():

@@ -3,9 +3,8 @@
 import gc
 import weakref
 
-import pytest
-
 import lohe
+import pytest
 
 
 class Square(lohe.autograd.Function):

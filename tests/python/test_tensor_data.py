@@ -2,10 +2,9 @@
 
 import array
 
+import lohe
 import numpy as np
 import pytest
-
-import lohe
 
 torch = pytest.importorskip("torch")
 

@@ -1,9 +1,8 @@
 """Indexing reads and writes what PyTorch's does, and raises where it raises."""
 
+import lohe
 import numpy as np
 import pytest
-
-import lohe
 
 torch = pytest.importorskip("torch")
 

@@ -5,9 +5,8 @@ import gc
 import pickle
 import weakref
 
-import pytest
-
 import lohe
+import pytest
 
 
 class Sub(lohe.Tensor):

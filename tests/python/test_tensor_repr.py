@@ -2,9 +2,8 @@
 
 import random
 
-import pytest
-
 import lohe
+import pytest
 
 torch = pytest.importorskip("torch")
 

@@ -10,9 +10,8 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 import lohe
+import pytest
 
 Program = list[tuple[str, tuple[Any, ...]]]
 

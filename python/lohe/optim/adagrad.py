@@ -36,9 +36,9 @@ class Adagrad(Optimizer):
             fused=fused,
             differentiable=differentiable,
         )
-        if not 0.0 <= lr_decay:
+        if not lr_decay >= 0.0:
             raise ValueError(f"Invalid lr_decay value: {lr_decay}")
-        if not 0.0 <= initial_accumulator_value:
+        if not initial_accumulator_value >= 0.0:
             raise ValueError(f"Invalid initial_accumulator_value value: {initial_accumulator_value}")
         defaults = {
             "lr": lr,

@@ -37,7 +37,7 @@ class NAdam(Optimizer):
             foreach=foreach,
             differentiable=differentiable,
         )
-        if not 0.0 <= momentum_decay:
+        if not momentum_decay >= 0.0:
             raise ValueError(f"Invalid momentum_decay value: {momentum_decay}")
         defaults = {
             "lr": lr,

@@ -31,9 +31,9 @@ class RMSprop(Optimizer):
         check_hyperparameters(
             lr, eps=eps, weight_decay=weight_decay, foreach=foreach, differentiable=differentiable
         )
-        if not 0.0 <= momentum:
+        if not momentum >= 0.0:
             raise ValueError(f"Invalid momentum value: {momentum}")
-        if not 0.0 <= alpha:
+        if not alpha >= 0.0:
             raise ValueError(f"Invalid alpha value: {alpha}")
         defaults = {
             "lr": lr,

@@ -2,8 +2,8 @@
 
 from lohe.utils.data import dataloader, dataset, distributed, sampler
 from lohe.utils.data._collate import default_collate, default_convert
-from lohe.utils.data.dataloader import DataLoader
 from lohe.utils.data._worker import get_worker_info
+from lohe.utils.data.dataloader import DataLoader
 from lohe.utils.data.dataset import (
     ChainDataset,
     ConcatDataset,

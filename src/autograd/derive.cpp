@@ -153,6 +153,9 @@ std::unique_ptr<Derivative> make(const OpDef& op, uint64_t wanted, uint64_t outp
                                                    (op.promotion == Promotion::kFirst || p >= op.root().schema.params.size())));
       const Dtype dtype = index ? a.tensor->dtype() : op.number_dtype(p, Dtype::kFloat32);
       n = graph.input(static_cast<int>(p), dtype, ir::kOuter | ir::kRow);
+    } else if (a.none() && op.primal != nullptr && !op.domain && p < op.primal->schema.params.size() && op.is_operand(p)) {
+      // An operand of a gradient that nothing reads: the gradient's own derivative still names it.
+      n = graph.input(static_cast<int>(p), Dtype::kFloat32, ir::kOuter | ir::kRow);
     }
     c.nodes.push_back(n);
     c.attributes.push_back(a);

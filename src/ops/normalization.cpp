@@ -24,14 +24,26 @@ Node affine(Node normalized, Node weight, Node bias) {
   if (bias.defined()) normalized = normalized + bias;
   return normalized;
 }
+/// What flows into a normalization's results; undefined where nothing does. The statistics have cotangents too: second
+/// derivatives pass through them.
+struct Cotangents {
+  Node out, mean, rstd, variance;
+};
 /// Gradients of input, weight and bias of a normalization whose statistics span `groups`.
-std::array<Node, 3> normalization_gradient(Node g, Node x, Node weight, Node mean, Node rstd, Space groups = kRow) {
-  if (!g.defined()) return {};
+std::array<Node, 3> normalization_gradient(const Cotangents& g, Node x, Node weight, Node mean, Node rstd, Space groups = kRow) {
   const Node normalized = (x - mean) * rstd;
-  const Node h = weight.defined() ? g * weight : g;
   const Node n = count(x, groups);
-  const Node dx = rstd * (h - (sum(h, groups) + normalized * sum(h * normalized, groups)) / n);
-  return {dx, g * normalized, g};
+  Node dx;
+  const auto flows = [&dx](Node part) { dx = dx.defined() ? dx + part : part; };
+  if (g.out.defined()) {
+    const Node h = weight.defined() ? g.out * weight : g.out;
+    flows(rstd * (h - (sum(h, groups) + normalized * sum(h * normalized, groups)) / n));
+  }
+  if (g.mean.defined()) flows(g.mean / n);
+  if (g.rstd.defined()) flows(-(g.rstd * square(rstd) * normalized / n));
+  if (g.variance.defined()) flows((g.variance + g.variance) * (x - mean) / n);
+  if (!g.out.defined()) return {dx, Node{}, Node{}};
+  return {dx, g.out * normalized, g.out};
 }
 
 void check_trailing(const OpDef& op, Args a) {
@@ -190,8 +202,8 @@ const OpFamily normalization("normalization", {
              })
         .over(trailing(1)).shaped(with_statistics).promote(Promotion::kFirst).dtypes_are(kFloating).checked(check_trailing)
         .runtime({"eps"}).function_only().gradient_reads({"input", "weight", "result1", "result2"})
-        .derivative([](Node g, Node, Node, Node, Node mean, Node rstd, Node x, Arg, Node weight) {
-          return normalization_gradient(g, x, weight, mean, rstd);
+        .derivative([](Node g, Node g_mean, Node g_rstd, Node, Node mean, Node rstd, Node x, Arg, Node weight) {
+          return normalization_gradient({g, g_mean, g_rstd, {}}, x, weight, mean, rstd);
         })
         .describe("layer_norm, with the mean and the inverse standard deviation that it used."),
     function("layer_norm(Tensor input, int[] normalized_shape, Tensor? weight=None, Tensor? bias=None, float eps=1e-05, bool cudnn_enable=True) -> Tensor",
@@ -234,8 +246,8 @@ const OpFamily normalization("normalization", {
         })
         .promote(Promotion::kFirst).dtypes_are(kFloating).runtime({"eps"}).in("_C")
         .gradient_reads({"input", "weight", "result1", "result2"})
-        .derivative([](Node g, Node, Node, Node, Node, Node mean, Node rstd, Node, Node x, Node weight) {
-          return normalization_gradient(g, x, weight, mean, rstd);
+        .derivative([](Node g, Node g_mean, Node g_rstd, Node g_variance, Node, Node mean, Node rstd, Node, Node x, Node weight) {
+          return normalization_gradient({g, g_mean, g_rstd, g_variance}, x, weight, mean, rstd);
         })
         .describe("batch_norm by the batch's own statistics: out, mean, inverse deviation, variance."),
     composed("_batch_norm_eval(Tensor input, Tensor? weight, Tensor? bias, Tensor running_mean, Tensor running_var, float eps) -> Tensor",
@@ -275,8 +287,8 @@ const OpFamily normalization("normalization", {
              })
         .over(group_domain).shaped(group_results).promote(Promotion::kFirst).dtypes_are(kFloating).runtime({"eps"}).in("_C")
         .gradient_reads({"input", "weight", "result1", "result2"})
-        .derivative([](Node g, Node, Node, Node, Node mean, Node rstd, Node x, Node weight) {
-          return normalization_gradient(g, x, weight, mean, rstd, kWithinGroup);
+        .derivative([](Node g, Node g_mean, Node g_rstd, Node, Node mean, Node rstd, Node x, Node weight) {
+          return normalization_gradient({g, g_mean, g_rstd, {}}, x, weight, mean, rstd, kWithinGroup);
         })
         .describe("group_norm of (N, groups, channels a group, positions)."),
     function("native_group_norm(Tensor input, Tensor? weight, Tensor? bias, int N, int C, int HxW, int group, float eps) -> (Tensor, Tensor, Tensor)",

@@ -104,7 +104,8 @@ std::unique_ptr<Derivative> make(const OpDef& op, uint64_t wanted, uint64_t outp
         SmallVector<int8_t, 6>& dims = domain.dims_of[i];
         const auto n = static_cast<size_t>(t.dim());
         if (n == rank) {
-          for (size_t k = 0; k < n; ++k) dims.push_back(t.sizes()[k] == domain.sizes[k] ? static_cast<int8_t>(k) : static_cast<int8_t>(-1));
+          // A dim of one may be a reduced dim that was kept: taking it for spanned would count its group twice.
+          for (size_t k = 0; k < n; ++k) dims.push_back(t.sizes()[k] != 1 ? static_cast<int8_t>(k) : static_cast<int8_t>(-1));
         } else {
           // Without the reduced dims: the kept ones in order.
           for (size_t k = 0; k < rank && dims.size() < n; ++k) {

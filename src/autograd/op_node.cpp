@@ -244,6 +244,8 @@ class OpNode final : public GradNode, public Backward {
     Dtype d = Dtype::kUndefined;
     if (op_.promotion == Promotion::kFirst) {
       d = metas_[0].dtype;
+      // A gradient may not have kept its first operand: it computes in the dtype that it was given.
+      if (const int at = op_.schema.index_of("compute_dtype"); d == Dtype::kUndefined && at >= 0) d = args_[static_cast<size_t>(at)].dtype;
     } else {
       for (size_t p = 0; p < args_.size(); ++p) {
         if (op_.schema.params[p].type == ArgType::kTensor && metas_[p].dtype != Dtype::kUndefined) d = promote_types(d, metas_[p].dtype);
@@ -262,8 +264,13 @@ class OpNode final : public GradNode, public Backward {
 
   /// The same view of a zero tensor, written with the cotangent.
   void view_backward() {
-    static const OpRef zeros("zeros"), copy("copy_");
-    const TensorPtr into = zeros(metas_[0].sizes, metas_[0].dtype);
+    static const OpRef zeros("zeros"), new_zeros("new_zeros"), copy("copy_");
+    // What a transform wraps can only be written into what it wraps too.
+    TensorPtr model;
+    for (const TensorPtr& g : grads_) {
+      if (g && g->extension) model = g;
+    }
+    const TensorPtr into = model ? new_zeros(model, metas_[0].sizes, metas_[0].dtype) : zeros(metas_[0].sizes, metas_[0].dtype);
     std::vector<Arg> args = args_;
     args[0] = Arg(into);
     const Results views = dispatch::call(op_, args);

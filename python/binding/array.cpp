@@ -211,6 +211,7 @@ PyObject* tensor_numpy(PyObject* self, PyObject* const* args, Py_ssize_t nargs, 
     LOHE_CHECK(force || !t->neg(), "Can't call numpy() on Tensor that has negative bit set. Use tensor.resolve_neg().numpy() "
                "instead.");
     LOHE_CHECK_TYPE(array_code(t->dtype()) != nullptr, "Got unsupported ScalarType BFloat16");
+    check_readable(*t, ".numpy()");
     const autograd::GradModeGuard off(false);
     t = materialized(t);
     const Ref numpy = checked(PyImport_ImportModule("numpy"));

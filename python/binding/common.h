@@ -172,6 +172,7 @@ void init_storage(PyObject* module);
 void init_torch_function(PyObject* module);
 void init_runtime(PyObject* module);
 void init_generator(PyObject* module);
+void init_transforms(PyObject* module);
 void init_serialization(PyObject* module);
 
 }  // namespace lohe::python

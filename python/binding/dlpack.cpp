@@ -74,6 +74,7 @@ void delete_export(Managed* managed) {
 
 template <class Managed>
 Managed* make_export(TensorPtr t) {
+  check_readable(*t, ".__dlpack__()");
   auto* e = new Export<Managed>;
   e->sizes = t->size_dims();
   e->strides = t->stride_dims();

@@ -102,6 +102,7 @@ void store_element(char* p, Dtype dtype, const Scalar& s) {
 }
 
 Scalar item_of(const TensorPtr& tensor) {
+  if (tensor->extension) [[unlikely]] check_readable(*tensor, ".item()");
   LOHE_CHECK(tensor->numel() == 1, "a Tensor with ", tensor->numel(), " elements cannot be converted to Scalar");
   if (!tensor->conj() && !tensor->neg()) [[likely]] return load_element(tensor->data(), tensor->dtype());
   return load_element(materialized(tensor)->data(), tensor->dtype());
@@ -113,6 +114,7 @@ PyObject* tensor_item(PyObject* self, PyObject*) {
 
 PyObject* tensor_tolist(PyObject* self, PyObject*) {
   return guarded([&] {
+    check_readable(*impl_of(self), ".tolist()");
     const TensorPtr t = materialized(tensor_of(self));
     return list_of(*t, t->data(), 0).release();
   });

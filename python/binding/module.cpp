@@ -19,6 +19,7 @@ PyMODINIT_FUNC PyInit__C() {
     init_function(module.get());
     init_runtime(module.get());
     init_generator(module.get());
+    init_transforms(module.get());
     init_serialization(module.get());
     return module.release();
   });

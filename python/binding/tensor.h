@@ -29,6 +29,10 @@ TensorPtr data_alias(TensorImpl* tensor);
 TensorPtr materialized(TensorPtr tensor);
 TensorPtr cast(const TensorPtr& tensor, Dtype dtype);
 
+// transforms.cpp
+/// Before `what` reads the tensor's memory. @throws RuntimeError for a batched tensor under vmap.
+void check_readable(const TensorImpl& tensor, const char* what);
+
 // data.cpp
 /// Tensor(...) as the class is called: sizes, a sequence, or a tensor.
 PyObject* legacy_new(PyTypeObject* type, PyObject* args, PyObject* kwargs);

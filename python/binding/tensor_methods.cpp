@@ -53,7 +53,10 @@ PyObject* element_size(PyObject* self, PyObject*) {
   return method(self, [](TensorImpl* t) { return PyLong_FromLongLong(t->itemsize()); });
 }
 PyObject* data_ptr(PyObject* self, PyObject*) {
-  return method(self, [](TensorImpl* t) { return PyLong_FromVoidPtr(t->numel() == 0 ? nullptr : t->data()); });
+  return method(self, [](TensorImpl* t) {
+    check_readable(*t, ".data_ptr()");
+    return PyLong_FromVoidPtr(t->numel() == 0 ? nullptr : t->data());
+  });
 }
 PyObject* untyped_storage(PyObject* self, PyObject*) {
   return method(self, [](TensorImpl* t) { return wrap_storage(t->storage_ptr()); });

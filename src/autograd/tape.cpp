@@ -34,7 +34,7 @@ class AccumulateGrad final : public GradNode {
     if (GradMeta* m = meta_or_null(*leaf_); m != nullptr && m->accumulator == this) m->accumulator = nullptr;
   }
   std::string name() const override { return "AccumulateGrad"; }
-  const TensorPtr& leaf() const { return leaf_; }
+  TensorImpl* leaf() const override { return leaf_.get(); }
 
   void run_tensor_hooks(std::vector<TensorPtr>& grads) override {
     if (!grads[0]) return;

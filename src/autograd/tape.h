@@ -30,6 +30,8 @@ class GradNode : public RefCounted<GradNode> {
   virtual std::string name() const = 0;
   /// Hooks of the tensor that this node stands for (leaves): they see the gradient before anybody takes it.
   virtual void run_tensor_hooks(std::vector<TensorPtr>& grads) { (void)grads; }
+  /// The leaf to whose `.grad` the node adds; null for others.
+  virtual TensorImpl* leaf() const { return nullptr; }
   /// Frees what is saved; a second backward through the node raises.
   virtual void free_saved() {}
 
@@ -60,6 +62,7 @@ struct GradMeta final : AutogradMeta {
   uint32_t view_history = 0;            ///< of a view: the base's history when grad_fn was made
   ViewOrigin origin = ViewOrigin::kOne;
   bool retains_grad = false;
+  bool transform_leaf = false;          ///< a leaf that a function transform made for itself and is done with
   std::vector<std::pair<int, TensorHook>> hooks;
   std::vector<std::pair<int, std::function<void(TensorImpl*)>>> post_accumulate_hooks;
   std::function<void()> on_grad_written;

@@ -20,8 +20,20 @@ Results intercepted(const OpDef& op, Args args, Form form, std::span<TensorImpl*
     if (!interceptors[i]->wants(op, args)) continue;
     *taken = true;
     Interceptor* chosen = interceptors[i];
-    const BelowInterceptor below(chosen);
-    return chosen->call(op, args, form, out);
+    const bool records = chosen->records(op) && grad_enabled() && op.kind != OpKind::kFunction && form != Form::kOut;
+    const bool in_place = form == Form::kInPlace || op.schema.mutates();
+    TensorPtr original;
+    if (records && in_place && args[0].kind == Arg::kTensor) {
+      autograd::check_inplace(*args[0].tensor, args);
+      original = autograd::original_for_gradient(op, args);
+    }
+    Results results;
+    {
+      const BelowInterceptor below(chosen);
+      results = chosen->call(op, args, form, out);
+    }
+    if (records) autograd::record(op, args, results, in_place ? Form::kInPlace : form, original);
+    return results;
   }
   return {};
 }

@@ -14,6 +14,8 @@ class Interceptor {
   /// Whether this call concerns it; else the next one below is asked.
   virtual bool wants(const ops::OpDef& op, Args args) = 0;
   virtual Results call(const ops::OpDef& op, Args args, Form form, std::span<TensorImpl* const> out) = 0;
+  /// Whether its tensors are wrappers with a history of their own, on which this call is to be recorded.
+  virtual bool records(const ops::OpDef&) const { return false; }
 };
 void push_interceptor(Interceptor* interceptor);
 /// @throws internal error when `interceptor` is not on top.

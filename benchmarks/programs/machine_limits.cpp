@@ -54,15 +54,15 @@ static double fma_rate(int threads) {
   double best = 1e30;
   for (int repeat = 0; repeat < 5; ++repeat) {
     best = std::min(best, on_threads(threads, [&](int) {
-      Vector acc[kChains];
-      Vector a = load(start.data());
-      for (auto& v : acc) v = a;
-      for (long i = 0; i < kSteps; ++i) {
+                      Vector acc[kChains];
+                      Vector a = load(start.data());
+                      for (auto& v : acc) v = a;
+                      for (long i = 0; i < kSteps; ++i) {
 #pragma GCC unroll 12
-        for (int c = 0; c < kChains; ++c) acc[c] = fma(acc[c], a, a);
-      }
-      for (auto& v : acc) asm volatile("" ::"x"(v));
-    }));
+                        for (int c = 0; c < kChains; ++c) acc[c] = fma(acc[c], a, a);
+                      }
+                      for (auto& v : acc) asm volatile("" ::"x"(v));
+                    }));
   }
   return 2.0 * kChains * kLanes * kSteps * threads / best;
 }

@@ -17,8 +17,9 @@
 
 namespace lohe {
 
-/// A view of elements that somebody else owns: what functions take for shapes and lists. A single element stands for a list
-/// of one. Like std::span it must not outlive what it was made from; a braced list lives until the end of the call.
+/// A view of elements that somebody else owns: what functions take for shapes and lists. A single element
+/// stands for a list of one. Like std::span it must not outlive what it was made from; a braced list lives
+/// until the end of the call.
 template <class T>
 class ArrayRef {
  public:
@@ -77,7 +78,8 @@ inline std::ostream& operator<<(std::ostream& out, const IntArrayRef& list) {
   return out << ']';
 }
 
-/// A list that may be absent (`int[]?` in signatures). std::optional<IntArrayRef> would take neither `1` nor `{0, 1}`.
+/// A list that may be absent (`int[]?` in signatures). std::optional<IntArrayRef> would take neither `1` nor
+/// `{0, 1}`.
 template <class T>
 class OptionalArrayRef {
  public:

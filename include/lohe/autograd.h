@@ -53,8 +53,10 @@ LOHE_API void backward(const variable_list& tensors, const variable_list& grad_t
                        std::optional<bool> retain_graph = std::nullopt, bool create_graph = false,
                        const variable_list& inputs = {});
 
-/// d outputs / d inputs, one tensor for each input; undefined for an unused one where `allow_unused`. Nothing is accumulated.
-LOHE_API variable_list grad(const variable_list& outputs, const variable_list& inputs, const variable_list& grad_outputs = {},
+/// d outputs / d inputs, one tensor for each input; undefined for an unused one where `allow_unused`. Nothing
+/// is accumulated.
+LOHE_API variable_list grad(const variable_list& outputs, const variable_list& inputs,
+                            const variable_list& grad_outputs = {},
                             std::optional<bool> retain_graph = std::nullopt, bool create_graph = false,
                             bool allow_unused = false);
 
@@ -83,21 +85,24 @@ struct LOHE_API FunctionCall {
   using Forward = std::function<variable_list(AutogradContext*)>;
   using Backward = variable_list (*)(AutogradContext*, variable_list);
   /// `inputs`: one for each argument of forward, undefined for those that are not tensors.
-  static variable_list run(const char* name, const variable_list& inputs, const Forward& forward, Backward backward);
+  static variable_list run(const char* name, const variable_list& inputs, const Forward& forward,
+                           Backward backward);
 };
 
 namespace detail {
 inline Tensor tensor_or_none(const Tensor& t) { return t; }
 template <class T>
-Tensor tensor_or_none(const T&) { return {}; }
+Tensor tensor_or_none(const T&) {
+  return {};
+}
 inline variable_list as_list(Tensor t) { return {std::move(t)}; }
 inline variable_list as_list(variable_list list) { return list; }
 }  // namespace detail
 
 /// A step with a gradient of one's own:
 ///   struct Cube : autograd::Function<Cube> {
-///     static Tensor forward(AutogradContext* ctx, Tensor x) { ctx->save_for_backward({x}); return x * x * x; }
-///     static variable_list backward(AutogradContext* ctx, variable_list grads) { ... }
+///     static Tensor forward(AutogradContext* ctx, Tensor x) { ctx->save_for_backward({x}); return x * x * x;
+///     } static variable_list backward(AutogradContext* ctx, variable_list grads) { ... }
 ///   };
 ///   Tensor y = Cube::apply(x);
 /// `backward` gives one gradient for each argument of `forward`, undefined for those that need none.

@@ -44,20 +44,25 @@ class LOHE_API NestedNumbers {
 
 }  // namespace detail
 
-/// `tensor(3)`, `tensor({1.0, 2.0})`, `tensor({{1, 2}, {3, 4}}, kFloat)`. Floats of any width take the default dtype, integers of any
-/// width int64. @throws ValueError for lists of unequal shape.
-inline Tensor tensor(const detail::NestedNumbers& values, const TensorOptions& options = {}) { return values.make(options); }
+/// `tensor(3)`, `tensor({1.0, 2.0})`, `tensor({{1, 2}, {3, 4}}, kFloat)`. Floats of any width take the
+/// default dtype, integers of any width int64. @throws ValueError for lists of unequal shape.
+inline Tensor tensor(const detail::NestedNumbers& values, const TensorOptions& options = {}) {
+  return values.make(options);
+}
 inline Tensor tensor(std::initializer_list<detail::NestedNumbers> values, const TensorOptions& options = {}) {
   return detail::NestedNumbers(values).make(options);
 }
 
-/// A tensor of `data`'s memory, which the caller keeps alive until `deleter` is called (or for good). No bytes are copied.
+/// A tensor of `data`'s memory, which the caller keeps alive until `deleter` is called (or for good). No
+/// bytes are copied.
 LOHE_API Tensor from_blob(void* data, IntArrayRef sizes, const TensorOptions& options = {});
-LOHE_API Tensor from_blob(void* data, IntArrayRef sizes, std::function<void(void*)> deleter, const TensorOptions& options = {});
-/// Strides in elements.
-LOHE_API Tensor from_blob(void* data, IntArrayRef sizes, IntArrayRef strides, const TensorOptions& options = {});
-LOHE_API Tensor from_blob(void* data, IntArrayRef sizes, IntArrayRef strides, std::function<void(void*)> deleter,
+LOHE_API Tensor from_blob(void* data, IntArrayRef sizes, std::function<void(void*)> deleter,
                           const TensorOptions& options = {});
+/// Strides in elements.
+LOHE_API Tensor from_blob(void* data, IntArrayRef sizes, IntArrayRef strides,
+                          const TensorOptions& options = {});
+LOHE_API Tensor from_blob(void* data, IntArrayRef sizes, IntArrayRef strides,
+                          std::function<void(void*)> deleter, const TensorOptions& options = {});
 
 /// Threads that one op may use, the caller's included. @throws RuntimeError outside [1, 4096].
 LOHE_API void set_num_threads(int threads);

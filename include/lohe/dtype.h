@@ -29,16 +29,16 @@ enum class Dtype : uint8_t {
 /// One row for every dtype; `tensor/dtype.cpp` is the only table.
 struct DtypeInfo {
   Dtype dtype;
-  std::string_view name;        ///< "float32"
-  std::string_view alias;       ///< "float", or empty
-  std::string_view tensor_type; ///< "FloatTensor"
-  std::string_view safetensors; ///< "F32"
-  uint8_t size;                 ///< bytes an element
+  std::string_view name;         ///< "float32"
+  std::string_view alias;        ///< "float", or empty
+  std::string_view tensor_type;  ///< "FloatTensor"
+  std::string_view safetensors;  ///< "F32"
+  uint8_t size;                  ///< bytes an element
   bool is_floating;
   bool is_complex;
   bool is_signed;
-  Dtype value_dtype;            ///< of the real part for complex types, else itself
-  Dtype compute_dtype;          ///< float32 for half types, else itself
+  Dtype value_dtype;    ///< of the real part for complex types, else itself
+  Dtype compute_dtype;  ///< float32 for half types, else itself
 };
 
 /// The table row of a dtype. @throws internal error for kUndefined.
@@ -49,7 +49,8 @@ constexpr bool is_floating(Dtype d) {
 }
 constexpr bool is_complex(Dtype d) { return d == Dtype::kComplex64 || d == Dtype::kComplex128; }
 constexpr bool is_integral(Dtype d, bool include_bool) {
-  return (static_cast<uint8_t>(d) <= static_cast<uint8_t>(Dtype::kInt64)) || (include_bool && d == Dtype::kBool);
+  return (static_cast<uint8_t>(d) <= static_cast<uint8_t>(Dtype::kInt64)) ||
+         (include_bool && d == Dtype::kBool);
 }
 constexpr bool is_half(Dtype d) { return d == Dtype::kFloat16 || d == Dtype::kBFloat16; }
 constexpr bool is_differentiable(Dtype d) { return is_floating(d) || is_complex(d); }
@@ -57,12 +58,25 @@ constexpr bool is_differentiable(Dtype d) { return is_floating(d) || is_complex(
 /// Bytes of one element.
 constexpr int64_t itemsize(Dtype d) {
   switch (d) {
-    case Dtype::kUInt8: case Dtype::kInt8: case Dtype::kBool: return 1;
-    case Dtype::kInt16: case Dtype::kFloat16: case Dtype::kBFloat16: return 2;
-    case Dtype::kInt32: case Dtype::kFloat32: return 4;
-    case Dtype::kInt64: case Dtype::kFloat64: case Dtype::kComplex64: return 8;
-    case Dtype::kComplex128: return 16;
-    case Dtype::kUndefined: return 0;
+    case Dtype::kUInt8:
+    case Dtype::kInt8:
+    case Dtype::kBool:
+      return 1;
+    case Dtype::kInt16:
+    case Dtype::kFloat16:
+    case Dtype::kBFloat16:
+      return 2;
+    case Dtype::kInt32:
+    case Dtype::kFloat32:
+      return 4;
+    case Dtype::kInt64:
+    case Dtype::kFloat64:
+    case Dtype::kComplex64:
+      return 8;
+    case Dtype::kComplex128:
+      return 16;
+    case Dtype::kUndefined:
+      return 0;
   }
   return 0;
 }
@@ -85,9 +99,9 @@ LOHE_API void set_default_dtype(Dtype d);
 
 LOHE_API std::ostream& operator<<(std::ostream& out, Dtype d);
 
-inline constexpr Dtype kUInt8 = Dtype::kUInt8, kInt8 = Dtype::kInt8, kInt16 = Dtype::kInt16, kInt32 = Dtype::kInt32,
-                       kInt64 = Dtype::kInt64, kFloat16 = Dtype::kFloat16, kFloat32 = Dtype::kFloat32,
-                       kFloat64 = Dtype::kFloat64, kComplex64 = Dtype::kComplex64,
+inline constexpr Dtype kUInt8 = Dtype::kUInt8, kInt8 = Dtype::kInt8, kInt16 = Dtype::kInt16,
+                       kInt32 = Dtype::kInt32, kInt64 = Dtype::kInt64, kFloat16 = Dtype::kFloat16,
+                       kFloat32 = Dtype::kFloat32, kFloat64 = Dtype::kFloat64, kComplex64 = Dtype::kComplex64,
                        kComplex128 = Dtype::kComplex128, kBool = Dtype::kBool, kBFloat16 = Dtype::kBFloat16;
 
 }  // namespace lohe

@@ -18,7 +18,8 @@ enum class ErrorKind : unsigned char {
   kKey,             ///< KeyError
   kAttribute,       ///< AttributeError
   kNotImplemented,  ///< NotImplementedError: an operation that exists, but not for this dtype or layout
-  kZeroDivision,    ///< RuntimeError in Python ("ZeroDivisionError" is the text PyTorch uses for integer division)
+  kZeroDivision,    ///< RuntimeError in Python ("ZeroDivisionError" is the text PyTorch uses for integer
+                    ///< division)
   kOverflow,        ///< OverflowError
   kOutOfMemory,     ///< RuntimeError naming the request; everything stays usable
   kIo,              ///< OSError: files, sockets
@@ -49,7 +50,8 @@ std::string concat(const Parts&... parts) {
   return out.str();
 }
 
-[[noreturn]] LOHE_API void raise_internal(const char* file, int line, const char* condition, const std::string& message);
+[[noreturn]] LOHE_API void raise_internal(const char* file, int line, const char* condition,
+                                          const std::string& message);
 
 }  // namespace detail
 
@@ -62,9 +64,10 @@ template <class... Parts>
 }  // namespace lohe
 
 /// User errors. The message parts are only evaluated when the check fails.
-#define LOHE_CHECK_KIND(kind, condition, ...)                  \
-  do {                                                         \
-    if (!(condition)) [[unlikely]] ::lohe::raise(::lohe::ErrorKind::kind, __VA_ARGS__); \
+#define LOHE_CHECK_KIND(kind, condition, ...)              \
+  do {                                                     \
+    if (!(condition)) [[unlikely]]                         \
+      ::lohe::raise(::lohe::ErrorKind::kind, __VA_ARGS__); \
   } while (false)
 #define LOHE_CHECK(condition, ...) LOHE_CHECK_KIND(kRuntime, condition, __VA_ARGS__)
 #define LOHE_CHECK_TYPE(condition, ...) LOHE_CHECK_KIND(kType, condition, __VA_ARGS__)
@@ -72,8 +75,8 @@ template <class... Parts>
 #define LOHE_CHECK_INDEX(condition, ...) LOHE_CHECK_KIND(kIndex, condition, __VA_ARGS__)
 
 /// Internal errors: reaching one is a fault of Lohe, never of the caller.
-#define LOHE_INTERNAL_ASSERT(condition, ...)                                                       \
-  do {                                                                                             \
-    if (!(condition)) [[unlikely]]                                                                 \
+#define LOHE_INTERNAL_ASSERT(condition, ...)                                                               \
+  do {                                                                                                     \
+    if (!(condition)) [[unlikely]]                                                                         \
       ::lohe::detail::raise_internal(__FILE__, __LINE__, #condition, ::lohe::detail::concat(__VA_ARGS__)); \
   } while (false)

@@ -10,9 +10,10 @@
 
 namespace lohe {
 
-/// A stream of random numbers: Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
-/// Four words of 32 bits are a function of a key (the seed) and a counter; a random op takes one counter for each element
-/// of its result, in row-major order, so its bits depend on neither threads nor strides. All members lock.
+/// A stream of random numbers: Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
+/// SC 2011). Four words of 32 bits are a function of a key (the seed) and a counter; a random op takes one
+/// counter for each element of its result, in row-major order, so its bits depend on neither threads nor
+/// strides. All members lock.
 class LOHE_API Generator {
  public:
   static constexpr uint64_t kDefaultSeed = 67280421310721;

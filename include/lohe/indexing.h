@@ -22,8 +22,8 @@ inline constexpr std::nullopt_t None = std::nullopt;
 
 }  // namespace indexing
 
-/// One index: an int selects, a Slice keeps the dim, None adds one, "..." stands for all that are not named, a bool or a
-/// tensor (int64 or bool) gathers.
+/// One index: an int selects, a Slice keeps the dim, None adds one, "..." stands for all that are not named,
+/// a bool or a tensor (int64 or bool) gathers.
 struct TensorIndex {
   enum class Kind : uint8_t { kNone, kEllipsis, kInteger, kBoolean, kSlice, kTensor };
   Kind kind;
@@ -36,7 +36,8 @@ struct TensorIndex {
   TensorIndex(indexing::EllipsisType) : kind(Kind::kEllipsis) {}
   /// @throws ValueError for a text other than "...".
   TensorIndex(const char* text) : kind(Kind::kEllipsis) {
-    LOHE_CHECK_VALUE(std::string_view(text) == "...", "Expected \"...\" to represent an ellipsis index, but got \"", text, "\"");
+    LOHE_CHECK_VALUE(std::string_view(text) == "...",
+                     "Expected \"...\" to represent an ellipsis index, but got \"", text, "\"");
   }
   template <std::integral T>
     requires(!std::same_as<T, bool>)

@@ -1,6 +1,7 @@
 #pragma once
 
-/// Everything: `#include <lohe/lohe.h>`. With `namespace torch = lohe;` programs written for PyTorch's C++ frontend compile.
+/// Everything: `#include <lohe/lohe.h>`. With `namespace torch = lohe;` programs written for PyTorch's C++
+/// frontend compile.
 #include "lohe/autograd.h"
 #include "lohe/creation.h"
 #include "lohe/functions.h"

@@ -8,8 +8,8 @@
 #include "lohe/nn/module.h"
 #include "lohe/optim_options.h"
 
-/// Optimizers: they own no parameters but change those that they are given, from their gradients, at every step. The update
-/// rules are the ops that Python's optimizers call.
+/// Optimizers: they own no parameters but change those that they are given, from their gradients, at every
+/// step. The update rules are the ops that Python's optimizers call.
 namespace lohe::optim {
 
 /// Parameters that share options.
@@ -17,13 +17,17 @@ template <class Options>
 class ParamGroup {
  public:
   ParamGroup(std::vector<Tensor> params) : params_(std::move(params)) {}
-  ParamGroup(std::vector<Tensor> params, Options options) : params_(std::move(params)), options_(std::move(options)), given_(true) {}
+  ParamGroup(std::vector<Tensor> params, Options options)
+      : params_(std::move(params)), options_(std::move(options)), given_(true) {}
   std::vector<Tensor>& params() { return params_; }
   const std::vector<Tensor>& params() const { return params_; }
   Options& options() { return options_; }
   const Options& options() const { return options_; }
   bool has_options() const { return given_; }
-  void set_options(Options options) { options_ = std::move(options); given_ = true; }
+  void set_options(Options options) {
+    options_ = std::move(options);
+    given_ = true;
+  }
 
  private:
   std::vector<Tensor> params_;
@@ -80,7 +84,8 @@ class GroupedOptimizer : public Optimizer {
 class LOHE_API SGD : public GroupedOptimizer<SGDOptions> {
  public:
   explicit SGD(Groups groups, SGDOptions defaults = {});
-  explicit SGD(std::vector<Tensor> params, SGDOptions defaults = {}) : SGD(Groups{std::move(params)}, std::move(defaults)) {}
+  explicit SGD(std::vector<Tensor> params, SGDOptions defaults = {})
+      : SGD(Groups{std::move(params)}, std::move(defaults)) {}
 
  private:
   void update() override;
@@ -97,7 +102,8 @@ struct AdamState {
 class LOHE_API Adam : public GroupedOptimizer<AdamOptions> {
  public:
   explicit Adam(Groups groups, AdamOptions defaults = {});
-  explicit Adam(std::vector<Tensor> params, AdamOptions defaults = {}) : Adam(Groups{std::move(params)}, std::move(defaults)) {}
+  explicit Adam(std::vector<Tensor> params, AdamOptions defaults = {})
+      : Adam(Groups{std::move(params)}, std::move(defaults)) {}
 
  private:
   void update() override;
@@ -109,7 +115,8 @@ class LOHE_API Adam : public GroupedOptimizer<AdamOptions> {
 class LOHE_API AdamW : public GroupedOptimizer<AdamWOptions> {
  public:
   explicit AdamW(Groups groups, AdamWOptions defaults = {});
-  explicit AdamW(std::vector<Tensor> params, AdamWOptions defaults = {}) : AdamW(Groups{std::move(params)}, std::move(defaults)) {}
+  explicit AdamW(std::vector<Tensor> params, AdamWOptions defaults = {})
+      : AdamW(Groups{std::move(params)}, std::move(defaults)) {}
 
  private:
   void update() override;

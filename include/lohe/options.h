@@ -16,8 +16,8 @@ inline constexpr Layout kStrided = Layout::kStrided;
 /// The order of a tensor's elements in memory. The numbers are those of PyTorch's files.
 enum class MemoryFormat : int8_t { kContiguous = 0, kPreserve = 1, kChannelsLast = 2, kChannelsLast3d = 3 };
 
-/// How a new tensor is made: `rand({2, 3}, kFloat64)`, `zeros({2}, dtype(kFloat64).requires_grad(true))`. What is not given
-/// takes the default: the default dtype, the CPU, strided, no gradient.
+/// How a new tensor is made: `rand({2, 3}, kFloat64)`, `zeros({2}, dtype(kFloat64).requires_grad(true))`.
+/// What is not given takes the default: the default dtype, the CPU, strided, no gradient.
 class TensorOptions {
  public:
   TensorOptions() = default;
@@ -28,8 +28,12 @@ class TensorOptions {
   TensorOptions(MemoryFormat format) : memory_format_(format) {}
 
   [[nodiscard]] TensorOptions dtype(std::optional<Dtype> v) const { return with(&TensorOptions::dtype_, v); }
-  [[nodiscard]] TensorOptions device(std::optional<Device> v) const { return with(&TensorOptions::device_, v); }
-  [[nodiscard]] TensorOptions layout(std::optional<Layout> v) const { return with(&TensorOptions::layout_, v); }
+  [[nodiscard]] TensorOptions device(std::optional<Device> v) const {
+    return with(&TensorOptions::device_, v);
+  }
+  [[nodiscard]] TensorOptions layout(std::optional<Layout> v) const {
+    return with(&TensorOptions::layout_, v);
+  }
   [[nodiscard]] TensorOptions requires_grad(std::optional<bool> v) const {
     return with(&TensorOptions::requires_grad_, v);
   }
@@ -49,7 +53,7 @@ class TensorOptions {
 
  private:
   template <class T>
-  TensorOptions with(std::optional<T> TensorOptions::*member, std::optional<T> value) const {
+  TensorOptions with(std::optional<T> TensorOptions::* member, std::optional<T> value) const {
     TensorOptions copy = *this;
     copy.*member = value;
     return copy;
@@ -67,9 +71,9 @@ inline TensorOptions layout(Layout v) { return TensorOptions().layout(v); }
 inline TensorOptions requires_grad(bool v = true) { return TensorOptions().requires_grad(v); }
 
 // Short names of dtypes.
-inline constexpr Dtype kByte = Dtype::kUInt8, kChar = Dtype::kInt8, kShort = Dtype::kInt16, kInt = Dtype::kInt32,
-                       kLong = Dtype::kInt64, kHalf = Dtype::kFloat16, kFloat = Dtype::kFloat32,
-                       kDouble = Dtype::kFloat64, kComplexFloat = Dtype::kComplex64,
+inline constexpr Dtype kByte = Dtype::kUInt8, kChar = Dtype::kInt8, kShort = Dtype::kInt16,
+                       kInt = Dtype::kInt32, kLong = Dtype::kInt64, kHalf = Dtype::kFloat16,
+                       kFloat = Dtype::kFloat32, kDouble = Dtype::kFloat64, kComplexFloat = Dtype::kComplex64,
                        kComplexDouble = Dtype::kComplex128;
 
 }  // namespace lohe

@@ -9,8 +9,8 @@
 
 namespace lohe {
 
-/// A number that is not a tensor: bool, 64-bit integer, double or complex double. In type promotion it counts by its
-/// category only, as a Python number does in PyTorch.
+/// A number that is not a tensor: bool, 64-bit integer, double or complex double. In type promotion it counts
+/// by its category only, as a Python number does in PyTorch.
 class LOHE_API Scalar {
  public:
   enum class Kind : uint8_t { kBool, kInt, kFloat, kComplex };

@@ -29,21 +29,33 @@ LOHE_API void retain(TensorImpl* impl) noexcept;
 LOHE_API void release(TensorImpl* impl) noexcept;
 }  // namespace detail
 
-/// The dtype that a C++ element type stores: float is kFloat32, int64_t kInt64, std::complex<float> kComplex64 ...
+/// The dtype that a C++ element type stores: float is kFloat32, int64_t kInt64, std::complex<float>
+/// kComplex64 ...
 template <class T>
 constexpr Dtype dtype_of();
 
-/// A handle of a strided array: copying it shares the array, as in Python. A default-constructed one is undefined; asking an
-/// undefined tensor anything but defined() raises RuntimeError. Methods that are ops are declared by the op table, at the end.
+/// A handle of a strided array: copying it shares the array, as in Python. A default-constructed one is
+/// undefined; asking an undefined tensor anything but defined() raises RuntimeError. Methods that are ops are
+/// declared by the op table, at the end.
 class LOHE_API Tensor {
  public:
   Tensor() : impl_(nullptr) {}
   Tensor(std::nullopt_t) : impl_(nullptr) {}
-  Tensor(const Tensor& other) noexcept : impl_(other.impl_) { if (impl_ != nullptr) detail::retain(impl_); }
+  Tensor(const Tensor& other) noexcept : impl_(other.impl_) {
+    if (impl_ != nullptr) detail::retain(impl_);
+  }
   Tensor(Tensor&& other) noexcept : impl_(std::exchange(other.impl_, nullptr)) {}
-  Tensor& operator=(const Tensor& other) noexcept { Tensor(other).swap(*this); return *this; }
-  Tensor& operator=(Tensor&& other) noexcept { Tensor(std::move(other)).swap(*this); return *this; }
-  ~Tensor() { if (impl_ != nullptr) detail::release(impl_); }
+  Tensor& operator=(const Tensor& other) noexcept {
+    Tensor(other).swap(*this);
+    return *this;
+  }
+  Tensor& operator=(Tensor&& other) noexcept {
+    Tensor(std::move(other)).swap(*this);
+    return *this;
+  }
+  ~Tensor() {
+    if (impl_ != nullptr) detail::release(impl_);
+  }
   void swap(Tensor& other) noexcept { std::swap(impl_, other.impl_); }
 
   bool defined() const { return impl_ != nullptr; }
@@ -52,7 +64,11 @@ class LOHE_API Tensor {
   /// The shared array; null when undefined.
   TensorImpl* impl() const { return impl_; }
   /// Takes over one reference that the caller owns.
-  static Tensor adopt(TensorImpl* impl) { Tensor t; t.impl_ = impl; return t; }
+  static Tensor adopt(TensorImpl* impl) {
+    Tensor t;
+    t.impl_ = impl;
+    return t;
+  }
 
   int64_t dim() const;
   int64_t ndimension() const { return dim(); }
@@ -87,11 +103,17 @@ class LOHE_API Tensor {
 
   /// Address of element 0. @throws RuntimeError if T is not the dtype's type.
   template <class T>
-  T* data_ptr() const { return static_cast<T*>(checked_data(dtype_of<T>())); }
+  T* data_ptr() const {
+    return static_cast<T*>(checked_data(dtype_of<T>()));
+  }
   template <class T>
-  const T* const_data_ptr() const { return data_ptr<T>(); }
+  const T* const_data_ptr() const {
+    return data_ptr<T>();
+  }
   template <class T>
-  T* mutable_data_ptr() const { return data_ptr<T>(); }
+  T* mutable_data_ptr() const {
+    return data_ptr<T>();
+  }
   void* data_ptr() const;
   /// The only element, converted to T. @throws RuntimeError unless numel() is 1.
   template <class T>
@@ -110,9 +132,10 @@ class LOHE_API Tensor {
   Tensor& mutable_grad();
   /// The tape node that made this tensor, e.g. "MulBackward0"; empty for a leaf.
   std::string grad_fn_name() const;
-  /// Accumulates d self / d leaf into every leaf's grad. @throws RuntimeError without `gradient` unless numel() is 1.
-  void backward(const Tensor& gradient = {}, std::optional<bool> retain_graph = std::nullopt, bool create_graph = false,
-                std::optional<std::vector<Tensor>> inputs = std::nullopt) const;
+  /// Accumulates d self / d leaf into every leaf's grad. @throws RuntimeError without `gradient` unless
+  /// numel() is 1.
+  void backward(const Tensor& gradient = {}, std::optional<bool> retain_graph = std::nullopt,
+                bool create_graph = false, std::optional<std::vector<Tensor>> inputs = std::nullopt) const;
   /// Called with the gradient when it is complete; a defined result replaces it. The number removes it again.
   unsigned register_hook(std::function<Tensor(Tensor)> hook) const;
   void remove_hook(unsigned number) const;
@@ -140,8 +163,8 @@ class LOHE_API Tensor {
   Tensor operator[](const Tensor& index) const;
 
   /// self[start:end:step] along `dim`.
-  Tensor slice(int64_t dim = 0, std::optional<int64_t> start = std::nullopt, std::optional<int64_t> end = std::nullopt,
-               int64_t step = 1) const;
+  Tensor slice(int64_t dim = 0, std::optional<int64_t> start = std::nullopt,
+               std::optional<int64_t> end = std::nullopt, int64_t step = 1) const;
 
   Tensor operator-() const;
   Tensor operator~() const;
@@ -169,26 +192,41 @@ LOHE_API std::ostream& operator<<(std::ostream& out, const Tensor& tensor);
 template <class T>
 constexpr Dtype dtype_of() {
   using U = std::remove_cv_t<T>;
-  if constexpr (std::is_same_v<U, bool>) return kBool;
-  else if constexpr (std::is_same_v<U, uint8_t>) return kUInt8;
-  else if constexpr (std::is_same_v<U, int8_t> || std::is_same_v<U, char>) return kInt8;
-  else if constexpr (std::is_integral_v<U> && std::is_signed_v<U> && sizeof(U) == 2) return kInt16;
-  else if constexpr (std::is_integral_v<U> && std::is_signed_v<U> && sizeof(U) == 4) return kInt32;
-  else if constexpr (std::is_integral_v<U> && std::is_signed_v<U> && sizeof(U) == 8) return kInt64;
-  else if constexpr (std::is_same_v<U, float>) return kFloat32;
-  else if constexpr (std::is_same_v<U, double>) return kFloat64;
-  else if constexpr (std::is_same_v<U, std::complex<float>>) return kComplex64;
-  else if constexpr (std::is_same_v<U, std::complex<double>>) return kComplex128;
-  else static_assert(!sizeof(U), "no dtype stores this type");
+  if constexpr (std::is_same_v<U, bool>)
+    return kBool;
+  else if constexpr (std::is_same_v<U, uint8_t>)
+    return kUInt8;
+  else if constexpr (std::is_same_v<U, int8_t> || std::is_same_v<U, char>)
+    return kInt8;
+  else if constexpr (std::is_integral_v<U> && std::is_signed_v<U> && sizeof(U) == 2)
+    return kInt16;
+  else if constexpr (std::is_integral_v<U> && std::is_signed_v<U> && sizeof(U) == 4)
+    return kInt32;
+  else if constexpr (std::is_integral_v<U> && std::is_signed_v<U> && sizeof(U) == 8)
+    return kInt64;
+  else if constexpr (std::is_same_v<U, float>)
+    return kFloat32;
+  else if constexpr (std::is_same_v<U, double>)
+    return kFloat64;
+  else if constexpr (std::is_same_v<U, std::complex<float>>)
+    return kComplex64;
+  else if constexpr (std::is_same_v<U, std::complex<double>>)
+    return kComplex128;
+  else
+    static_assert(!sizeof(U), "no dtype stores this type");
 }
 
 template <class T>
 T Tensor::item() const {
   const Scalar value = item();
-  if constexpr (std::is_same_v<T, bool>) return value.to_bool();
-  else if constexpr (std::is_integral_v<T>) return static_cast<T>(value.to_int());
-  else if constexpr (std::is_floating_point_v<T>) return static_cast<T>(value.to_double());
-  else return static_cast<T>(value.to_complex());
+  if constexpr (std::is_same_v<T, bool>)
+    return value.to_bool();
+  else if constexpr (std::is_integral_v<T>)
+    return static_cast<T>(value.to_int());
+  else if constexpr (std::is_floating_point_v<T>)
+    return static_cast<T>(value.to_double());
+  else
+    return static_cast<T>(value.to_complex());
 }
 
 }  // namespace lohe

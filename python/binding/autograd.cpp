@@ -10,8 +10,7 @@ namespace {
 using autograd::GradNode;
 
 struct PyNode {
-  PyObject_HEAD
-  GradNode* node;
+  PyObject_HEAD GradNode* node;
   PyObject* weakrefs;
 };
 
@@ -31,7 +30,8 @@ PyObject* node_name(PyObject* self, PyObject*) {
   return guarded([&] { return unicode(node_at(self)->name()); });
 }
 PyObject* node_repr(PyObject* self) {
-  return guarded([&] { return PyUnicode_FromFormat("<%s object at %p>", node_at(self)->name().c_str(), self); });
+  return guarded(
+      [&] { return PyUnicode_FromFormat("<%s object at %p>", node_at(self)->name().c_str(), self); });
 }
 PyObject* node_next_functions(PyObject* self, void*) {
   return guarded([&] {
@@ -45,7 +45,9 @@ PyObject* node_next_functions(PyObject* self, void*) {
     return tuple.release();
   });
 }
-PyObject* node_sequence(PyObject* self, PyObject*) { return PyLong_FromUnsignedLongLong(node_at(self)->sequence); }
+PyObject* node_sequence(PyObject* self, PyObject*) {
+  return PyLong_FromUnsignedLongLong(node_at(self)->sequence);
+}
 
 /// Attributes that a node does not have are looked for in the context of a custom function.
 PyObject* node_getattro(PyObject* self, PyObject* name) {
@@ -62,7 +64,8 @@ std::vector<TensorPtr> tensors_from(PyObject* object, const char* what) {
   std::vector<TensorPtr> list;
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(items.get()); ++i) {
     PyObject* item = PyTuple_GET_ITEM(items.get(), i);
-    LOHE_CHECK_TYPE(item == Py_None || is_tensor(item), what, " must be Tensors or None, got ", type_name(item));
+    LOHE_CHECK_TYPE(item == Py_None || is_tensor(item), what, " must be Tensors or None, got ",
+                    type_name(item));
     list.push_back(item == Py_None ? TensorPtr() : tensor_of(item));
   }
   return list;
@@ -71,7 +74,8 @@ std::vector<TensorPtr> tensors_from(PyObject* object, const char* what) {
 /// The functions in a dict of hooks, in order; a hook may remove itself while it runs.
 Ref hook_list(const SharedRef& hooks) { return checked(PyMapping_Values(hooks.get())); }
 
-/// Runs hooks that take one gradient and may replace it. The GIL is taken; a Python exception becomes kStopped.
+/// Runs hooks that take one gradient and may replace it. The GIL is taken; a Python exception becomes
+/// kStopped.
 TensorPtr run_tensor_hooks(const SharedRef& hooks, const TensorPtr& gradient) {
   const WithGil gil;
   try {
@@ -80,7 +84,8 @@ TensorPtr run_tensor_hooks(const SharedRef& hooks, const TensorPtr& gradient) {
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list.get()); ++i) {
       Ref changed = checked(PyObject_CallOneArg(PyList_GET_ITEM(list.get(), i), value.get()));
       if (changed.get() == Py_None) continue;
-      LOHE_CHECK_TYPE(is_tensor(changed.get()), "hook should return a Tensor or None, got ", type_name(changed.get()));
+      LOHE_CHECK_TYPE(is_tensor(changed.get()), "hook should return a Tensor or None, got ",
+                      type_name(changed.get()));
       value = std::move(changed);
     }
     const TensorPtr result = tensor_of(value.get());
@@ -93,9 +98,12 @@ TensorPtr run_tensor_hooks(const SharedRef& hooks, const TensorPtr& gradient) {
 PyObject* install_tensor_hooks(PyObject*, PyObject* args) {
   return guarded([&] {
     PyObject *tensor, *dict;
-    if (!PyArg_ParseTuple(args, "O!O:_install_tensor_hooks", &tensor_base_type, &tensor, &dict)) throw PythonError{};
+    if (!PyArg_ParseTuple(args, "O!O:_install_tensor_hooks", &tensor_base_type, &tensor, &dict))
+      throw PythonError{};
     const TensorPtr t = tensor_of(tensor);
-    autograd::TensorHook hook = [hooks = SharedRef(dict)](const TensorPtr& g) { return run_tensor_hooks(hooks, g); };
+    autograd::TensorHook hook = [hooks = SharedRef(dict)](const TensorPtr& g) {
+      return run_tensor_hooks(hooks, g);
+    };
     autograd::GradMeta& meta = autograd::meta_of(*t);
     if (autograd::is_leaf(*t)) {
       meta.hooks.emplace_back(0, std::move(hook));
@@ -109,18 +117,20 @@ PyObject* install_tensor_hooks(PyObject*, PyObject* args) {
 PyObject* install_post_accumulate_hooks(PyObject*, PyObject* args) {
   return guarded([&] {
     PyObject *tensor, *dict;
-    if (!PyArg_ParseTuple(args, "O!O:_install_post_accumulate_hooks", &tensor_base_type, &tensor, &dict)) throw PythonError{};
-    autograd::meta_of(*impl_of(tensor)).post_accumulate_hooks.emplace_back(0, [hooks = SharedRef(dict)](TensorImpl* t) {
-      const WithGil gil;
-      try {
-        const Ref list = hook_list(hooks), value = checked(wrap(TensorPtr(t)));
-        for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list.get()); ++i) {
-          const Ref done = checked(PyObject_CallOneArg(PyList_GET_ITEM(list.get(), i), value.get()));
-        }
-      } catch (const PythonError&) {
-        throw_stopped();
-      }
-    });
+    if (!PyArg_ParseTuple(args, "O!O:_install_post_accumulate_hooks", &tensor_base_type, &tensor, &dict))
+      throw PythonError{};
+    autograd::meta_of(*impl_of(tensor))
+        .post_accumulate_hooks.emplace_back(0, [hooks = SharedRef(dict)](TensorImpl* t) {
+          const WithGil gil;
+          try {
+            const Ref list = hook_list(hooks), value = checked(wrap(TensorPtr(t)));
+            for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list.get()); ++i) {
+              const Ref done = checked(PyObject_CallOneArg(PyList_GET_ITEM(list.get(), i), value.get()));
+            }
+          } catch (const PythonError&) {
+            throw_stopped();
+          }
+        });
     return Py_NewRef(Py_None);
   });
 }
@@ -134,12 +144,13 @@ PyObject* retain_grad(PyObject*, PyObject* tensor) {
     autograd::GradMeta& meta = autograd::meta_of(*t);
     if (autograd::is_leaf(*t) || meta.retains_grad) return Py_NewRef(Py_None);
     const Ref weak = checked(PyWeakref_NewRef(tensor, nullptr));
-    autograd::grad_fn(t)->pre_hooks.emplace_back(meta.output, [weak = SharedRef(weak.get())](const TensorPtr& g) -> TensorPtr {
-      const WithGil gil;
-      PyObject* target = PyWeakref_GetObject(weak.get());
-      if (target != Py_None) autograd::meta_of(*impl_of(target)).grad = g;
-      return nullptr;
-    });
+    autograd::grad_fn(t)->pre_hooks.emplace_back(
+        meta.output, [weak = SharedRef(weak.get())](const TensorPtr& g) -> TensorPtr {
+          const WithGil gil;
+          PyObject* target = PyWeakref_GetObject(weak.get());
+          if (target != Py_None) autograd::meta_of(*impl_of(target)).grad = g;
+          return nullptr;
+        });
     meta.retains_grad = true;
     return Py_NewRef(Py_None);
   });
@@ -160,8 +171,8 @@ std::vector<TensorPtr> run_node_hooks(const SharedRef& hooks, const std::vector<
       if (changed.get() == Py_None) continue;
       result = is_tensor(changed.get()) ? std::vector<TensorPtr>{tensor_of(changed.get())}
                                         : tensors_from(changed.get(), "what a node hook returns");
-      LOHE_CHECK(result.size() == first.size(), "hook has returned an incorrect number of values (got ", result.size(),
-                 ", but expected ", first.size(), ")");
+      LOHE_CHECK(result.size() == first.size(), "hook has returned an incorrect number of values (got ",
+                 result.size(), ", but expected ", first.size(), ")");
       now = &result;
     }
     return result;
@@ -177,13 +188,14 @@ PyObject* install_node_hooks(PyObject*, PyObject* args) {
     if (!PyArg_ParseTuple(args, "OOp:_install_node_hooks", &node, &dict, &before)) throw PythonError{};
     GradNode* target = node_of(node);
     if (before != 0) {
-      target->node_pre_hooks.emplace_back(
-          [hooks = SharedRef(dict)](const std::vector<TensorPtr>& in) { return run_node_hooks(hooks, in, nullptr); });
-    } else {
-      target->post_hooks.emplace_back([hooks = SharedRef(dict)](const std::vector<TensorPtr>& in,
-                                                                const std::vector<TensorPtr>& out) {
-        return run_node_hooks(hooks, in, &out);
+      target->node_pre_hooks.emplace_back([hooks = SharedRef(dict)](const std::vector<TensorPtr>& in) {
+        return run_node_hooks(hooks, in, nullptr);
       });
+    } else {
+      target->post_hooks.emplace_back(
+          [hooks = SharedRef(dict)](const std::vector<TensorPtr>& in, const std::vector<TensorPtr>& out) {
+            return run_node_hooks(hooks, in, &out);
+          });
     }
     return Py_NewRef(Py_None);
   });
@@ -193,16 +205,17 @@ PyObject* run_backward(PyObject*, PyObject* args) {
   return guarded([&] {
     PyObject *tensors, *gradients, *inputs;
     int retain = 0, create = 0, allow_unused = 0, accumulate = 0;
-    if (!PyArg_ParseTuple(args, "OOppOpp:_run_backward", &tensors, &gradients, &retain, &create, &inputs, &allow_unused,
-                          &accumulate)) {
+    if (!PyArg_ParseTuple(args, "OOppOpp:_run_backward", &tensors, &gradients, &retain, &create, &inputs,
+                          &allow_unused, &accumulate)) {
       throw PythonError{};
     }
-    std::vector<TensorPtr> roots = tensors_from(tensors, "tensors"), cotangents = tensors_from(gradients, "grad_tensors"),
+    std::vector<TensorPtr> roots = tensors_from(tensors, "tensors"),
+                           cotangents = tensors_from(gradients, "grad_tensors"),
                            wanted = tensors_from(inputs, "inputs"), results;
     {
       const WithoutGil without;
-      results = autograd::run_backward(std::move(roots), std::move(cotangents), retain != 0, create != 0, wanted,
-                                       allow_unused != 0, accumulate != 0);
+      results = autograd::run_backward(std::move(roots), std::move(cotangents), retain != 0, create != 0,
+                                       wanted, allow_unused != 0, accumulate != 0);
     }
     return wrap_list(results);
   });
@@ -211,7 +224,9 @@ PyObject* run_backward(PyObject*, PyObject* args) {
 // --- modes
 
 PyObject* is_grad_enabled(PyObject*, PyObject*) { return PyBool_FromLong(dispatch::grad_enabled()); }
-PyObject* grad_mode(PyObject*, PyObject*) { return PyBool_FromLong((dispatch::mode_word & dispatch::kNoGrad) == 0); }
+PyObject* grad_mode(PyObject*, PyObject*) {
+  return PyBool_FromLong((dispatch::mode_word & dispatch::kNoGrad) == 0);
+}
 PyObject* set_bit(uint32_t bit, PyObject* value, bool inverted) {
   if (!PyBool_Check(value)) {
     return PyErr_Format(PyExc_TypeError, "enabled must be a bool (got %s)", Py_TYPE(value)->tp_name);
@@ -249,7 +264,8 @@ PyMethodDef module_functions[] = {
     {"_install_post_accumulate_hooks", install_post_accumulate_hooks, METH_VARARGS, nullptr},
     {"_install_node_hooks", install_node_hooks, METH_VARARGS, nullptr},
     {"_retain_grad", retain_grad, METH_O, nullptr},
-    {"is_grad_enabled", is_grad_enabled, METH_NOARGS, "Whether calls are recorded for backward in this thread."},
+    {"is_grad_enabled", is_grad_enabled, METH_NOARGS,
+     "Whether calls are recorded for backward in this thread."},
     {"_grad_mode", grad_mode, METH_NOARGS, nullptr},
     {"_set_grad_enabled", set_grad_enabled, METH_O, nullptr},
     {"_set_inference_mode", set_inference, METH_O, nullptr},
@@ -269,7 +285,8 @@ PyObject* wrap_node(Intrusive<GradNode> node) {
 }
 
 GradNode* node_of(PyObject* object) {
-  LOHE_CHECK_TYPE(Py_TYPE(object) == &node_type, "expected a node of the gradient graph, got ", type_name(object));
+  LOHE_CHECK_TYPE(Py_TYPE(object) == &node_type, "expected a node of the gradient graph, got ",
+                  type_name(object));
   return node_at(object);
 }
 

@@ -18,11 +18,21 @@ namespace lohe::python {
 class Ref {
  public:
   Ref() = default;
-  static Ref steal(PyObject* object) { Ref r; r.object_ = object; return r; }
-  static Ref borrow(PyObject* object) { Py_XINCREF(object); return steal(object); }
+  static Ref steal(PyObject* object) {
+    Ref r;
+    r.object_ = object;
+    return r;
+  }
+  static Ref borrow(PyObject* object) {
+    Py_XINCREF(object);
+    return steal(object);
+  }
   Ref(const Ref& other) : object_(other.object_) { Py_XINCREF(object_); }
   Ref(Ref&& other) noexcept : object_(std::exchange(other.object_, nullptr)) {}
-  Ref& operator=(Ref other) noexcept { std::swap(object_, other.object_); return *this; }
+  Ref& operator=(Ref other) noexcept {
+    std::swap(object_, other.object_);
+    return *this;
+  }
   ~Ref() { Py_XDECREF(object_); }
 
   PyObject* get() const { return object_; }
@@ -110,8 +120,7 @@ class SharedRef {
 
 /// The Tensor object. `impl` is owned unless impl->python_owned.
 struct PyTensor {
-  PyObject_HEAD
-  TensorImpl* impl;
+  PyObject_HEAD TensorImpl* impl;
   PyObject* dict;
   PyObject* weakrefs;
   PyObject* hooks;  ///< dict of tensor hooks by id, or null
@@ -127,7 +136,8 @@ inline bool is_tensor(PyObject* object) {
 /// Borrowed. @throws RuntimeError for an object whose tensor is gone (seen by a finalizer only).
 inline TensorImpl* impl_of(PyObject* tensor) {
   TensorImpl* impl = reinterpret_cast<PyTensor*>(tensor)->impl;
-  LOHE_CHECK(impl != nullptr, "the tensor behind this object is gone, or its class did not call Tensor.__new__");
+  LOHE_CHECK(impl != nullptr,
+             "the tensor behind this object is gone, or its class did not call Tensor.__new__");
   return impl;
 }
 inline TensorPtr tensor_of(PyObject* object) { return TensorPtr(impl_of(object)); }

@@ -16,14 +16,16 @@ namespace {
 constexpr size_t kMaxRank = 128;
 
 bool is_array(PyObject* object) {
-  return PyObject_HasAttrString(object, "__array_struct__") != 0 || PyObject_HasAttrString(object, "__array_interface__") != 0;
+  return PyObject_HasAttrString(object, "__array_struct__") != 0 ||
+         PyObject_HasAttrString(object, "__array_interface__") != 0;
 }
 bool is_number(PyObject* object) {
   return PyFloat_Check(object) || PyLong_Check(object) || PyComplex_Check(object);
 }
 bool is_sequence(PyObject* object) {
   return PyList_CheckExact(object) || PyTuple_CheckExact(object) ||
-         (!is_number(object) && !PyUnicode_Check(object) && PySequence_Check(object) != 0 && !PyDict_Check(object));
+         (!is_number(object) && !PyUnicode_Check(object) && PySequence_Check(object) != 0 &&
+          !PyDict_Check(object));
 }
 
 /// The dtype of one Python value as an element.
@@ -32,13 +34,15 @@ Dtype infer_dtype(PyObject* object, int depth = 0) {
   if (PyBool_Check(object)) return kBool;
   if (PyLong_Check(object)) return kInt64;
   if (is_tensor(object)) return impl_of(object)->dtype();
-  if (!PyList_CheckExact(object) && !PyTuple_CheckExact(object) && (is_numpy_scalar(object) || is_array(object))) {
+  if (!PyList_CheckExact(object) && !PyTuple_CheckExact(object) &&
+      (is_numpy_scalar(object) || is_array(object))) {
     return tensor_from_array(object, false)->dtype();
   }
   if (PyFloat_Check(object)) return default_dtype();
   if (PyComplex_Check(object)) return to_complex(default_dtype());
   LOHE_CHECK_TYPE(!PyUnicode_Check(object), "new(): invalid data type 'str'");
-  LOHE_CHECK(!PyDict_Check(object) && PySequence_Check(object) != 0, "Could not infer dtype of ", Py_TYPE(object)->tp_name);
+  LOHE_CHECK(!PyDict_Check(object) && PySequence_Check(object) != 0, "Could not infer dtype of ",
+             Py_TYPE(object)->tp_name);
   const Ref fast = checked(PySequence_Fast(object, "not a sequence"));
   const Py_ssize_t n = PySequence_Fast_GET_SIZE(fast.get());
   if (n == 0) return default_dtype();
@@ -46,7 +50,8 @@ Dtype infer_dtype(PyObject* object, int depth = 0) {
   for (Py_ssize_t i = 0; i < n; ++i) {
     PyObject* item = PySequence_Fast_GET_ITEM(fast.get(), i);
     LOHE_CHECK_TYPE(item != object, "new(): self-referential lists are incompatible");
-    LOHE_CHECK_VALUE(depth < static_cast<int>(kMaxRank), "too many dimensions '", Py_TYPE(item)->tp_name, "'");
+    LOHE_CHECK_VALUE(depth < static_cast<int>(kMaxRank), "too many dimensions '", Py_TYPE(item)->tp_name,
+                     "'");
     const Dtype one = infer_dtype(item, depth + 1);
     dtype = dtype == Dtype::kUndefined ? one : promote_types(dtype, one);
   }
@@ -70,7 +75,8 @@ Dims infer_sizes(PyObject* data) {
     Ref first = Ref::steal(PySequence_GetItem(at.get(), 0));
     if (!first) {
       PyErr_Clear();
-      raise(ErrorKind::kValue, "could not determine the shape of object type '", Py_TYPE(at.get())->tp_name, "'");
+      raise(ErrorKind::kValue, "could not determine the shape of object type '", Py_TYPE(at.get())->tp_name,
+            "'");
     }
     at = std::move(first);
   }
@@ -143,10 +149,11 @@ TensorPtr tensor_from(PyObject* data, Dtype dtype, bool copy) {
     return copied(tensor_of(data), dtype);
   }
   LOHE_CHECK_TYPE(!PyUnicode_Check(data), "new(): invalid data type 'str'");
-  if (!PyList_CheckExact(data) && !PyTuple_CheckExact(data) && !PyFloat_CheckExact(data) && !PyLong_CheckExact(data) &&
-      (is_numpy_scalar(data) || is_array(data))) {
+  if (!PyList_CheckExact(data) && !PyTuple_CheckExact(data) && !PyFloat_CheckExact(data) &&
+      !PyLong_CheckExact(data) && (is_numpy_scalar(data) || is_array(data))) {
     const TensorPtr shared = tensor_from_array(data, !copy);
-    if (!copy && !is_numpy_scalar(data) && (dtype == Dtype::kUndefined || dtype == shared->dtype())) return shared;
+    if (!copy && !is_numpy_scalar(data) && (dtype == Dtype::kUndefined || dtype == shared->dtype()))
+      return shared;
     return copied(shared, dtype);
   }
   return tensor_from_sequence(data, dtype);
@@ -155,13 +162,15 @@ TensorPtr tensor_from(PyObject* data, Dtype dtype, bool copy) {
 Dtype dtype_argument(PyObject* object, const char* name) {
   if (object == nullptr || object == Py_None) return Dtype::kUndefined;
   const Dtype dtype = dtype_from(object);
-  LOHE_CHECK_TYPE(dtype != Dtype::kUndefined, name, "(): argument 'dtype' must be torch.dtype, not ", type_name(object));
+  LOHE_CHECK_TYPE(dtype != Dtype::kUndefined, name, "(): argument 'dtype' must be torch.dtype, not ",
+                  type_name(object));
   return dtype;
 }
 void device_argument(PyObject* object, const char* name) {
   Device device;
   if (object == nullptr || object == Py_None) return;
-  LOHE_CHECK_TYPE(device_from(object, device), name, "(): argument 'device' must be torch.device, not ", type_name(object));
+  LOHE_CHECK_TYPE(device_from(object, device), name, "(): argument 'device' must be torch.device, not ",
+                  type_name(object));
 }
 
 PyObject* tensor_function(PyObject*, PyObject* args, PyObject* kwargs) {
@@ -169,15 +178,17 @@ PyObject* tensor_function(PyObject*, PyObject* args, PyObject* kwargs) {
     static const char* names[] = {"data", "dtype", "device", "requires_grad", "pin_memory", "names", nullptr};
     PyObject *data, *dtype = nullptr, *device = nullptr, *name_list = nullptr;
     int requires_grad = 0, pin_memory = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOppO:tensor", const_cast<char**>(names), &data, &dtype, &device,
-                                     &requires_grad, &pin_memory, &name_list)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOppO:tensor", const_cast<char**>(names), &data,
+                                     &dtype, &device, &requires_grad, &pin_memory, &name_list)) {
       throw PythonError{};
     }
     device_argument(device, "tensor");
     if (is_tensor(data)) {
-      check_status(PyErr_WarnEx(PyExc_UserWarning,
-                                "To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "
-                                "sourceTensor.detach().clone().requires_grad_(True), rather than torch.tensor(sourceTensor).", 1));
+      check_status(PyErr_WarnEx(
+          PyExc_UserWarning,
+          "To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "
+          "sourceTensor.detach().clone().requires_grad_(True), rather than torch.tensor(sourceTensor).",
+          1));
     }
     TensorPtr t = tensor_from(data, dtype_argument(dtype, "tensor"), true);
     if (requires_grad != 0) autograd::set_requires_grad(*t, true);
@@ -189,7 +200,8 @@ PyObject* as_tensor_function(PyObject*, PyObject* args, PyObject* kwargs) {
   return guarded([&]() -> PyObject* {
     static const char* names[] = {"data", "dtype", "device", nullptr};
     PyObject *data, *dtype = nullptr, *device = nullptr;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO:as_tensor", const_cast<char**>(names), &data, &dtype, &device)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO:as_tensor", const_cast<char**>(names), &data, &dtype,
+                                     &device)) {
       throw PythonError{};
     }
     device_argument(device, "as_tensor");
@@ -202,8 +214,8 @@ PyObject* asarray_function(PyObject*, PyObject* args, PyObject* kwargs) {
     static const char* names[] = {"obj", "dtype", "device", "copy", "requires_grad", nullptr};
     PyObject *data, *dtype_object = nullptr, *device = nullptr, *copy_object = Py_None;
     int requires_grad = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOOp:asarray", const_cast<char**>(names), &data, &dtype_object,
-                                     &device, &copy_object, &requires_grad)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOOp:asarray", const_cast<char**>(names), &data,
+                                     &dtype_object, &device, &copy_object, &requires_grad)) {
       throw PythonError{};
     }
     device_argument(device, "asarray");
@@ -211,12 +223,15 @@ PyObject* asarray_function(PyObject*, PyObject* args, PyObject* kwargs) {
     const bool copy = copy_object == Py_True;
     TensorPtr t;
     if (is_tensor(data)) {
-      t = copy ? copied(tensor_of(data), dtype) : cast(tensor_of(data), dtype == Dtype::kUndefined ? impl_of(data)->dtype() : dtype);
+      t = copy ? copied(tensor_of(data), dtype)
+               : cast(tensor_of(data), dtype == Dtype::kUndefined ? impl_of(data)->dtype() : dtype);
       if (!requires_grad && t->requires_grad) t = call_row("detach", {Arg(t.get())});
-    } else if (TensorPtr shared = PyList_Check(data) || PyTuple_Check(data) || is_number(data) ? nullptr : tensor_from_array(data, true)) {
+    } else if (TensorPtr shared = PyList_Check(data) || PyTuple_Check(data) || is_number(data)
+                                      ? nullptr
+                                      : tensor_from_array(data, true)) {
       const bool converts = dtype != Dtype::kUndefined && dtype != shared->dtype();
-      LOHE_CHECK_VALUE(copy_object != Py_False || !converts, "can't alias tensor with dtype '", dtype_text(shared->dtype()),
-                       "' into dtype '", dtype_text(dtype), "'.");
+      LOHE_CHECK_VALUE(copy_object != Py_False || !converts, "can't alias tensor with dtype '",
+                       dtype_text(shared->dtype()), "' into dtype '", dtype_text(dtype), "'.");
       t = copy || converts ? copied(shared, dtype) : shared;
     } else {
       LOHE_CHECK_VALUE(copy_object != Py_False, "can't alias arbitrary sequence into a tensor.");
@@ -242,12 +257,13 @@ PyObject* frombuffer_function(PyObject*, PyObject* args, PyObject* kwargs) {
     PyObject *object, *dtype_object = nullptr;
     long long count = -1, offset = 0;
     int requires_grad = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OLLp:frombuffer", const_cast<char**>(names), &object, &dtype_object,
-                                     &count, &offset, &requires_grad)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OLLp:frombuffer", const_cast<char**>(names), &object,
+                                     &dtype_object, &count, &offset, &requires_grad)) {
       throw PythonError{};
     }
     const Dtype dtype = dtype_argument(dtype_object, "frombuffer");
-    LOHE_CHECK_TYPE(dtype != Dtype::kUndefined, "frombuffer() missing 1 required keyword argument: \"dtype\"");
+    LOHE_CHECK_TYPE(dtype != Dtype::kUndefined,
+                    "frombuffer() missing 1 required keyword argument: \"dtype\"");
     auto* view = new Py_buffer{};
     const bool writable = PyObject_GetBuffer(object, view, PyBUF_WRITABLE) == 0;
     if (!writable) {
@@ -266,18 +282,25 @@ PyObject* frombuffer_function(PyObject*, PyObject* args, PyObject* kwargs) {
     };
     Intrusive<Storage> storage = Storage::borrow(view->buf, view->len, release, view, writable);
     const int64_t size = itemsize(dtype), length = view->len;
-    LOHE_CHECK_VALUE(length > 0 && count != 0, "both buffer length (", length, ") and count (", count, ") must not be 0");
-    LOHE_CHECK_VALUE(offset >= 0 && offset < length, "offset (", offset, " bytes) must be non-negative and no greater than "
-                     "buffer length (", length, " bytes) minus 1");
-    LOHE_CHECK_VALUE(count > 0 || (length - offset) % size == 0, "buffer length (", length - offset, " bytes) after offset (",
-                     offset, " bytes) must be a multiple of element size (", size, ")");
+    LOHE_CHECK_VALUE(length > 0 && count != 0, "both buffer length (", length, ") and count (", count,
+                     ") must not be 0");
+    LOHE_CHECK_VALUE(offset >= 0 && offset < length, "offset (", offset,
+                     " bytes) must be non-negative and no greater than "
+                     "buffer length (",
+                     length, " bytes) minus 1");
+    LOHE_CHECK_VALUE(count > 0 || (length - offset) % size == 0, "buffer length (", length - offset,
+                     " bytes) after offset (", offset, " bytes) must be a multiple of element size (", size,
+                     ")");
     const int64_t n = count < 0 ? (length - offset) / size : count;
-    LOHE_CHECK_VALUE(n <= (length - offset) / size, "requested buffer length (", n, " * ", size, " bytes) after offset (",
-                     offset, " bytes) must not be greater than actual buffer length (", length, " bytes)");
+    LOHE_CHECK_VALUE(n <= (length - offset) / size, "requested buffer length (", n, " * ", size,
+                     " bytes) after offset (", offset,
+                     " bytes) must not be greater than actual buffer length (", length, " bytes)");
     if (!writable) {
-      check_status(PyErr_WarnEx(PyExc_UserWarning,
-                                "The given buffer is not writable, and a write to the tensor would be an error. Copy it to "
-                                "silence this warning.", 1));
+      check_status(PyErr_WarnEx(
+          PyExc_UserWarning,
+          "The given buffer is not writable, and a write to the tensor would be an error. Copy it to "
+          "silence this warning.",
+          1));
     }
     if (offset % size != 0) {
       // Elements must lie at multiples of their size.
@@ -297,10 +320,13 @@ PyObject* tensor_with_storage(PyObject*, PyObject* args) {
   return guarded([&] {
     PyObject *storage, *dtype, *sizes, *strides;
     long long offset;
-    if (!PyArg_ParseTuple(args, "OOLOO:_tensor_with_storage", &storage, &dtype, &offset, &sizes, &strides)) throw PythonError{};
-    LOHE_CHECK_TYPE(is_storage(storage), "_tensor_with_storage: storage must be an UntypedStorage, not ", type_name(storage));
+    if (!PyArg_ParseTuple(args, "OOLOO:_tensor_with_storage", &storage, &dtype, &offset, &sizes, &strides))
+      throw PythonError{};
+    LOHE_CHECK_TYPE(is_storage(storage), "_tensor_with_storage: storage must be an UntypedStorage, not ",
+                    type_name(storage));
     Dims size_dims, stride_dims;
-    LOHE_CHECK_TYPE(ints_from(sizes, size_dims) && ints_from(strides, stride_dims) && size_dims.size() == stride_dims.size(),
+    LOHE_CHECK_TYPE(ints_from(sizes, size_dims) && ints_from(strides, stride_dims) &&
+                        size_dims.size() == stride_dims.size(),
                     "_tensor_with_storage: sizes and strides must be as many ints");
     const Dtype type = dtype_argument(dtype, "_tensor_with_storage");
     int64_t last = offset;
@@ -311,9 +337,9 @@ PyObject* tensor_with_storage(PyObject*, PyObject* args) {
       last += (size_dims[i] - 1) * stride_dims[i];
     }
     Storage* s = storage_of(storage);
-    LOHE_CHECK(offset >= 0 && (empty || (last + 1) * itemsize(type) <= s->nbytes()), "_tensor_with_storage: sizes ",
-               to_string(size_dims), " with strides ", to_string(stride_dims), " and offset ", offset,
-               " reach out of a storage of ", s->nbytes(), " bytes");
+    LOHE_CHECK(offset >= 0 && (empty || (last + 1) * itemsize(type) <= s->nbytes()),
+               "_tensor_with_storage: sizes ", to_string(size_dims), " with strides ", to_string(stride_dims),
+               " and offset ", offset, " reach out of a storage of ", s->nbytes(), " bytes");
     return wrap(TensorImpl::make(Intrusive<Storage>(s), type, size_dims, stride_dims, offset));
   });
 }
@@ -348,7 +374,8 @@ PyObject* legacy_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   // Only the class's own keywords; subclasses with more take them in their __new__.
   if (type == tensor_type && kwargs != nullptr && PyDict_Size(kwargs) > 0) {
     PyObject* device = PyDict_GetItemString(kwargs, "device");
-    LOHE_CHECK_TYPE(device != nullptr && PyDict_Size(kwargs) == 1, "Tensor(): the only keyword argument is 'device'");
+    LOHE_CHECK_TYPE(device != nullptr && PyDict_Size(kwargs) == 1,
+                    "Tensor(): the only keyword argument is 'device'");
     device_argument(device, "Tensor");
   }
   const Py_ssize_t n = PyTuple_GET_SIZE(args);
@@ -360,8 +387,8 @@ PyObject* legacy_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
     const int64_t none[1] = {0};
     t = fresh(dtype, none);
   } else if (n == 1 && is_tensor(first)) {
-    LOHE_CHECK_TYPE(type != tensor_type || impl_of(first)->dtype() == dtype, "expected ", info(dtype).tensor_type, " (got ",
-                    info(impl_of(first)->dtype()).tensor_type, ")");
+    LOHE_CHECK_TYPE(type != tensor_type || impl_of(first)->dtype() == dtype, "expected ",
+                    info(dtype).tensor_type, " (got ", info(impl_of(first)->dtype()).tensor_type, ")");
     t = call_row("alias", {Arg(impl_of(first))});
   } else if (n == 1 && (Py_TYPE(first) == &size_type)) {
     LOHE_CHECK_TYPE(ints_from(first, sizes), "Tensor(): sizes must be ints");
@@ -370,7 +397,8 @@ PyObject* legacy_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
     LOHE_CHECK_TYPE(ints_from(args, sizes), "Tensor(): the sizes must be ints");
     t = fresh(dtype, sizes);
   } else {
-    LOHE_CHECK_TYPE(n == 1 && !PyFloat_Check(first), "new(): data must be a sequence (got ", Py_TYPE(first)->tp_name, ")");
+    LOHE_CHECK_TYPE(n == 1 && !PyFloat_Check(first), "new(): data must be a sequence (got ",
+                    Py_TYPE(first)->tp_name, ")");
     t = tensor_from(first, dtype, true);
   }
   return wrap_as(type, std::move(t));

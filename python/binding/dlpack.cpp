@@ -51,13 +51,13 @@ DLDataType type_of(Dtype dtype) {
 }
 
 Dtype dtype_of(DLDataType type) {
-  for (const Dtype d : {kUInt8, kInt8, kInt16, kInt32, kInt64, kFloat16, kFloat32, kFloat64, kComplex64, kComplex128, kBool,
-                        kBFloat16}) {
+  for (const Dtype d : {kUInt8, kInt8, kInt16, kInt32, kInt64, kFloat16, kFloat32, kFloat64, kComplex64,
+                        kComplex128, kBool, kBFloat16}) {
     const DLDataType t = type_of(d);
     if (t.code == type.code && t.bits == type.bits && type.lanes == 1) return d;
   }
-  raise(ErrorKind::kRuntime, "Unsupported DLPack type: code ", static_cast<int>(type.code), ", ", static_cast<int>(type.bits),
-        " bits, ", type.lanes, " lanes");
+  raise(ErrorKind::kRuntime, "Unsupported DLPack type: code ", static_cast<int>(type.code), ", ",
+        static_cast<int>(type.bits), " bits, ", type.lanes, " lanes");
 }
 
 template <class Managed>
@@ -79,10 +79,16 @@ Managed* make_export(TensorPtr t) {
   e->sizes = t->size_dims();
   e->strides = t->stride_dims();
   for (size_t i = 0; i < e->sizes.size(); ++i) {
-    if (e->sizes[i] < 2) e->strides[i] = 1;  // a stride that is never taken: consumers compare it all the same
+    if (e->sizes[i] < 2)
+      e->strides[i] = 1;  // a stride that is never taken: consumers compare it all the same
   }
-  e->managed.tensor = {t->numel() == 0 ? nullptr : t->data(), {1, 0}, static_cast<int32_t>(t->dim()), type_of(t->dtype()),
-                       e->sizes.data(), e->strides.data(), 0};
+  e->managed.tensor = {t->numel() == 0 ? nullptr : t->data(),
+                       {1, 0},
+                       static_cast<int32_t>(t->dim()),
+                       type_of(t->dtype()),
+                       e->sizes.data(),
+                       e->strides.data(),
+                       0};
   e->managed.context = e;
   e->managed.deleter = delete_export<Managed>;
   e->tensor = std::move(t);
@@ -109,7 +115,8 @@ void release_import(void* context) {
 template <class Managed>
 TensorPtr import(Managed* managed, PyObject* capsule, const char* used_name, bool writable) {
   const DLTensor& d = managed->tensor;
-  LOHE_CHECK(d.device.type == 1, "from_dlpack: the data lies on a device of DLPack type ", d.device.type, ", only CPU (1) is supported");
+  LOHE_CHECK(d.device.type == 1, "from_dlpack: the data lies on a device of DLPack type ", d.device.type,
+             ", only CPU (1) is supported");
   LOHE_CHECK(d.rank >= 0 && d.rank <= 64, "from_dlpack: rank ", d.rank);
   const Dtype dtype = dtype_of(d.dtype);
   const Dims sizes(d.sizes, d.sizes + d.rank);
@@ -123,8 +130,8 @@ TensorPtr import(Managed* managed, PyObject* capsule, const char* used_name, boo
   }
   char* data = static_cast<char*>(d.data) + d.byte_offset;
   if (PyCapsule_SetName(capsule, used_name) != 0) throw PythonError{};
-  Intrusive<Storage> storage =
-      Storage::borrow(data, empty ? 0 : (last + 1) * itemsize(dtype), release_import<Managed>, managed, writable);
+  Intrusive<Storage> storage = Storage::borrow(data, empty ? 0 : (last + 1) * itemsize(dtype),
+                                               release_import<Managed>, managed, writable);
   return TensorImpl::make(std::move(storage), dtype, sizes, strides, 0);
 }
 
@@ -134,33 +141,38 @@ PyObject* tensor_dlpack(PyObject* self, PyObject* args, PyObject* kwargs) {
   return guarded([&] {
     static const char* names[] = {"versioned", "copied", nullptr};
     int versioned = 0, copied = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|pp:_dlpack", const_cast<char**>(names), &versioned, &copied)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|pp:_dlpack", const_cast<char**>(names), &versioned,
+                                     &copied)) {
       throw PythonError{};
     }
     TensorPtr t = tensor_of(self);
     if (versioned == 0) {
       auto* managed = make_export<DLManaged>(std::move(t));
-      return PyCapsule_New(managed, "dltensor", [](PyObject* c) { delete_unused_capsule<DLManaged>(c, "dltensor"); });
+      return PyCapsule_New(managed, "dltensor",
+                           [](PyObject* c) { delete_unused_capsule<DLManaged>(c, "dltensor"); });
     }
     const bool writable = t->storage().writable();
     auto* managed = make_export<DLManagedVersioned>(std::move(t));
     managed->major = 1;
     managed->minor = 0;
     managed->flags = (writable ? 0 : kReadOnly) | (copied != 0 ? kCopied : 0);
-    return PyCapsule_New(managed, "dltensor_versioned",
-                         [](PyObject* c) { delete_unused_capsule<DLManagedVersioned>(c, "dltensor_versioned"); });
+    return PyCapsule_New(managed, "dltensor_versioned", [](PyObject* c) {
+      delete_unused_capsule<DLManagedVersioned>(c, "dltensor_versioned");
+    });
   });
 }
 
 TensorPtr tensor_from_capsule(PyObject* capsule) {
   if (PyCapsule_IsValid(capsule, "dltensor_versioned") != 0) {
     auto* managed = static_cast<DLManagedVersioned*>(PyCapsule_GetPointer(capsule, "dltensor_versioned"));
-    LOHE_CHECK(managed->major == 1, "from_dlpack: DLPack version ", managed->major, " is not supported, 1 is");
+    LOHE_CHECK(managed->major == 1, "from_dlpack: DLPack version ", managed->major,
+               " is not supported, 1 is");
     return import(managed, capsule, "used_dltensor_versioned", (managed->flags & kReadOnly) == 0);
   }
-  LOHE_CHECK(PyCapsule_IsValid(capsule, "dltensor") != 0,
-             "from_dlpack received an invalid capsule. Note that DLTensor capsules can be consumed only once, so you might have "
-             "already constructed a tensor from it once.");
+  LOHE_CHECK(
+      PyCapsule_IsValid(capsule, "dltensor") != 0,
+      "from_dlpack received an invalid capsule. Note that DLTensor capsules can be consumed only once, so you might have "
+      "already constructed a tensor from it once.");
   auto* managed = static_cast<DLManaged*>(PyCapsule_GetPointer(capsule, "dltensor"));
   return import(managed, capsule, "used_dltensor", true);
 }

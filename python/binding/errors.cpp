@@ -12,20 +12,31 @@ PyObject* accelerator_error = nullptr;
 
 PyObject* exception_class(ErrorKind kind) {
   switch (kind) {
-    case ErrorKind::kType: return PyExc_TypeError;
-    case ErrorKind::kValue: return PyExc_ValueError;
-    case ErrorKind::kIndex: return PyExc_IndexError;
-    case ErrorKind::kKey: return PyExc_KeyError;
-    case ErrorKind::kAttribute: return PyExc_AttributeError;
-    case ErrorKind::kNotImplemented: return PyExc_NotImplementedError;
-    case ErrorKind::kOverflow: return PyExc_OverflowError;
-    case ErrorKind::kOutOfMemory: return out_of_memory_error;
-    case ErrorKind::kIo: return PyExc_OSError;
-    case ErrorKind::kLinAlg: return lin_alg_error;
+    case ErrorKind::kType:
+      return PyExc_TypeError;
+    case ErrorKind::kValue:
+      return PyExc_ValueError;
+    case ErrorKind::kIndex:
+      return PyExc_IndexError;
+    case ErrorKind::kKey:
+      return PyExc_KeyError;
+    case ErrorKind::kAttribute:
+      return PyExc_AttributeError;
+    case ErrorKind::kNotImplemented:
+      return PyExc_NotImplementedError;
+    case ErrorKind::kOverflow:
+      return PyExc_OverflowError;
+    case ErrorKind::kOutOfMemory:
+      return out_of_memory_error;
+    case ErrorKind::kIo:
+      return PyExc_OSError;
+    case ErrorKind::kLinAlg:
+      return lin_alg_error;
     case ErrorKind::kRuntime:
     case ErrorKind::kZeroDivision:
     case ErrorKind::kStopped:
-    case ErrorKind::kInternal: return PyExc_RuntimeError;
+    case ErrorKind::kInternal:
+      return PyExc_RuntimeError;
   }
   return PyExc_RuntimeError;
 }
@@ -36,7 +47,8 @@ void set_error_from_exception() noexcept {
   try {
     throw;
   } catch (const PythonError&) {
-    if (PyErr_Occurred() == nullptr) PyErr_SetString(PyExc_SystemError, "an error was reported but none is set");
+    if (PyErr_Occurred() == nullptr)
+      PyErr_SetString(PyExc_SystemError, "an error was reported but none is set");
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::kStopped) {
       if (PyErr_Occurred() == nullptr) PyErr_SetNone(PyExc_KeyboardInterrupt);
@@ -79,10 +91,14 @@ std::string type_name(PyObject* object) {
 
 PyObject* wrap_scalar(const Scalar& s) {
   switch (s.kind()) {
-    case Scalar::Kind::kBool: return PyBool_FromLong(s.to_bool());
-    case Scalar::Kind::kInt: return PyLong_FromLongLong(s.to_int());
-    case Scalar::Kind::kFloat: return PyFloat_FromDouble(s.to_double());
-    case Scalar::Kind::kComplex: return PyComplex_FromDoubles(s.to_double(), s.imag());
+    case Scalar::Kind::kBool:
+      return PyBool_FromLong(s.to_bool());
+    case Scalar::Kind::kInt:
+      return PyLong_FromLongLong(s.to_int());
+    case Scalar::Kind::kFloat:
+      return PyFloat_FromDouble(s.to_double());
+    case Scalar::Kind::kComplex:
+      return PyComplex_FromDoubles(s.to_double(), s.imag());
   }
   Py_RETURN_NONE;
 }
@@ -94,12 +110,14 @@ PyObject* intern(const char* name) {
 }
 
 void init_errors(PyObject* module) {
-  out_of_memory_error = PyErr_NewExceptionWithDoc("lohe.OutOfMemoryError", "Memory for a tensor could not be had.",
-                                                  PyExc_RuntimeError, nullptr);
+  out_of_memory_error = PyErr_NewExceptionWithDoc(
+      "lohe.OutOfMemoryError", "Memory for a tensor could not be had.", PyExc_RuntimeError, nullptr);
   lin_alg_error = PyErr_NewExceptionWithDoc("lohe.linalg.LinAlgError", "A matrix has no such decomposition.",
                                             PyExc_RuntimeError, nullptr);
-  accelerator_error = PyErr_NewExceptionWithDoc("lohe.AcceleratorError", "A device failed.", PyExc_RuntimeError, nullptr);
-  if (out_of_memory_error == nullptr || lin_alg_error == nullptr || accelerator_error == nullptr) throw PythonError{};
+  accelerator_error =
+      PyErr_NewExceptionWithDoc("lohe.AcceleratorError", "A device failed.", PyExc_RuntimeError, nullptr);
+  if (out_of_memory_error == nullptr || lin_alg_error == nullptr || accelerator_error == nullptr)
+    throw PythonError{};
   check_status(PyModule_AddObjectRef(module, "OutOfMemoryError", out_of_memory_error));
   check_status(PyModule_AddObjectRef(module, "LinAlgError", lin_alg_error));
   check_status(PyModule_AddObjectRef(module, "AcceleratorError", accelerator_error));

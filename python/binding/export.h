@@ -15,7 +15,8 @@ TensorPtr tensor_from_capsule(PyObject* capsule);
 Scalar load_element(const char* address, Dtype dtype);
 void store_element(char* address, Dtype dtype, const Scalar& value);
 /// A tensor over the memory of an object with `__array_interface__` or the buffer protocol, without a copy.
-/// Null if it offers neither. @throws TypeError for dtypes that have no counterpart, ValueError for negative strides.
+/// Null if it offers neither. @throws TypeError for dtypes that have no counterpart, ValueError for negative
+/// strides.
 TensorPtr tensor_from_array(PyObject* object, bool warn_read_only);
 
 }  // namespace lohe::python

@@ -5,7 +5,8 @@ namespace lohe::autograd {
 uint64_t new_sequence();
 }
 
-/// Custom functions: nodes whose backward is written in Python. python/lohe/autograd/function.py has the rest.
+/// Custom functions: nodes whose backward is written in Python. python/lohe/autograd/function.py has the
+/// rest.
 namespace lohe::python {
 
 namespace {
@@ -45,7 +46,8 @@ class FunctionNode final : public autograd::GradNode {
     try {
       const Ref incoming = checked(wrap_list(grads));
       const NodeInContext visible(this);
-      const Ref result = checked(PyObject_CallFunctionObjArgs(backward_.get(), context_.get(), incoming.get(), nullptr));
+      const Ref result =
+          checked(PyObject_CallFunctionObjArgs(backward_.get(), context_.get(), incoming.get(), nullptr));
       LOHE_CHECK_TYPE(PyTuple_Check(result.get()), name_, ": backward must give a tuple");
       std::vector<TensorPtr> list;
       for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(result.get()); ++i) {
@@ -83,12 +85,14 @@ PyObject* function_context(autograd::GradNode* node) {
 
 namespace {
 
-/// A node with an edge for each argument that needs a gradient. Made before forward runs, which may write its inputs.
+/// A node with an edge for each argument that needs a gradient. Made before forward runs, which may write its
+/// inputs.
 PyObject* make_node(PyObject*, PyObject* args) {
   return guarded([&] {
     PyObject *context, *backward, *inputs;
     const char* name;
-    if (!PyArg_ParseTuple(args, "OOO!s:_function_node", &context, &backward, &PyTuple_Type, &inputs, &name)) throw PythonError{};
+    if (!PyArg_ParseTuple(args, "OOO!s:_function_node", &context, &backward, &PyTuple_Type, &inputs, &name))
+      throw PythonError{};
     Intrusive<autograd::GradNode> node =
         Intrusive<autograd::GradNode>::adopt(new FunctionNode(context, backward, name));
     node->sequence = autograd::new_sequence();
@@ -105,8 +109,8 @@ PyObject* set_history(PyObject*, PyObject* args) {
   return guarded([&] {
     PyObject *node_object, *tensor;
     int index = 0, dirty = 0, is_input = 0;
-    if (!PyArg_ParseTuple(args, "OO!ipp:_function_set_history", &node_object, &tensor_base_type, &tensor, &index, &dirty,
-                          &is_input)) {
+    if (!PyArg_ParseTuple(args, "OO!ipp:_function_set_history", &node_object, &tensor_base_type, &tensor,
+                          &index, &dirty, &is_input)) {
       throw PythonError{};
     }
     autograd::GradNode* node = node_of(node_object);
@@ -121,7 +125,8 @@ PyObject* set_history(PyObject*, PyObject* args) {
       return Py_NewRef(tensor);
     }
     if (is_input != 0) {
-      // An input that is handed through keeps its own history; the output is another tensor of the same memory.
+      // An input that is handed through keeps its own history; the output is another tensor of the same
+      // memory.
       const autograd::GradModeGuard off(false);
       t = call_row("alias", {Arg(t.get())});
     }
@@ -145,17 +150,18 @@ PyObject* bump_version(PyObject*, PyObject* tensor) {
 // --- saved tensors
 
 struct PySaved {
-  PyObject_HEAD
-  autograd::SavedTensor* saved;
+  PyObject_HEAD autograd::SavedTensor* saved;
 };
 
 PyObject* saved_new(PyTypeObject* type, PyObject* args, PyObject*) {
   return guarded([&] {
     PyObject* tensor;
     int is_output = 0;
-    if (!PyArg_ParseTuple(args, "O!p:SavedTensor", &tensor_base_type, &tensor, &is_output)) throw PythonError{};
+    if (!PyArg_ParseTuple(args, "O!p:SavedTensor", &tensor_base_type, &tensor, &is_output))
+      throw PythonError{};
     Ref object = checked(type->tp_alloc(type, 0));
-    reinterpret_cast<PySaved*>(object.get())->saved = new autograd::SavedTensor(tensor_of(tensor), is_output != 0);
+    reinterpret_cast<PySaved*>(object.get())->saved =
+        new autograd::SavedTensor(tensor_of(tensor), is_output != 0);
     return object.release();
   });
 }
@@ -169,8 +175,9 @@ PyObject* saved_unpack(PyObject* self, PyObject* node) {
   });
 }
 
-PyMethodDef saved_methods[] = {{"unpack", saved_unpack, METH_O, "The tensor; raises if it was written since it was saved."},
-                               {nullptr, nullptr, 0, nullptr}};
+PyMethodDef saved_methods[] = {
+    {"unpack", saved_unpack, METH_O, "The tensor; raises if it was written since it was saved."},
+    {nullptr, nullptr, 0, nullptr}};
 PyTypeObject saved_type = [] {
   PyTypeObject type = static_type("lohe._C.SavedTensor", sizeof(PySaved));
   type.tp_new = saved_new;

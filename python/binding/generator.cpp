@@ -9,8 +9,7 @@ namespace lohe::python {
 namespace {
 
 struct PyGenerator {
-  PyObject_HEAD
-  Generator* generator;
+  PyObject_HEAD Generator* generator;
   bool owned;
 };
 
@@ -22,9 +21,11 @@ PyObject* generator_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   return guarded([&]() -> PyObject* {
     static const char* names[] = {"device", nullptr};
     PyObject* device = nullptr;
-    if (PyArg_ParseTupleAndKeywords(args, kwargs, "|O:Generator", const_cast<char**>(names), &device) == 0) throw PythonError{};
+    if (PyArg_ParseTupleAndKeywords(args, kwargs, "|O:Generator", const_cast<char**>(names), &device) == 0)
+      throw PythonError{};
     Device d = kCPU;
-    LOHE_CHECK_TYPE(device == nullptr || device == Py_None || device_from(device, d), "Generator(): argument 'device' must be torch.device, not ",
+    LOHE_CHECK_TYPE(device == nullptr || device == Py_None || device_from(device, d),
+                    "Generator(): argument 'device' must be torch.device, not ",
                     device == nullptr ? "" : type_name(device));
     Ref object = checked(type->tp_alloc(type, 0));
     auto* self = reinterpret_cast<PyGenerator*>(object.get());
@@ -82,10 +83,13 @@ PyObject* generator_get_state(PyObject* self, PyObject*) {
 PyObject* generator_set_state(PyObject* self, PyObject* state) {
   return guarded([&] {
     static const ops::OpRef contiguous("contiguous");
-    LOHE_CHECK_TYPE(is_tensor(state), "Generator.set_state: expected a torch.ByteTensor, but got ", type_name(state));
+    LOHE_CHECK_TYPE(is_tensor(state), "Generator.set_state: expected a torch.ByteTensor, but got ",
+                    type_name(state));
     const TensorPtr t = contiguous(tensor_of(state));
-    LOHE_CHECK_TYPE(t->dtype() == Dtype::kUInt8, "Generator.set_state: RNG state must be a torch.ByteTensor, got ", info(t->dtype()).name);
-    value(self).set_state_bytes({reinterpret_cast<const uint8_t*>(t->data()), static_cast<size_t>(t->numel())});
+    LOHE_CHECK_TYPE(t->dtype() == Dtype::kUInt8,
+                    "Generator.set_state: RNG state must be a torch.ByteTensor, got ", info(t->dtype()).name);
+    value(self).set_state_bytes(
+        {reinterpret_cast<const uint8_t*>(t->data()), static_cast<size_t>(t->numel())});
     return Py_NewRef(self);
   });
 }
@@ -111,7 +115,8 @@ PyObject* generator_device(PyObject* self, void*) {
 }
 
 PyMethodDef methods[] = {
-    {"manual_seed", generator_manual_seed, METH_O, "Starts the stream of a seed from its beginning; gives self."},
+    {"manual_seed", generator_manual_seed, METH_O,
+     "Starts the stream of a seed from its beginning; gives self."},
     {"seed", generator_seed, METH_NOARGS, "Takes a seed from the operating system and gives it."},
     {"initial_seed", generator_initial_seed, METH_NOARGS, "The seed of the stream."},
     {"get_state", generator_get_state, METH_NOARGS, "The state as a uint8 tensor."},

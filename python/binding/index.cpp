@@ -8,8 +8,8 @@
 #include "binding/torch_function.h"
 #include "binding/types.h"
 
-/// Indexing. Ints, slices, None and Ellipsis become views; tensors, lists and masks are gathered by one op, `index`, and
-/// written by `index_put_`.
+/// Indexing. Ints, slices, None and Ellipsis become views; tensors, lists and masks are gathered by one op,
+/// `index`, and written by `index_put_`.
 namespace lohe::python {
 namespace {
 
@@ -45,7 +45,8 @@ class Indexer {
       specified += dims_of(kept[static_cast<size_t>(i)].get());
     }
     const int64_t rank = result_.view->dim();
-    if (rank == 0 && n == 1 && specified == 1 && PyLong_Check(kept[0].get())) step(kept[0].get());  // says what to do
+    if (rank == 0 && n == 1 && specified == 1 && PyLong_Check(kept[0].get()))
+      step(kept[0].get());  // says what to do
     LOHE_CHECK_INDEX(specified <= rank, "too many indices for tensor of dimension ", rank);
     bool ellipsis = false;
     for (const Ref& item : kept) {
@@ -62,14 +63,16 @@ class Indexer {
 
   /// Lists, arrays and ranges become tensors; everything else stays.
   static Ref prepared(PyObject* item) {
-    if (item == Py_None || item == Py_Ellipsis || PyBool_Check(item) || PySlice_Check(item) || PyLong_Check(item) ||
-        is_tensor(item)) {
+    if (item == Py_None || item == Py_Ellipsis || PyBool_Check(item) || PySlice_Check(item) ||
+        PyLong_Check(item) || is_tensor(item)) {
       return Ref::borrow(item);
     }
-    if (PyUnicode_Check(item) || PyFloat_Check(item) || (PyIndex_Check(item) == 0 && PySequence_Check(item) == 0)) {
-      raise(ErrorKind::kIndex,
-            "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got ",
-            type_name(item), ")");
+    if (PyUnicode_Check(item) || PyFloat_Check(item) ||
+        (PyIndex_Check(item) == 0 && PySequence_Check(item) == 0)) {
+      raise(
+          ErrorKind::kIndex,
+          "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got ",
+          type_name(item), ")");
     }
     if (PyIndex_Check(item) != 0 && !PySequence_Check(item)) return checked(PyNumber_Index(item));
     static PyObject* make = nullptr;
@@ -77,8 +80,9 @@ class Indexer {
       const Ref module = checked(PyImport_ImportModule("lohe._C"));
       make = checked(PyObject_GetAttrString(module.get(), "as_tensor")).release();
     }
-    const Ref tuple = PyList_Check(item) || PyObject_HasAttrString(item, "__array_struct__") ? Ref::borrow(item)
-                                                                                               : checked(PySequence_List(item));
+    const Ref tuple = PyList_Check(item) || PyObject_HasAttrString(item, "__array_struct__")
+                          ? Ref::borrow(item)
+                          : checked(PySequence_List(item));
     Ref tensor = checked(PyObject_CallOneArg(make, tuple.get()));
     if (impl_of(tensor.get())->numel() == 0 && !is_mask(*impl_of(tensor.get()))) {
       return Ref::steal(wrap(cast(tensor_of(tensor.get()), kInt64)));  // [] is an empty list of ints
@@ -113,21 +117,25 @@ class Indexer {
 
   void select(int64_t position) {
     const int64_t rank = result_.view->dim();
-    LOHE_CHECK_INDEX(rank > 0, "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ "
-                     "to convert a 0-dim tensor to a number");
+    LOHE_CHECK_INDEX(
+        rank > 0,
+        "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ "
+        "to convert a 0-dim tensor to a number");
     const int64_t size = result_.view->sizes()[static_cast<size_t>(dim_)];
-    LOHE_CHECK_INDEX(position >= -size && position < size, "index ", position, " is out of bounds for dimension ", dim_,
-                     " with size ", size);
+    LOHE_CHECK_INDEX(position >= -size && position < size, "index ", position,
+                     " is out of bounds for dimension ", dim_, " with size ", size);
     result_.view = call_row("select.int", {Arg(result_.view.get()), Arg(dim_), Arg(position)});
   }
 
   static bool bound(PyObject* object, int64_t& value) {
     if (object == Py_None) return false;
     if (is_tensor(object)) {
-      LOHE_CHECK_TYPE(int_from(object, value), "slice indices must be integers or None or have an __index__ method");
+      LOHE_CHECK_TYPE(int_from(object, value),
+                      "slice indices must be integers or None or have an __index__ method");
       return true;
     }
-    LOHE_CHECK_TYPE(PyIndex_Check(object) != 0, "slice indices must be integers or None or have an __index__ method");
+    LOHE_CHECK_TYPE(PyIndex_Check(object) != 0,
+                    "slice indices must be integers or None or have an __index__ method");
     value = PyNumber_AsSsize_t(object, nullptr);
     if (value == -1 && PyErr_Occurred() != nullptr) throw PythonError{};
     return true;
@@ -141,8 +149,9 @@ class Indexer {
     bound(s->step, step);
     LOHE_CHECK_VALUE(step > 0, "step must be greater than zero");
     if (has_start || has_stop || step != 1) {
-      result_.view = call_row("slice.Tensor", {Arg(result_.view.get()), Arg(dim_), has_start ? Arg(start) : Arg(),
-                                               has_stop ? Arg(stop) : Arg(), Arg(step)});
+      result_.view =
+          call_row("slice.Tensor", {Arg(result_.view.get()), Arg(dim_), has_start ? Arg(start) : Arg(),
+                                    has_stop ? Arg(stop) : Arg(), Arg(step)});
     }
     ++dim_;
   }
@@ -157,7 +166,8 @@ class Indexer {
   }
 
   void tensor(const TensorPtr& t) {
-    LOHE_CHECK_INDEX(is_integral(t->dtype(), true), "tensors used as indices must be long, int, byte or bool tensors");
+    LOHE_CHECK_INDEX(is_integral(t->dtype(), true),
+                     "tensors used as indices must be long, int, byte or bool tensors");
     if (t->dim() == 0) {
       if (is_mask(*t)) {
         mask_of_one(item_of(t).to_bool());
@@ -206,13 +216,15 @@ void assign(TensorPtr target, PyObject* value) {
   const OverloadSet* fill = find_overloads("fill_");
   if (fill == nullptr) raise(ErrorKind::kNotImplemented, "the op 'fill_' is not implemented");
   const Ref object = Ref::steal(wrap(std::move(target)));
-  const Ref done = checked(call_overloads(Py_None, *fill, dispatch::Form::kValue, object.get(), &value, 1, nullptr));
+  const Ref done =
+      checked(call_overloads(Py_None, *fill, dispatch::Form::kValue, object.get(), &value, 1, nullptr));
 }
 
 TensorPtr value_tensor(PyObject* value, const TensorImpl& target) {
   if (is_tensor(value)) return tensor_of(value);
   Arg number;
-  LOHE_CHECK_TYPE(scalar_from(value, number), "can't assign a ", type_name(value), " to a torch.", info(target.dtype()).tensor_type);
+  LOHE_CHECK_TYPE(scalar_from(value, number), "can't assign a ", type_name(value), " to a torch.",
+                  info(target.dtype()).tensor_type);
   TensorPtr t = TensorImpl::make_contiguous(Storage::allocate(target.itemsize()), target.dtype(), {});
   store_element(t->data(), target.dtype(), number.scalar());
   return t;
@@ -233,7 +245,8 @@ Py_ssize_t tensor_length(PyObject* self) {
 PyObject* tensor_getitem(PyObject* self, PyObject* index) {
   return guarded([&]() -> PyObject* {
     if (takes_calls(self) || takes_calls(index)) {
-      const Ref callable = checked(PyObject_GetAttrString(reinterpret_cast<PyObject*>(tensor_type), "__getitem__"));
+      const Ref callable =
+          checked(PyObject_GetAttrString(reinterpret_cast<PyObject*>(tensor_type), "__getitem__"));
       return call_torch_function(callable.get(), self, &index, 1, nullptr);
     }
     const TensorPtr t = tensor_of(self);
@@ -250,7 +263,8 @@ int tensor_setitem(PyObject* self, PyObject* index, PyObject* value) {
   return guarded_status([&] {
     LOHE_CHECK_TYPE(value != nullptr, "Tensor does not support deleting items");
     if (takes_calls(self) || takes_calls(value)) {
-      const Ref callable = checked(PyObject_GetAttrString(reinterpret_cast<PyObject*>(tensor_type), "__setitem__"));
+      const Ref callable =
+          checked(PyObject_GetAttrString(reinterpret_cast<PyObject*>(tensor_type), "__setitem__"));
       PyObject* both[2] = {index, value};
       const Ref done = checked(call_torch_function(callable.get(), self, both, 2, nullptr));
       return;

@@ -4,8 +4,15 @@
 
 PyMODINIT_FUNC PyInit__C() {
   using namespace lohe::python;
-  static PyModuleDef definition{PyModuleDef_HEAD_INIT, "lohe._C", "What the package lohe gets from C++.", -1,
-                                nullptr, nullptr, nullptr, nullptr, nullptr};
+  static PyModuleDef definition{PyModuleDef_HEAD_INIT,
+                                "lohe._C",
+                                "What the package lohe gets from C++.",
+                                -1,
+                                nullptr,
+                                nullptr,
+                                nullptr,
+                                nullptr,
+                                nullptr};
   return guarded([] {
     Ref module = checked(PyModule_Create(&definition));
     init_errors(module.get());

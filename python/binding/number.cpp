@@ -66,7 +66,8 @@ PyObject* binary(Operator& op, PyObject* a, PyObject* b, dispatch::Form form = d
   if (op.only != nullptr && op.only->count <= 8 && op.only->count >= 2) [[likely]] {
     const bool numbers = op.only->numbers_for_tensors;
     if (operand(a, numbers, x, overridden) && operand(b, numbers, y, overridden)) {
-      if (!overridden) [[likely]] return run(*op.only, x, y, form);
+      if (!overridden) [[likely]]
+        return run(*op.only, x, y, form);
       PyObject* both[2] = {a, b};
       return call_torch_function(op.callable(a), nullptr, both, 2, nullptr);
     }
@@ -76,7 +77,8 @@ PyObject* binary(Operator& op, PyObject* a, PyObject* b, dispatch::Form form = d
       return call_torch_function(op.callable(a), nullptr, both, 2, nullptr);
     }
     PyObject* stranger = is_tensor(a) ? b : a;
-    if (is_tensor(a) && PyUnicode_Check(stranger) == 0 && stranger != Py_None && PyObject_HasAttrString(stranger, "__array__")) {
+    if (is_tensor(a) && PyUnicode_Check(stranger) == 0 && stranger != Py_None &&
+        PyObject_HasAttrString(stranger, "__array__")) {
       PyObject* both[2] = {a, b};
       return call_overloads(op.callable(a), *op.set, form, nullptr, both, 2, nullptr);
     }
@@ -98,19 +100,19 @@ PyObject* unary(Operator& op, PyObject* a) {
   return call_overloads(op.callable(a), *op.set, dispatch::Form::kValue, nullptr, &a, 1, nullptr);
 }
 
-#define LOHE_BINARY(slot, base, name)                                              \
-  PyObject* slot(PyObject* a, PyObject* b) {                                       \
-    static Operator op{base, name};                                                \
-    return guarded([&] { return binary(op, a, b); });                              \
-  }                                                                                \
-  [[maybe_unused]] PyObject* slot##_inplace(PyObject* a, PyObject* b) {            \
-    static Operator op{base, base "_"};                                            \
-    return guarded([&] { return binary(op, a, b, dispatch::Form::kInPlace); });    \
+#define LOHE_BINARY(slot, base, name)                                           \
+  PyObject* slot(PyObject* a, PyObject* b) {                                    \
+    static Operator op{base, name};                                             \
+    return guarded([&] { return binary(op, a, b); });                           \
+  }                                                                             \
+  [[maybe_unused]] PyObject* slot##_inplace(PyObject* a, PyObject* b) {         \
+    static Operator op{base, base "_"};                                         \
+    return guarded([&] { return binary(op, a, b, dispatch::Form::kInPlace); }); \
   }
-#define LOHE_UNARY(slot, base)                           \
-  PyObject* slot(PyObject* a) {                          \
-    static Operator op{base, base};                      \
-    return guarded([&] { return unary(op, a); });        \
+#define LOHE_UNARY(slot, base)                    \
+  PyObject* slot(PyObject* a) {                   \
+    static Operator op{base, base};               \
+    return guarded([&] { return unary(op, a); }); \
   }
 
 LOHE_BINARY(nb_add, "add", "add")
@@ -241,12 +243,18 @@ PyNumberMethods* number_methods() { return &methods; }
 PyObject* tensor_compare(PyObject* a, PyObject* b, int op) {
   // `x == None` and comparisons with other strangers are Python's business.
   switch (op) {
-    case Py_EQ: return cmp_eq(a, b);
-    case Py_NE: return cmp_ne(a, b);
-    case Py_LT: return cmp_lt(a, b);
-    case Py_LE: return cmp_le(a, b);
-    case Py_GT: return cmp_gt(a, b);
-    default: return cmp_ge(a, b);
+    case Py_EQ:
+      return cmp_eq(a, b);
+    case Py_NE:
+      return cmp_ne(a, b);
+    case Py_LT:
+      return cmp_lt(a, b);
+    case Py_LE:
+      return cmp_le(a, b);
+    case Py_GT:
+      return cmp_gt(a, b);
+    default:
+      return cmp_ge(a, b);
   }
 }
 

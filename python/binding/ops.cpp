@@ -35,7 +35,8 @@ PyTypeObject* return_type(const Overload& overload) {
     static std::deque<std::string> texts;
     auto* fields = new PyStructSequence_Field[overload.op->schema.returns.size() + 1]{};
     size_t i = 0;
-    for (const ops::Return& r : overload.op->schema.returns) fields[i++].name = texts.emplace_back(r.name).c_str();
+    for (const ops::Return& r : overload.op->schema.returns)
+      fields[i++].name = texts.emplace_back(r.name).c_str();
     PyStructSequence_Desc description{};
     description.name = texts.emplace_back("torch.return_types." + overload.op->schema.base).c_str();
     description.fields = fields;
@@ -61,8 +62,9 @@ PyObject* op_vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf
   return guarded([&]() -> PyObject* {
     PyObject* self = nullptr;
     if (op->method) {
-      LOHE_CHECK_TYPE(nargs > 0 && is_tensor(args[0]), "descriptor '", utf8(op->name), "' for 'torch.Tensor' objects needs a ",
-                      "Tensor as its first argument, got ", nargs > 0 ? type_name(args[0]) : "none");
+      LOHE_CHECK_TYPE(nargs > 0 && is_tensor(args[0]), "descriptor '", utf8(op->name),
+                      "' for 'torch.Tensor' objects needs a ", "Tensor as its first argument, got ",
+                      nargs > 0 ? type_name(args[0]) : "none");
       self = args[0];
       ++args;
       --nargs;
@@ -126,7 +128,8 @@ PyTypeObject op_type(const char* name, bool method) {
 PyTypeObject function_type = op_type("lohe._C.op_function", false);
 PyTypeObject method_type = op_type("lohe._C.op_method", true);
 
-Ref new_op(const OverloadSet& set, const std::string& name, const char* module, dispatch::Form form, bool method) {
+Ref new_op(const OverloadSet& set, const std::string& name, const char* module, dispatch::Form form,
+           bool method) {
   auto* op = PyObject_New(PyOp, method ? &method_type : &function_type);
   if (op == nullptr) throw PythonError{};
   op->vectorcall = op_vectorcall;
@@ -198,18 +201,19 @@ PyObject* op_table(PyObject*, PyObject*) {
       const std::string module(op->module), doc(op->doc), family(op->family);
       const Ref row = checked(Py_BuildValue(
           "{s:s,s:s,s:s,s:s,s:s,s:s,s:N,s:N,s:N,s:N,s:N,s:s}", "name", op->schema.name.c_str(), "base",
-          op->schema.base.c_str(), "schema", op->schema.text.c_str(), "kind", kinds[static_cast<int>(op->kind)], "module",
-          module.c_str(), "family", family.c_str(), "has_method", PyBool_FromLong(op->has_method), "has_function",
-          PyBool_FromLong(op->has_function), "has_inplace", PyBool_FromLong(op->has_inplace), "has_out",
-          PyBool_FromLong(op->has_out), "differentiable", PyBool_FromLong(op->differentiable), "doc", doc.c_str()));
+          op->schema.base.c_str(), "schema", op->schema.text.c_str(), "kind",
+          kinds[static_cast<int>(op->kind)], "module", module.c_str(), "family", family.c_str(), "has_method",
+          PyBool_FromLong(op->has_method), "has_function", PyBool_FromLong(op->has_function), "has_inplace",
+          PyBool_FromLong(op->has_inplace), "has_out", PyBool_FromLong(op->has_out), "differentiable",
+          PyBool_FromLong(op->differentiable), "doc", doc.c_str()));
       check_status(PyList_Append(list.get(), row.get()));
     }
     return list.release();
   });
 }
 
-PyMethodDef module_functions[] = {
-    {"op_table", op_table, METH_NOARGS, "Every row of the op table as a dict."}, {nullptr, nullptr, 0, nullptr}};
+PyMethodDef module_functions[] = {{"op_table", op_table, METH_NOARGS, "Every row of the op table as a dict."},
+                                  {nullptr, nullptr, 0, nullptr}};
 
 Ref new_module(PyObject* parent, const char* name) {
   const std::string full = std::string("lohe._C.") + name;
@@ -238,7 +242,8 @@ PyObject* find_function(std::string_view name) {
 PyObject* wrap_results(const Overload& overload, Results&& results) {
   if (results.is_number()) return wrap_scalar(results.number());
   const auto& returns = overload.op->schema.returns;
-  if (returns.size() == 1 && returns[0].type != ops::ArgType::kTensors) [[likely]] return wrap(std::move(results[0]));
+  if (returns.size() == 1 && returns[0].type != ops::ArgType::kTensors) [[likely]]
+    return wrap(std::move(results[0]));
   const int n = results.size();
   if (returns.empty() || (n == 0 && returns[0].type != ops::ArgType::kTensors)) Py_RETURN_NONE;
   if (returns.size() > 1 && static_cast<size_t>(n) == returns.size() && returns_are_named(overload)) {
@@ -255,17 +260,20 @@ PyObject* call_overloads(PyObject* callable, const OverloadSet& set, dispatch::F
                          PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
   ParsedArgs parsed;
   parse(set, self, args, nargs, kwnames, parsed);
-  if (parsed.overridden) [[unlikely]] return call_torch_function(callable, self, args, nargs, kwnames);
+  if (parsed.overridden) [[unlikely]]
+    return call_torch_function(callable, self, args, nargs, kwnames);
   const Overload& overload = *parsed.overload;
   if (form == dispatch::Form::kInPlace) {
-    LOHE_CHECK_TYPE(parsed.args()[0].kind == Arg::kTensor, set.base, "_(): the first argument must be a Tensor");
+    LOHE_CHECK_TYPE(parsed.args()[0].kind == Arg::kTensor, set.base,
+                    "_(): the first argument must be a Tensor");
   }
   if (!parsed.out.empty()) [[unlikely]] {
     Results results = run_op(*overload.op, parsed.args(), dispatch::Form::kOut, parsed.out);
     return wrap_results(overload, std::move(results));
   }
   Results results = run_op(*overload.op, parsed.args(), form);
-  if (parsed.requires_grad) [[unlikely]] autograd::set_requires_grad(*results[0], true);
+  if (parsed.requires_grad) [[unlikely]]
+    autograd::set_requires_grad(*results[0], true);
   return wrap_results(overload, std::move(results));
 }
 
@@ -285,11 +293,12 @@ void init_ops(PyObject* module) {
     }
   }
   Places places;
-  const Ref ops = new_module(module, "ops"), nn = new_module(module, "nn"), special = new_module(module, "special"),
-            linalg = new_module(module, "linalg"), fft = new_module(module, "fft"),
-            functions = new_module(module, "_functions"), own = new_module(module, "_internal");
+  const Ref ops = new_module(module, "ops"), nn = new_module(module, "nn"),
+            special = new_module(module, "special"), linalg = new_module(module, "linalg"),
+            fft = new_module(module, "fft"), functions = new_module(module, "_functions"),
+            own = new_module(module, "_internal");
   places.ops = ops.get();
-  places.modules = {{"", functions.get()}, {"nn", nn.get()},   {"special", special.get()},
+  places.modules = {{"", functions.get()},    {"nn", nn.get()},   {"special", special.get()},
                     {"linalg", linalg.get()}, {"fft", fft.get()}, {"_C", own.get()}};
   for (const auto& [name, set] : sets) {
     const bool derived = set.rows[0].op->schema.base != name;

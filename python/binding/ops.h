@@ -8,8 +8,7 @@ namespace lohe::python {
 
 /// A function (`lohe.add`) or a method (`Tensor.add`), of one form.
 struct PyOp {
-  PyObject_HEAD
-  vectorcallfunc vectorcall;
+  PyObject_HEAD vectorcallfunc vectorcall;
   const OverloadSet* set;
   PyObject* name;    ///< "add_"
   PyObject* module;  ///< "lohe"

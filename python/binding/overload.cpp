@@ -20,20 +20,34 @@ PyObject* alias_of(const ops::Param& param) {
 
 const char* python_type(const ops::Param& param) {
   switch (param.type) {
-    case ArgType::kTensor: return "Tensor";
-    case ArgType::kTensors: return "tuple of Tensors";
-    case ArgType::kScalar: return "Number";
-    case ArgType::kInt: return "int";
-    case ArgType::kFloat: return "float";
-    case ArgType::kBool: return "bool";
-    case ArgType::kStr: return "str";
-    case ArgType::kInts: return "tuple of ints";
-    case ArgType::kFloats: return "tuple of floats";
-    case ArgType::kDtype: return "torch.dtype";
-    case ArgType::kDevice: return "torch.device";
-    case ArgType::kLayout: return "torch.layout";
-    case ArgType::kMemoryFormat: return "torch.memory_format";
-    case ArgType::kGenerator: return "torch.Generator";
+    case ArgType::kTensor:
+      return "Tensor";
+    case ArgType::kTensors:
+      return "tuple of Tensors";
+    case ArgType::kScalar:
+      return "Number";
+    case ArgType::kInt:
+      return "int";
+    case ArgType::kFloat:
+      return "float";
+    case ArgType::kBool:
+      return "bool";
+    case ArgType::kStr:
+      return "str";
+    case ArgType::kInts:
+      return "tuple of ints";
+    case ArgType::kFloats:
+      return "tuple of floats";
+    case ArgType::kDtype:
+      return "torch.dtype";
+    case ArgType::kDevice:
+      return "torch.device";
+    case ArgType::kLayout:
+      return "torch.layout";
+    case ArgType::kMemoryFormat:
+      return "torch.memory_format";
+    case ArgType::kGenerator:
+      return "torch.Generator";
   }
   return "object";
 }

@@ -60,9 +60,12 @@ class Converter {
       return true;
     }
     switch (param.type) {
-      case ArgType::kTensor: return tensor(object, arg);
-      case ArgType::kTensors: return tensors(object, arg);
-      case ArgType::kScalar: return scalar_from(object, arg);
+      case ArgType::kTensor:
+        return tensor(object, arg);
+      case ArgType::kTensors:
+        return tensors(object, arg);
+      case ArgType::kScalar:
+        return scalar_from(object, arg);
       case ArgType::kInt: {
         int64_t value = 0;
         if (!int_from(object, value)) return false;
@@ -88,8 +91,10 @@ class Converter {
         if (!PyUnicode_Check(object)) return false;
         arg = Arg(utf8(object));
         return true;
-      case ArgType::kInts: return ints(param, object, arg);
-      case ArgType::kFloats: return floats(object, arg);
+      case ArgType::kInts:
+        return ints(param, object, arg);
+      case ArgType::kFloats:
+        return floats(object, arg);
       case ArgType::kDtype: {
         const Dtype dtype = dtype_from(object);
         if (dtype == Dtype::kUndefined) return false;
@@ -241,7 +246,17 @@ bool same_name(PyObject* keyword, PyObject* name) {
 
 /// Why a row did not fit. Texts are made only when no row fits.
 struct Misfit {
-  enum Kind { kNone, kTooMany, kWrongType, kWrongListItem, kUnknownKeyword, kTwice, kMissing, kNoOut, kTooFew } kind = kNone;
+  enum Kind {
+    kNone,
+    kTooMany,
+    kWrongType,
+    kWrongListItem,
+    kUnknownKeyword,
+    kTwice,
+    kMissing,
+    kNoOut,
+    kTooFew
+  } kind = kNone;
   int param = -1;
   Py_ssize_t position = -1;  ///< among positional arguments, -1 for keywords
   PyObject* keyword = nullptr;
@@ -301,7 +316,8 @@ bool parse_keyword(const Overload& overload, PyObject* keyword, PyObject* value,
       misfit.kind = Misfit::kTwice;
       return false;
     }
-    if (!converter.convert(overload.op->schema.params[static_cast<size_t>(found)], value, parsed.data()[found])) {
+    if (!converter.convert(overload.op->schema.params[static_cast<size_t>(found)], value,
+                           parsed.data()[found])) {
       misfit.kind = Misfit::kWrongType;
       return false;
     }
@@ -339,11 +355,12 @@ bool parse_row(const Overload& overload, const Call& call, ParsedArgs& parsed, M
     given = uint64_t{1} << at;
     next = at == 0 ? 1 : 0;
   }
-  const bool may_spread = overload.positional - next == 1 && params[static_cast<size_t>(next)].type == ArgType::kInts;
+  const bool may_spread =
+      overload.positional - next == 1 && params[static_cast<size_t>(next)].type == ArgType::kInts;
   Py_ssize_t position = 0;
   if (may_spread && call.nargs > 0 && (call.nargs > 1 || PyIndex_Check(call.args[0]) != 0) &&
-      (call.nargs > 1 || params[static_cast<size_t>(next)].list_size == 0) &&
-      !PyTuple_Check(call.args[0]) && !PyList_Check(call.args[0])) {
+      (call.nargs > 1 || params[static_cast<size_t>(next)].list_size == 0) && !PyTuple_Check(call.args[0]) &&
+      !PyList_Check(call.args[0])) {
     if (!converter.varargs(call.args, call.nargs, args[next])) {
       misfit = {Misfit::kWrongListItem, next, 0, nullptr, call.args[0]};
       return false;
@@ -352,8 +369,8 @@ bool parse_row(const Overload& overload, const Call& call, ParsedArgs& parsed, M
     position = call.nargs;
   }
   // Functions of nothing but tensors take them one by one as well.
-  if (overload.count == 1 && next == 0 && params[0].type == ArgType::kTensors && !overload.op->has_out && call.nargs > 0 &&
-      is_tensor(call.args[0])) {
+  if (overload.count == 1 && next == 0 && params[0].type == ArgType::kTensors && !overload.op->has_out &&
+      call.nargs > 0 && is_tensor(call.args[0])) {
     if (!converter.tensor_varargs(call.args, call.nargs, args[0])) {
       misfit = {Misfit::kWrongListItem, 0, 0, nullptr, call.args[0]};
       return false;
@@ -376,16 +393,17 @@ bool parse_row(const Overload& overload, const Call& call, ParsedArgs& parsed, M
   }
   const Py_ssize_t keywords = call.kwnames == nullptr ? 0 : PyTuple_GET_SIZE(call.kwnames);
   for (Py_ssize_t k = 0; k < keywords; ++k) {
-    if (!parse_keyword(overload, PyTuple_GET_ITEM(call.kwnames, k), call.args[call.nargs + k], converter, parsed, given,
-                       misfit)) {
+    if (!parse_keyword(overload, PyTuple_GET_ITEM(call.kwnames, k), call.args[call.nargs + k], converter,
+                       parsed, given, misfit)) {
       return false;
     }
   }
   if (const uint64_t missing = overload.required & ~given; missing != 0) {
     const int first = __builtin_ctzll(missing);
     // sum() over no dims and the like: f() for f(*sizes)
-    if (may_spread && first == overload.positional - 1 && call.nargs == 0 && missing == uint64_t{1} << first &&
-        params[static_cast<size_t>(first)].list_size == 0 && overload.factory && call.self != nullptr) {
+    if (may_spread && first == overload.positional - 1 && call.nargs == 0 &&
+        missing == uint64_t{1} << first && params[static_cast<size_t>(first)].list_size == 0 &&
+        overload.factory && call.self != nullptr) {
       args[first] = Arg(std::span<const int64_t>());
       given |= missing;
     } else {
@@ -402,7 +420,9 @@ bool parse_row(const Overload& overload, const Call& call, ParsedArgs& parsed, M
     for (int i = 0; i < overload.count; ++i) any |= args[i].kind == Arg::kTensor;
     if (!any) {
       misfit = {Misfit::kWrongType, 0, call.self == nullptr && call.nargs > 0 ? 0 : -1, nullptr,
-                call.self != nullptr ? call.self : call.nargs > 0 ? call.args[0] : Py_None};
+                call.self != nullptr ? call.self
+                : call.nargs > 0     ? call.args[0]
+                                     : Py_None};
       return false;
     }
   }
@@ -437,8 +457,8 @@ std::string describe(const OverloadSet& set, const Overload& overload, const Cal
     case Misfit::kTooMany: {
       const int self = call.self != nullptr ? 1 : 0;
       return detail::concat(op, " takes ", overload.positional - self, " positional argument",
-                            overload.positional - self == 1 ? "" : "s", " but ", call.nargs, call.nargs == 1 ? " was" : " were",
-                            " given");
+                            overload.positional - self == 1 ? "" : "s", " but ", call.nargs,
+                            call.nargs == 1 ? " was" : " were", " given");
     }
     case Misfit::kWrongType: {
       const auto& param = overload.op->schema.params[static_cast<size_t>(m.param)];
@@ -468,13 +488,17 @@ std::string describe(const OverloadSet& set, const Overload& overload, const Cal
       return detail::concat(op, " got an unexpected keyword argument '", word, "'",
                             best.empty() ? "" : "; did you mean '" + best + "'?");
     }
-    case Misfit::kTwice: return detail::concat(op, " got multiple values for argument '", param_name(overload, m.param), "'");
+    case Misfit::kTwice:
+      return detail::concat(op, " got multiple values for argument '", param_name(overload, m.param), "'");
     case Misfit::kNoOut:
-      return detail::concat(op, ": argument 'out' must be ", overload.outputs == 1 ? "Tensor" : "tuple of Tensors", ", not ",
+      return detail::concat(op, ": argument 'out' must be ",
+                            overload.outputs == 1 ? "Tensor" : "tuple of Tensors", ", not ",
                             type_name(m.value));
     case Misfit::kMissing:
-      return detail::concat(op, " missing 1 required positional arguments: \"", param_name(overload, m.param), "\"");
-    default: return op + ": the arguments do not fit";
+      return detail::concat(op, " missing 1 required positional arguments: \"", param_name(overload, m.param),
+                            "\"");
+    default:
+      return op + ": the arguments do not fit";
   }
 }
 
@@ -488,12 +512,13 @@ std::string describe(const OverloadSet& set, const Overload& overload, const Cal
     const Py_ssize_t keywords = call.kwnames == nullptr ? 0 : PyTuple_GET_SIZE(call.kwnames);
     for (Py_ssize_t k = 0; k < keywords; ++k) {
       if (call.nargs + k != 0) text += ", ";
-      text += std::string(utf8(PyTuple_GET_ITEM(call.kwnames, k))) + "=" + type_name(call.args[call.nargs + k]);
+      text +=
+          std::string(utf8(PyTuple_GET_ITEM(call.kwnames, k))) + "=" + type_name(call.args[call.nargs + k]);
     }
     text += "), but expected one of:\n";
     for (size_t i = 0; i < misfits.size(); ++i) {
-      text += " * " + set.rows[i].signature + "\n      didn't match because: " +
-              describe(set, set.rows[i], call, misfits[i]) + "\n";
+      text += " * " + set.rows[i].signature +
+              "\n      didn't match because: " + describe(set, set.rows[i], call, misfits[i]) + "\n";
     }
   }
   raise(ErrorKind::kType, text);
@@ -549,7 +574,8 @@ bool scalar_from(PyObject* object, Arg& value) {
   if (PyLong_Check(object)) {
     int overflow = 0;
     const long long number = PyLong_AsLongLongAndOverflow(object, &overflow);
-    if (overflow != 0) raise(ErrorKind::kOverflow, "Overflow when unpacking long long: a number argument must fit 64 bits");
+    if (overflow != 0)
+      raise(ErrorKind::kOverflow, "Overflow when unpacking long long: a number argument must fit 64 bits");
     value = Arg(static_cast<int64_t>(number));
     return true;
   }

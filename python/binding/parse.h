@@ -18,13 +18,13 @@ struct Overload {
   explicit Overload(const ops::OpDef& row);
 
   const ops::OpDef* op;
-  int count = 0;        ///< parameters
-  int positional = 0;   ///< of these, before `*`
-  int self_at = 0;      ///< the parameter that a method call binds: the one named self
+  int count = 0;                   ///< parameters
+  int positional = 0;              ///< of these, before `*`
+  int self_at = 0;                 ///< the parameter that a method call binds: the one named self
   std::vector<PyObject*> names;    ///< interned
   std::vector<PyObject*> aliases;  ///< a second name each ("axis" for "dim"), or null
   std::vector<Arg> defaults;
-  uint64_t required = 0;           ///< bit set
+  uint64_t required = 0;  ///< bit set
   int outputs = 0;
   bool numbers_for_tensors = false;  ///< pointwise with two or more tensor parameters
   bool single_tensor = false;        ///< one Tensor and no list of tensors in the parameters
@@ -70,7 +70,8 @@ class ParsedArgs {
   std::vector<Ref> objects_;
 };
 
-/// Fills `parsed` from a vectorcall's arguments; `self` (may be null) is the first parameter of a method call.
+/// Fills `parsed` from a vectorcall's arguments; `self` (may be null) is the first parameter of a method
+/// call.
 /// @throws PythonError with a TypeError that lists the signatures when no row fits.
 void parse(const OverloadSet& set, PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames,
            ParsedArgs& parsed);

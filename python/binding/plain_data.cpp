@@ -58,7 +58,8 @@ std::string qualified_type(PyObject* object) {
     return Py_TYPE(object)->tp_name;
   }
   const std::string_view prefix = utf8(module.get());
-  return prefix == "builtins" ? std::string(utf8(name.get())) : std::string(prefix) + "." + std::string(utf8(name.get()));
+  return prefix == "builtins" ? std::string(utf8(name.get()))
+                              : std::string(prefix) + "." + std::string(utf8(name.get()));
 }
 
 // --- Python to values
@@ -79,7 +80,8 @@ class Reader {
       LOHE_CHECK_VALUE(found->second.complete, "cannot save a ", type_name(object), " that contains itself");
       return found->second.value;
     }
-    LOHE_CHECK_VALUE(depth_ < io::kMaxNesting, "cannot save objects that nest deeper than ", io::kMaxNesting, " levels");
+    LOHE_CHECK_VALUE(depth_ < io::kMaxNesting, "cannot save objects that nest deeper than ", io::kMaxNesting,
+                     " levels");
     known_.emplace(object, Known{Ref::borrow(object), Value(), false});
     ++depth_;
     Value value = compound(object);
@@ -107,7 +109,8 @@ class Reader {
     const Ref args = checked(Py_BuildValue("(ns)", length, "little"));
     const Ref options = checked(Py_BuildValue("{sO}", "signed", Py_True));
     const Ref bytes = checked(PyObject_Call(to_bytes.get(), args.get(), options.get()));
-    return io::BigInt{std::make_shared<const std::string>(PyBytes_AS_STRING(bytes.get()), static_cast<size_t>(length))};
+    return io::BigInt{
+        std::make_shared<const std::string>(PyBytes_AS_STRING(bytes.get()), static_cast<size_t>(length))};
   }
 
   Value compound(PyObject* object) {
@@ -133,7 +136,8 @@ class Reader {
     if (Py_TYPE(object) == parameter_class()) return tensor(object, true);
     if (is_storage(object)) return tensors_.storage(Intrusive<Storage>(storage_of(object)), kUInt8, true);
     if (is_device(object)) {
-      return std::make_shared<const io::Device>(io::Device{reinterpret_cast<PyDevice*>(object)->device.str()});
+      return std::make_shared<const io::Device>(
+          io::Device{reinterpret_cast<PyDevice*>(object)->device.str()});
     }
     if (is_layout(object)) {
       return std::make_shared<const io::Layout>(
@@ -158,10 +162,11 @@ class Reader {
       raise(ErrorKind::kType, "cannot save an object of type '", type,
             "': files hold tensors and plain data; save value.item() or from_numpy(array)");
     }
-    raise(ErrorKind::kType, "cannot save an object of type '", type,
-          "': files are read without running code, so they hold tensors, None, bool, int, float, complex, str, bytes, "
-          "list, tuple, dict, set, dtype, Size and device alone; save its contents as these (a module's or an "
-          "optimizer's as state_dict())");
+    raise(
+        ErrorKind::kType, "cannot save an object of type '", type,
+        "': files are read without running code, so they hold tensors, None, bool, int, float, complex, str, bytes, "
+        "list, tuple, dict, set, dtype, Size and device alone; save its contents as these (a module's or an "
+        "optimizer's as state_dict())");
   }
 
   Value sequence(PyObject* object) {
@@ -198,7 +203,8 @@ class Reader {
     if (kind == DictKind::kDefault) made->default_factory = factory_name(object);
     if (kind == DictKind::kOrdered || kind == DictKind::kCounter) {
       const Ref attributes = checked(PyObject_GetAttrString(object, "__dict__"));
-      if (PyDict_GET_SIZE(attributes.get()) > 0) made->attributes = mapping(attributes.get(), DictKind::kPlain);
+      if (PyDict_GET_SIZE(attributes.get()) > 0)
+        made->attributes = mapping(attributes.get(), DictKind::kPlain);
     }
     return made;
   }
@@ -206,11 +212,13 @@ class Reader {
   static std::string factory_name(PyObject* object) {
     const Ref factory = checked(PyObject_GetAttrString(object, "default_factory"));
     if (factory.get() == Py_None) return {};
-    for (PyTypeObject* type : {&PyList_Type, &PyDict_Type, &PySet_Type, &PyFrozenSet_Type, &PyTuple_Type, &PyLong_Type,
-                               &PyFloat_Type, &PyBool_Type, &PyUnicode_Type, &PyComplex_Type, &PyBytes_Type}) {
+    for (PyTypeObject* type :
+         {&PyList_Type, &PyDict_Type, &PySet_Type, &PyFrozenSet_Type, &PyTuple_Type, &PyLong_Type,
+          &PyFloat_Type, &PyBool_Type, &PyUnicode_Type, &PyComplex_Type, &PyBytes_Type}) {
       if (factory.get() == reinterpret_cast<PyObject*>(type)) return type->tp_name;
     }
-    raise(ErrorKind::kType, "cannot save a defaultdict whose default_factory is a '", qualified_type(factory.get()),
+    raise(ErrorKind::kType, "cannot save a defaultdict whose default_factory is a '",
+          qualified_type(factory.get()),
           "' that a file cannot name; only built-in types can be stored. Save dict(mapping)");
   }
 
@@ -247,7 +255,8 @@ class Reader {
       if (PyObject_HasAttrString(hook, "__torch_unserializable__") != 0) continue;
       check_status(PyErr_WarnFormat(PyExc_UserWarning, 1,
                                     "the backward hook %R of a tensor is not saved; decorate it with "
-                                    "torch.utils.hooks.unserializable_hook if this is meant", hook));
+                                    "torch.utils.hooks.unserializable_hook if this is meant",
+                                    hook));
     }
   }
 
@@ -281,47 +290,60 @@ class Writer {
   Ref write_held(bool value) { return Ref::borrow(value ? Py_True : Py_False); }
   Ref write_held(int64_t value) { return checked(PyLong_FromLongLong(value)); }
   Ref write_held(double value) { return checked(PyFloat_FromDouble(value)); }
-  Ref write_held(const std::complex<double>& value) { return checked(PyComplex_FromDoubles(value.real(), value.imag())); }
+  Ref write_held(const std::complex<double>& value) {
+    return checked(PyComplex_FromDoubles(value.real(), value.imag()));
+  }
   Ref write_held(Dtype value) { return Ref::borrow(dtype_object(value)); }
   Ref write_held(io::Global) { raise(ErrorKind::kInternal, "a loaded value holds a class"); }
   Ref write_held(const io::Text& text) {
     return shared(text.get(), [&] {
-      return checked(PyUnicode_DecodeUTF8(text->data(), static_cast<Py_ssize_t>(text->size()), "surrogatepass"));
+      return checked(
+          PyUnicode_DecodeUTF8(text->data(), static_cast<Py_ssize_t>(text->size()), "surrogatepass"));
     });
   }
   Ref write_held(const io::BigInt& value) {
-    const Ref from_bytes = checked(PyObject_GetAttrString(reinterpret_cast<PyObject*>(&PyLong_Type), "from_bytes"));
-    const Ref args = checked(Py_BuildValue("(y#s)", value.bytes->data(), static_cast<Py_ssize_t>(value.bytes->size()), "little"));
+    const Ref from_bytes =
+        checked(PyObject_GetAttrString(reinterpret_cast<PyObject*>(&PyLong_Type), "from_bytes"));
+    const Ref args = checked(
+        Py_BuildValue("(y#s)", value.bytes->data(), static_cast<Py_ssize_t>(value.bytes->size()), "little"));
     const Ref options = checked(Py_BuildValue("{sO}", "signed", Py_True));
     return checked(PyObject_Call(from_bytes.get(), args.get(), options.get()));
   }
   Ref write_held(const io::Bytes& value) {
     return shared(value.bytes.get(), [&] {
-      return checked(PyBytes_FromStringAndSize(value.bytes->data(), static_cast<Py_ssize_t>(value.bytes->size())));
+      return checked(
+          PyBytes_FromStringAndSize(value.bytes->data(), static_cast<Py_ssize_t>(value.bytes->size())));
     });
   }
   Ref write_held(const io::ByteArray& value) {
     return shared(value.bytes.get(), [&] {
-      return checked(PyByteArray_FromStringAndSize(value.bytes->data(), static_cast<Py_ssize_t>(value.bytes->size())));
+      return checked(
+          PyByteArray_FromStringAndSize(value.bytes->data(), static_cast<Py_ssize_t>(value.bytes->size())));
     });
   }
   Ref write_held(const std::shared_ptr<io::List>& list) {
-    return shared(list.get(), [&] { return sequence(list->items, PyList_New, [](PyObject* o, Py_ssize_t i, PyObject* v) {
-                                PyList_SET_ITEM(o, i, v); }); });
+    return shared(list.get(), [&] {
+      return sequence(list->items, PyList_New,
+                      [](PyObject* o, Py_ssize_t i, PyObject* v) { PyList_SET_ITEM(o, i, v); });
+    });
   }
   Ref write_held(const std::shared_ptr<io::Tuple>& tuple) {
-    return shared(tuple.get(), [&] { return sequence(tuple->items, PyTuple_New, [](PyObject* o, Py_ssize_t i, PyObject* v) {
-                                 PyTuple_SET_ITEM(o, i, v); }); });
+    return shared(tuple.get(), [&] {
+      return sequence(tuple->items, PyTuple_New,
+                      [](PyObject* o, Py_ssize_t i, PyObject* v) { PyTuple_SET_ITEM(o, i, v); });
+    });
   }
   template <class New, class Set>
   Ref sequence(const std::vector<Value>& items, New make, Set set) {
     Ref made = checked(make(static_cast<Py_ssize_t>(items.size())));
-    for (size_t i = 0; i < items.size(); ++i) set(made.get(), static_cast<Py_ssize_t>(i), write(items[i]).release());
+    for (size_t i = 0; i < items.size(); ++i)
+      set(made.get(), static_cast<Py_ssize_t>(i), write(items[i]).release());
     return made;
   }
   Ref write_held(const std::shared_ptr<io::Set>& set) {
     return shared(set.get(), [&] {
-      const Ref items = sequence(set->items, PyList_New, [](PyObject* o, Py_ssize_t i, PyObject* v) { PyList_SET_ITEM(o, i, v); });
+      const Ref items = sequence(set->items, PyList_New,
+                                 [](PyObject* o, Py_ssize_t i, PyObject* v) { PyList_SET_ITEM(o, i, v); });
       return checked(set->frozen ? PyFrozenSet_New(items.get()) : PySet_New(items.get()));
     });
   }
@@ -331,11 +353,18 @@ class Writer {
   Ref mapping(const Dict& dict) {
     Ref made;
     switch (dict.kind) {
-      case DictKind::kPlain: made = checked(PyDict_New()); break;
-      case DictKind::kOrdered: made = checked(PyObject_CallNoArgs(reinterpret_cast<PyObject*>(ordered_dict_class()))); break;
-      case DictKind::kCounter: made = checked(PyObject_CallNoArgs(reinterpret_cast<PyObject*>(counter_class()))); break;
+      case DictKind::kPlain:
+        made = checked(PyDict_New());
+        break;
+      case DictKind::kOrdered:
+        made = checked(PyObject_CallNoArgs(reinterpret_cast<PyObject*>(ordered_dict_class())));
+        break;
+      case DictKind::kCounter:
+        made = checked(PyObject_CallNoArgs(reinterpret_cast<PyObject*>(counter_class())));
+        break;
       case DictKind::kDefault: {
-        const Ref factory = dict.default_factory.empty() ? Ref::borrow(Py_None) : Ref::steal(builtin(dict.default_factory));
+        const Ref factory =
+            dict.default_factory.empty() ? Ref::borrow(Py_None) : Ref::steal(builtin(dict.default_factory));
         made = checked(PyObject_CallOneArg(reinterpret_cast<PyObject*>(default_dict_class()), factory.get()));
         break;
       }
@@ -351,8 +380,8 @@ class Writer {
   void set_attributes(PyObject* object, const Dict& attributes) {
     const Ref target = checked(PyObject_GetAttrString(object, "__dict__"));
     for (const auto& [name, item] : attributes.items) {
-      LOHE_CHECK_KIND(kValue, name.is_text(), "cannot load a ", type_name(object), " with an attribute whose name is a ",
-                      name.type_name());
+      LOHE_CHECK_KIND(kValue, name.is_text(), "cannot load a ", type_name(object),
+                      " with an attribute whose name is a ", name.type_name());
       const Ref key = write(name), value = write(item);
       check_status(PyObject_SetItem(target.get(), key.get(), value.get()));
     }
@@ -367,7 +396,8 @@ class Writer {
     return shared(blob.get(), [&] {
       place(blob->storage);
       TensorPtr tensor = tensors_.tensor(*blob);
-      Ref made = checked(blob->is_parameter ? wrap_as(parameter_class(), std::move(tensor)) : wrap(std::move(tensor)));
+      Ref made = checked(blob->is_parameter ? wrap_as(parameter_class(), std::move(tensor))
+                                            : wrap(std::move(tensor)));
       if (blob->attributes != nullptr) {
         set_attributes(made.get(), *blob->attributes);
       } else if (blob->is_buffer) {
@@ -387,15 +417,16 @@ class Writer {
     return shared(size.get(), [&] { return checked(wrap_size(size->sizes)); });
   }
   Ref write_held(const std::shared_ptr<const io::Device>& device) {
-    LOHE_CHECK_KIND(kNotImplemented, device->name == "cpu" || device->name == "cpu:0", "cannot load a torch.device('",
-                    device->name, "'): the only device here is the CPU; save str(device) instead");
+    LOHE_CHECK_KIND(kNotImplemented, device->name == "cpu" || device->name == "cpu:0",
+                    "cannot load a torch.device('", device->name,
+                    "'): the only device here is the CPU; save str(device) instead");
     return shared(device.get(), [&] { return checked(wrap_device(Device::parse(device->name))); });
   }
   Ref write_held(const std::shared_ptr<const io::Layout>& layout) {
     const std::string name = layout->name.substr(layout->name.rfind('.') + 1);
     const Ref module = checked(PyImport_ImportModule("lohe._C"));
-    LOHE_CHECK_KIND(kNotImplemented, PyObject_HasAttrString(module.get(), name.c_str()) != 0, "cannot load the layout ",
-                    layout->name, ", which does not exist here");
+    LOHE_CHECK_KIND(kNotImplemented, PyObject_HasAttrString(module.get(), name.c_str()) != 0,
+                    "cannot load the layout ", layout->name, ", which does not exist here");
     return checked(PyObject_GetAttrString(module.get(), name.c_str()));
   }
 
@@ -409,6 +440,8 @@ class Writer {
 
 io::Value to_value(PyObject* object) { return Reader().read(object); }
 
-PyObject* from_value(const io::Value& value, const PlaceStorage& place) { return Writer(place).write(value).release(); }
+PyObject* from_value(const io::Value& value, const PlaceStorage& place) {
+  return Writer(place).write(value).release();
+}
 
 }  // namespace lohe::python

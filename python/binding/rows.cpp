@@ -5,7 +5,8 @@
 namespace lohe::python {
 namespace {
 
-/// About 20 microseconds of elementwise work; below it, handing the interpreter over costs more than it gives.
+/// About 20 microseconds of elementwise work; below it, handing the interpreter over costs more than it
+/// gives.
 constexpr int64_t kGilGrain = 16384;
 
 bool is_large(Args args) {
@@ -24,7 +25,8 @@ bool is_large(Args args) {
 }  // namespace
 
 Results run_op(const ops::OpDef& op, Args args, dispatch::Form form, std::span<TensorImpl* const> out) {
-  if (!is_large(args)) [[likely]] return dispatch::call(op, args, form, out);
+  if (!is_large(args)) [[likely]]
+    return dispatch::call(op, args, form, out);
   const WithoutGil without;
   return dispatch::call(op, args, form, out);
 }
@@ -39,7 +41,9 @@ Results call_row_all(std::string_view name, std::initializer_list<Arg> given, di
   return run_op(*op, Args(args, op->schema.params.size()), form);
 }
 
-TensorPtr call_row(std::string_view name, std::initializer_list<Arg> args) { return call_row_all(name, args)[0]; }
+TensorPtr call_row(std::string_view name, std::initializer_list<Arg> args) {
+  return call_row_all(name, args)[0];
+}
 
 TensorPtr data_alias(TensorImpl* t) {
   TensorPtr alias = TensorImpl::make(t->storage_ptr(), t->dtype(), t->sizes(), t->strides(), t->offset());

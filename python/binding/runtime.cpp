@@ -26,9 +26,11 @@ PyObject* get_default(PyObject*, PyObject*) {
 }
 PyObject* set_default(PyObject*, PyObject* object) {
   return guarded([&] {
-    LOHE_CHECK_TYPE(is_dtype(object), "invalid dtype object: only floating-point types are supported as the default type");
+    LOHE_CHECK_TYPE(is_dtype(object),
+                    "invalid dtype object: only floating-point types are supported as the default type");
     const Dtype d = dtype_from(object);
-    LOHE_CHECK_TYPE(is_floating(d), "only floating-point types are supported as the default type, got ", dtype_text(d));
+    LOHE_CHECK_TYPE(is_floating(d), "only floating-point types are supported as the default type, got ",
+                    dtype_text(d));
     set_default_dtype(d);
     return Py_NewRef(Py_None);
   });
@@ -42,7 +44,8 @@ PyObject* promote(PyObject*, PyObject* args) {
   return guarded([&] {
     PyObject *a, *b;
     if (!PyArg_ParseTuple(args, "OO:promote_types", &a, &b)) throw PythonError{};
-    return Py_NewRef(dtype_object(promote_types(dtype_argument(a, "promote_types"), dtype_argument(b, "promote_types"))));
+    return Py_NewRef(
+        dtype_object(promote_types(dtype_argument(a, "promote_types"), dtype_argument(b, "promote_types"))));
   });
 }
 PyObject* can_cast_function(PyObject*, PyObject* args) {
@@ -58,9 +61,10 @@ PyObject* stats(PyObject*, PyObject*) {
     const MemoryStats s = memory_stats();
     const auto n = [](int64_t v) { return static_cast<long long>(v); };
     return Py_BuildValue("{s:L,s:L,s:L,s:L,s:L,s:L,s:L,s:L,s:L}", "allocated_bytes", n(s.allocated_bytes),
-                         "peak_allocated_bytes", n(s.peak_allocated_bytes), "reserved_bytes", n(s.reserved_bytes),
-                         "peak_reserved_bytes", n(s.peak_reserved_bytes), "cached_bytes", n(s.cached_bytes), "allocations",
-                         n(s.allocations), "frees", n(s.frees), "segments", n(s.segments), "segment_bytes", n(s.segment_bytes));
+                         "peak_allocated_bytes", n(s.peak_allocated_bytes), "reserved_bytes",
+                         n(s.reserved_bytes), "peak_reserved_bytes", n(s.peak_reserved_bytes), "cached_bytes",
+                         n(s.cached_bytes), "allocations", n(s.allocations), "frees", n(s.frees), "segments",
+                         n(s.segments), "segment_bytes", n(s.segment_bytes));
   });
 }
 PyObject* reset_peak(PyObject*, PyObject*) {
@@ -82,7 +86,8 @@ PyMethodDef module_functions[] = {
     {"get_default_dtype", get_default, METH_NOARGS, "The dtype of tensors made from Python floats."},
     {"_set_default_dtype", set_default, METH_O, nullptr},
     {"promote_types", promote, METH_VARARGS, "The dtype that two operands give together."},
-    {"can_cast", can_cast_function, METH_VARARGS, "Whether a result of the first dtype may be written into the second."},
+    {"can_cast", can_cast_function, METH_VARARGS,
+     "Whether a result of the first dtype may be written into the second."},
     {"_memory_stats", stats, METH_NOARGS, nullptr},
     {"_reset_peak_memory_stats", reset_peak, METH_NOARGS, nullptr},
     {"_empty_cache", empty, METH_NOARGS, nullptr},

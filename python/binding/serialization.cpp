@@ -47,14 +47,16 @@ Source source_of(PyObject* object, const char* function) {
   Source source;
   if (PyUnicode_Check(object)) {
     const Ref encoded = checked(PyUnicode_EncodeFSDefault(object));
-    source.path.assign(PyBytes_AS_STRING(encoded.get()), static_cast<size_t>(PyBytes_GET_SIZE(encoded.get())));
+    source.path.assign(PyBytes_AS_STRING(encoded.get()),
+                       static_cast<size_t>(PyBytes_GET_SIZE(encoded.get())));
     LOHE_CHECK_VALUE(source.path.find('\0') == source.path.npos, "embedded null byte");
     return source;
   }
-  LOHE_CHECK_TYPE(PyBytes_CheckExact(object), function, "(): expected the path of a file as str, or its content as bytes, not ",
-                  type_name(object));
+  LOHE_CHECK_TYPE(PyBytes_CheckExact(object), function,
+                  "(): expected the path of a file as str, or its content as bytes, not ", type_name(object));
   source.owner = std::make_shared<SharedRef>(object);
-  source.bytes = std::as_bytes(std::span(PyBytes_AS_STRING(object), static_cast<size_t>(PyBytes_GET_SIZE(object))));
+  source.bytes =
+      std::as_bytes(std::span(PyBytes_AS_STRING(object), static_cast<size_t>(PyBytes_GET_SIZE(object))));
   return source;
 }
 
@@ -66,7 +68,8 @@ PlaceStorage placement(PyObject* function) {
     const Ref name = checked(unicode(location));
     const Ref result = checked(PyObject_CallFunctionObjArgs(function, object.get(), name.get(), nullptr));
     if (result.get() == Py_None || result.get() == object.get()) return {};
-    LOHE_CHECK_TYPE(is_storage(result.get()), "load(): map_location must return an UntypedStorage or None, got ",
+    LOHE_CHECK_TYPE(is_storage(result.get()),
+                    "load(): map_location must return an UntypedStorage or None, got ",
                     type_name(result.get()));
     return Intrusive<Storage>(storage_of(result.get()));
   };
@@ -83,7 +86,8 @@ PyObject* load(PyObject*, PyObject* args) {
     {
       const WithoutGil released;
       const io::LoadOptions options{.mmap = mmap != 0};
-      value = source.is_path() ? io::load(source.path, options) : io::load(source.bytes, source.owner, name, options);
+      value = source.is_path() ? io::load(source.path, options)
+                               : io::load(source.bytes, source.owner, name, options);
     }
     return from_value(value, placement(map_location));
   });
@@ -103,7 +107,8 @@ class PythonSink {
   }
   void flush() {
     if (pending_.empty()) return;
-    const Ref chunk = checked(PyBytes_FromStringAndSize(pending_.data(), static_cast<Py_ssize_t>(pending_.size())));
+    const Ref chunk =
+        checked(PyBytes_FromStringAndSize(pending_.data(), static_cast<Py_ssize_t>(pending_.size())));
     pending_.clear();
     checked(PyObject_CallOneArg(write_, chunk.get()));
   }
@@ -124,7 +129,8 @@ PyObject* save(PyObject*, PyObject* args) {
       sink.flush();
     } else {
       const Source path = source_of(target, "_save");
-      LOHE_CHECK_TYPE(path.is_path(), "_save(): expected the path of a file as str or a function that writes bytes");
+      LOHE_CHECK_TYPE(path.is_path(),
+                      "_save(): expected the path of a file as str or a function that writes bytes");
       const WithoutGil released;
       io::save(value, path.path);
     }
@@ -165,11 +171,13 @@ PyObject* load_safetensors(PyObject*, PyObject* args) {
 std::map<std::string, std::string> texts_of(PyObject* mapping) {
   std::map<std::string, std::string> texts;
   if (mapping == Py_None) return texts;
-  LOHE_CHECK_TYPE(PyDict_Check(mapping), "save_file(): metadata must be a dict of str, not ", type_name(mapping));
+  LOHE_CHECK_TYPE(PyDict_Check(mapping), "save_file(): metadata must be a dict of str, not ",
+                  type_name(mapping));
   PyObject *key, *value;
   for (Py_ssize_t i = 0; PyDict_Next(mapping, &i, &key, &value) != 0;) {
-    LOHE_CHECK_TYPE(PyUnicode_Check(key) && PyUnicode_Check(value), "save_file(): metadata must map str to str, got ",
-                    type_name(key), " and ", type_name(value));
+    LOHE_CHECK_TYPE(PyUnicode_Check(key) && PyUnicode_Check(value),
+                    "save_file(): metadata must map str to str, got ", type_name(key), " and ",
+                    type_name(value));
     texts.emplace(utf8(key), utf8(value));
   }
   return texts;
@@ -179,14 +187,17 @@ PyObject* save_safetensors(PyObject*, PyObject* args) {
   return guarded_file([&]() -> PyObject* {
     PyObject *mapping, *metadata = Py_None, *target = Py_None;
     if (!PyArg_ParseTuple(args, "O|OO:_save_safetensors", &mapping, &metadata, &target)) throw PythonError{};
-    LOHE_CHECK_TYPE(PyDict_Check(mapping), "save_file(): tensors must be a dict of str to Tensor, not ", type_name(mapping));
+    LOHE_CHECK_TYPE(PyDict_Check(mapping), "save_file(): tensors must be a dict of str to Tensor, not ",
+                    type_name(mapping));
     std::map<std::string, io::TensorBlob> tensors;
     PyObject *key, *value;
     for (Py_ssize_t i = 0; PyDict_Next(mapping, &i, &key, &value) != 0;) {
-      LOHE_CHECK_TYPE(PyUnicode_Check(key), "save_file(): the name of a tensor must be a str, not ", type_name(key));
+      LOHE_CHECK_TYPE(PyUnicode_Check(key), "save_file(): the name of a tensor must be a str, not ",
+                      type_name(key));
       const std::string_view name = utf8(key);
       LOHE_CHECK_TYPE(is_tensor(value), "save_file(): '", name, "' must be a Tensor, not ", type_name(value));
-      // A describer for each: the format knows no storages, so views of one in several dtypes are no conflict.
+      // A describer for each: the format knows no storages, so views of one in several dtypes are no
+      // conflict.
       tensors.emplace(name, io::TensorDescriber().tensor(*impl_of(value)));
     }
     const std::map<std::string, std::string> texts = texts_of(metadata);
@@ -205,7 +216,8 @@ PyObject* save_safetensors(PyObject*, PyObject* args) {
 PyMethodDef module_functions[] = {
     {"_load", load, METH_VARARGS,
      "_load(path_or_bytes, mmap=False, map_location=None, name='<bytes>'): the object that a .pt file holds."},
-    {"_save", save, METH_VARARGS, "_save(obj, path_or_write): writes a .pt file, or its bytes by calls of a function."},
+    {"_save", save, METH_VARARGS,
+     "_save(obj, path_or_write): writes a .pt file, or its bytes by calls of a function."},
     {"_load_safetensors", load_safetensors, METH_VARARGS,
      "_load_safetensors(path_or_bytes, copy=False): (tensors, metadata), both dicts."},
     {"_save_safetensors", save_safetensors, METH_VARARGS,
@@ -215,9 +227,11 @@ PyMethodDef module_functions[] = {
 }  // namespace
 
 void init_serialization(PyObject* module) {
-  safetensors_error = PyErr_NewExceptionWithDoc("lohe.safetensors.SafetensorError",
-                                                "A file breaks the rules of the safetensors format, or tensors cannot be "
-                                                "written in it.", PyExc_ValueError, nullptr);
+  safetensors_error =
+      PyErr_NewExceptionWithDoc("lohe.safetensors.SafetensorError",
+                                "A file breaks the rules of the safetensors format, or tensors cannot be "
+                                "written in it.",
+                                PyExc_ValueError, nullptr);
   if (safetensors_error == nullptr) throw PythonError{};
   check_status(PyModule_AddObjectRef(module, "SafetensorError", safetensors_error));
   check_status(PyModule_AddFunctions(module, module_functions));

@@ -44,7 +44,8 @@ PyObject* size_repr(PyObject* self) {
 
 PyObject* size_numel(PyObject* self, PyObject*) {
   int64_t product = 1;
-  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(self); ++i) product *= PyLong_AsLongLong(PyTuple_GET_ITEM(self, i));
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(self); ++i)
+    product *= PyLong_AsLongLong(PyTuple_GET_ITEM(self, i));
   return PyLong_FromLongLong(product);
 }
 
@@ -60,7 +61,8 @@ PyObject* size_subscript(PyObject* self, PyObject* key) {
 }
 PyObject* size_concat(PyObject* self, PyObject* other) {
   if (!PyTuple_Check(other)) {
-    return PyErr_Format(PyExc_TypeError, "can only concatenate tuple (not \"%s\") to torch.Size", Py_TYPE(other)->tp_name);
+    return PyErr_Format(PyExc_TypeError, "can only concatenate tuple (not \"%s\") to torch.Size",
+                        Py_TYPE(other)->tp_name);
   }
   return from_tuple(PyTuple_Type.tp_as_sequence->sq_concat(self, other));
 }

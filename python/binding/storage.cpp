@@ -12,11 +12,9 @@ extern PyTypeObject storage_type;
 namespace {
 
 struct PyStorage {
-  PyObject_HEAD
-  Storage* storage;
+  PyObject_HEAD Storage* storage;
   PyObject* weakrefs;
 };
-
 
 PyStorage* self_of(PyObject* self) { return reinterpret_cast<PyStorage*>(self); }
 
@@ -35,7 +33,8 @@ PyObject* storage_new(PyTypeObject*, PyObject* args, PyObject* kwargs) {
     static const char* names[] = {"size", "device", nullptr};
     PyObject* source = nullptr;
     PyObject* device = nullptr;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:UntypedStorage", const_cast<char**>(names), &source, &device)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:UntypedStorage", const_cast<char**>(names), &source,
+                                     &device)) {
       throw PythonError{};
     }
     if (source == nullptr || PyLong_Check(source)) {
@@ -46,14 +45,17 @@ PyObject* storage_new(PyTypeObject*, PyObject* args, PyObject* kwargs) {
     const Ref bytes = checked(PyBytes_FromObject(source));
     Intrusive<Storage> storage = Storage::allocate(PyBytes_GET_SIZE(bytes.get()));
     if (PyBytes_GET_SIZE(bytes.get()) > 0) {
-      std::memcpy(storage->data(), PyBytes_AS_STRING(bytes.get()), static_cast<size_t>(PyBytes_GET_SIZE(bytes.get())));
+      std::memcpy(storage->data(), PyBytes_AS_STRING(bytes.get()),
+                  static_cast<size_t>(PyBytes_GET_SIZE(bytes.get())));
     }
     return wrap_storage(storage);
   });
 }
 
 Py_ssize_t storage_length(PyObject* self) { return self_of(self)->storage->nbytes(); }
-PyObject* storage_nbytes(PyObject* self, PyObject*) { return PyLong_FromLongLong(self_of(self)->storage->nbytes()); }
+PyObject* storage_nbytes(PyObject* self, PyObject*) {
+  return PyLong_FromLongLong(self_of(self)->storage->nbytes());
+}
 PyObject* storage_data_ptr(PyObject* self, PyObject*) {
   return PyLong_FromVoidPtr(self_of(self)->storage->data());
 }
@@ -94,7 +96,8 @@ PyObject* storage_copy_(PyObject* self, PyObject* args) {
     int non_blocking = 0;
     if (!PyArg_ParseTuple(args, "O!|p:copy_", &storage_type, &source, &non_blocking)) throw PythonError{};
     Storage *to = self_of(self)->storage, *from = self_of(source)->storage;
-    LOHE_CHECK(to->nbytes() == from->nbytes(), "copy_: the storages have ", to->nbytes(), " and ", from->nbytes(), " bytes");
+    LOHE_CHECK(to->nbytes() == from->nbytes(), "copy_: the storages have ", to->nbytes(), " and ",
+               from->nbytes(), " bytes");
     if (to->nbytes() > 0) std::memmove(to->data(), from->data(), static_cast<size_t>(to->nbytes()));
     return Py_NewRef(self);
   });
@@ -105,7 +108,8 @@ PyObject* storage_device(PyObject*, void*) {
   return guarded([] { return wrap_device(kCPU); });
 }
 PyObject* storage_repr(PyObject* self) {
-  return PyUnicode_FromFormat("<UntypedStorage of %lld bytes on cpu>", static_cast<long long>(self_of(self)->storage->nbytes()));
+  return PyUnicode_FromFormat("<UntypedStorage of %lld bytes on cpu>",
+                              static_cast<long long>(self_of(self)->storage->nbytes()));
 }
 PyObject* storage_item(PyObject* self, Py_ssize_t i) {
   const Storage* s = self_of(self)->storage;
@@ -117,21 +121,20 @@ int storage_buffer(PyObject* self, Py_buffer* view, int flags) {
   return PyBuffer_FillInfo(view, self, s->data(), s->nbytes(), s->writable() ? 0 : 1, flags);
 }
 
-PyMethodDef storage_methods[] = {
-    {"size", storage_nbytes, METH_NOARGS, nullptr},
-    {"nbytes", storage_nbytes, METH_NOARGS, nullptr},
-    {"data_ptr", storage_data_ptr, METH_NOARGS, nullptr},
-    {"resize_", storage_resize, METH_O, nullptr},
-    {"tolist", storage_tolist, METH_NOARGS, nullptr},
-    {"_bytes", storage_bytes, METH_NOARGS, "A copy of the bytes."},
-    {"clone", storage_clone, METH_NOARGS, nullptr},
-    {"copy_", storage_copy_, METH_VARARGS, nullptr},
-    {"__deepcopy__", storage_clone, METH_O, nullptr},
-    {"__reduce__", storage_reduce, METH_NOARGS, nullptr},
-    {"untyped", storage_self, METH_NOARGS, nullptr},
-    {"cpu", storage_self, METH_NOARGS, nullptr},
-    {"is_shared", storage_is_shared, METH_NOARGS, nullptr},
-    {nullptr, nullptr, 0, nullptr}};
+PyMethodDef storage_methods[] = {{"size", storage_nbytes, METH_NOARGS, nullptr},
+                                 {"nbytes", storage_nbytes, METH_NOARGS, nullptr},
+                                 {"data_ptr", storage_data_ptr, METH_NOARGS, nullptr},
+                                 {"resize_", storage_resize, METH_O, nullptr},
+                                 {"tolist", storage_tolist, METH_NOARGS, nullptr},
+                                 {"_bytes", storage_bytes, METH_NOARGS, "A copy of the bytes."},
+                                 {"clone", storage_clone, METH_NOARGS, nullptr},
+                                 {"copy_", storage_copy_, METH_VARARGS, nullptr},
+                                 {"__deepcopy__", storage_clone, METH_O, nullptr},
+                                 {"__reduce__", storage_reduce, METH_NOARGS, nullptr},
+                                 {"untyped", storage_self, METH_NOARGS, nullptr},
+                                 {"cpu", storage_self, METH_NOARGS, nullptr},
+                                 {"is_shared", storage_is_shared, METH_NOARGS, nullptr},
+                                 {nullptr, nullptr, 0, nullptr}};
 PyGetSetDef storage_properties[] = {{"device", storage_device, nullptr, nullptr, nullptr},
                                     {nullptr, nullptr, nullptr, nullptr, nullptr}};
 PySequenceMethods storage_sequence = [] {

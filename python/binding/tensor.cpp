@@ -9,10 +9,11 @@
 
 /// The Tensor object's life: one Python object a tensor, kept by whichever side outlives the other.
 ///
-/// A Python object owns its tensor. When the last Python reference goes while C++ still holds the tensor (in a list, a
-/// saved value, another tensor's .grad), an object with state of its own (attributes, hooks, weak references, a
-/// subclass) is not freed: the tensor owns it from then on (`python_owned`), and the next wrap() turns this around
-/// again. An object without state is simply dropped; a later wrap() makes an equal one.
+/// A Python object owns its tensor. When the last Python reference goes while C++ still holds the tensor (in
+/// a list, a saved value, another tensor's .grad), an object with state of its own (attributes, hooks, weak
+/// references, a subclass) is not freed: the tensor owns it from then on (`python_owned`), and the next
+/// wrap() turns this around again. An object without state is simply dropped; a later wrap() makes an equal
+/// one.
 namespace lohe::python {
 
 PyTypeObject* tensor_type = nullptr;
@@ -21,8 +22,8 @@ namespace {
 
 PyTensor* self_of(PyObject* self) { return reinterpret_cast<PyTensor*>(self); }
 
-// --- memory: objects of class Tensor itself come from a free list and are tracked by the collector only once they
-// hold references that could make a cycle.
+// --- memory: objects of class Tensor itself come from a free list and are tracked by the collector only once
+// they hold references that could make a cycle.
 
 constexpr int kFreeObjects = 256;
 PyTensor* free_objects[kFreeObjects];
@@ -88,8 +89,10 @@ void free_plain(PyObject* self) {
 
 /// Clears what `__slots__` of the classes between the object's own and TensorBase hold.
 void clear_slots(PyObject* self) {
-  for (PyTypeObject* type = Py_TYPE(self); type != nullptr && type != &tensor_base_type; type = type->tp_base) {
-    PyMemberDef* member = reinterpret_cast<PyMemberDef*>(reinterpret_cast<char*>(type) + Py_TYPE(type)->tp_basicsize);
+  for (PyTypeObject* type = Py_TYPE(self); type != nullptr && type != &tensor_base_type;
+       type = type->tp_base) {
+    PyMemberDef* member =
+        reinterpret_cast<PyMemberDef*>(reinterpret_cast<char*>(type) + Py_TYPE(type)->tp_basicsize);
     for (Py_ssize_t i = 0; i < Py_SIZE(type); ++i, ++member) {
       if (member->type != T_OBJECT_EX || (member->flags & READONLY) != 0) continue;
       PyObject** slot = reinterpret_cast<PyObject**>(reinterpret_cast<char*>(self) + member->offset);
@@ -99,8 +102,10 @@ void clear_slots(PyObject* self) {
 }
 
 int visit_slots(PyObject* self, visitproc visit, void* arg) {
-  for (PyTypeObject* type = Py_TYPE(self); type != nullptr && type != &tensor_base_type; type = type->tp_base) {
-    PyMemberDef* member = reinterpret_cast<PyMemberDef*>(reinterpret_cast<char*>(type) + Py_TYPE(type)->tp_basicsize);
+  for (PyTypeObject* type = Py_TYPE(self); type != nullptr && type != &tensor_base_type;
+       type = type->tp_base) {
+    PyMemberDef* member =
+        reinterpret_cast<PyMemberDef*>(reinterpret_cast<char*>(type) + Py_TYPE(type)->tp_basicsize);
     for (Py_ssize_t i = 0; i < Py_SIZE(type); ++i, ++member) {
       if (member->type != T_OBJECT_EX) continue;
       Py_VISIT(*reinterpret_cast<PyObject**>(reinterpret_cast<char*>(self) + member->offset));
@@ -171,9 +176,11 @@ int tensor_clear(PyObject* self) {
 
 // --- the tensor dies first
 
-/// A weak reference brought the object back while its tensor was dying: the object gets an equal tensor of its own.
+/// A weak reference brought the object back while its tensor was dying: the object gets an equal tensor of
+/// its own.
 void revive(PyTensor* object, TensorImpl* dying) {
-  TensorPtr copy = TensorImpl::make(dying->storage_ptr(), dying->dtype(), dying->sizes(), dying->strides(), dying->offset());
+  TensorPtr copy = TensorImpl::make(dying->storage_ptr(), dying->dtype(), dying->sizes(), dying->strides(),
+                                    dying->offset());
   copy->share_version(*dying);
   copy->set_conj(dying->conj());
   copy->set_neg(dying->neg());
@@ -229,22 +236,22 @@ int set_hooks(PyObject* self, PyObject* value, void*) {
   return 0;
 }
 
-PyGetSetDef life_properties[] = {
-    {"__dict__", get_dict, PyObject_GenericSetDict, nullptr, nullptr},
-    {"_backward_hooks", get_hooks, set_hooks, nullptr, nullptr},
-    {nullptr, nullptr, nullptr, nullptr, nullptr}};
+PyGetSetDef life_properties[] = {{"__dict__", get_dict, PyObject_GenericSetDict, nullptr, nullptr},
+                                 {"_backward_hooks", get_hooks, set_hooks, nullptr, nullptr},
+                                 {nullptr, nullptr, nullptr, nullptr, nullptr}};
 
 PyObject* make_subclass(PyObject*, PyObject* args, PyObject* kwargs) {
   return guarded([&] {
     static const char* names[] = {"cls", "data", "require_grad", nullptr};
     PyObject *cls, *data;
     int require_grad = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!|p:_make_subclass", const_cast<char**>(names), &PyType_Type, &cls,
-                                     &tensor_base_type, &data, &require_grad)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!|p:_make_subclass", const_cast<char**>(names),
+                                     &PyType_Type, &cls, &tensor_base_type, &data, &require_grad)) {
       throw PythonError{};
     }
     auto* type = reinterpret_cast<PyTypeObject*>(cls);
-    LOHE_CHECK_TYPE(PyType_IsSubtype(type, &tensor_base_type) != 0, "_make_subclass: cls must be a subclass of Tensor");
+    LOHE_CHECK_TYPE(PyType_IsSubtype(type, &tensor_base_type) != 0,
+                    "_make_subclass: cls must be a subclass of Tensor");
     TensorPtr detached = data_alias(impl_of(data));
     if (require_grad != 0) autograd::set_requires_grad(*detached, true);
     return wrap_as(type, std::move(detached));
@@ -289,13 +296,15 @@ PyObject* base_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
 
 PyObject* set_tensor_class(PyObject*, PyObject* cls) {
   return guarded([&] {
-    LOHE_CHECK_TYPE(PyType_Check(cls) != 0 && tensor_type == nullptr, "_set_tensor_class: the class is set once");
+    LOHE_CHECK_TYPE(PyType_Check(cls) != 0 && tensor_type == nullptr,
+                    "_set_tensor_class: the class is set once");
     tensor_type = reinterpret_cast<PyTypeObject*>(Py_NewRef(cls));
     return Py_NewRef(Py_None);
   });
 }
 
-PyMethodDef module_functions[] = {{"_set_tensor_class", set_tensor_class, METH_O, nullptr}, {nullptr, nullptr, 0, nullptr}};
+PyMethodDef module_functions[] = {{"_set_tensor_class", set_tensor_class, METH_O, nullptr},
+                                  {nullptr, nullptr, 0, nullptr}};
 
 PyMappingMethods mapping = [] {
   PyMappingMethods m{};
@@ -345,7 +354,9 @@ PyObject* wrap(TensorPtr tensor) {
 
 PyObject* wrap_as(PyTypeObject* type, TensorPtr tensor) {
   LOHE_CHECK(tensor->python_object.load() == nullptr, "the tensor has a Python object of class ",
-             tensor->python_object.load() == nullptr ? "" : type_name(static_cast<PyObject*>(tensor->python_object.load())),
+             tensor->python_object.load() == nullptr
+                 ? ""
+                 : type_name(static_cast<PyObject*>(tensor->python_object.load())),
              " already");
   if (type == tensor_type) return wrap(std::move(tensor));
   PyObject* object = type->tp_alloc(type, 0);

@@ -22,7 +22,7 @@ Results call_row_all(std::string_view name, std::initializer_list<Arg> args,
 TensorPtr call_row(std::string_view name, std::initializer_list<Arg> args);
 /// Calls an op, with the GIL released when there is much to do.
 Results run_op(const ops::OpDef& op, Args args, dispatch::Form form = dispatch::Form::kValue,
-                std::span<TensorImpl* const> out = {});
+               std::span<TensorImpl* const> out = {});
 /// The same data without history and with a version counter of its own, as `.data` gives it.
 TensorPtr data_alias(TensorImpl* tensor);
 /// Sorted out: lazy conjugation and negation are carried out, for readers of memory.

@@ -25,7 +25,8 @@ PyObject* all_or_one(PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames,
                      std::span<const int64_t> values, bool as_size) {
   const Py_ssize_t keywords = kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames);
   LOHE_CHECK_TYPE(nargs + keywords <= 1, name, "() takes at most 1 argument, got ", nargs + keywords);
-  LOHE_CHECK_TYPE(keywords == 0 || utf8(PyTuple_GET_ITEM(kwnames, 0)) == "dim", name, "() got an unexpected keyword argument");
+  LOHE_CHECK_TYPE(keywords == 0 || utf8(PyTuple_GET_ITEM(kwnames, 0)) == "dim", name,
+                  "() got an unexpected keyword argument");
   if (nargs + keywords == 0 || args[0] == Py_None) return as_size ? wrap_size(values) : wrap_ints(values);
   int64_t dim = 0;
   LOHE_CHECK_TYPE(int_from(args[0], dim), name, "(): argument 'dim' must be int, not ", type_name(args[0]));
@@ -35,10 +36,12 @@ PyObject* all_or_one(PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames,
 }
 
 PyObject* size(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
-  return method(self, [&](TensorImpl* t) { return all_or_one(args, nargs, kwnames, "size", t->sizes(), true); });
+  return method(self,
+                [&](TensorImpl* t) { return all_or_one(args, nargs, kwnames, "size", t->sizes(), true); });
 }
 PyObject* stride(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
-  return method(self, [&](TensorImpl* t) { return all_or_one(args, nargs, kwnames, "stride", t->strides(), false); });
+  return method(
+      self, [&](TensorImpl* t) { return all_or_one(args, nargs, kwnames, "stride", t->strides(), false); });
 }
 PyObject* dim(PyObject* self, PyObject*) {
   return method(self, [](TensorImpl* t) { return PyLong_FromLongLong(t->dim()); });
@@ -65,16 +68,19 @@ PyObject* get_device(PyObject*, PyObject*) { return PyLong_FromLong(-1); }
 
 bool has_format(const TensorImpl& t, int format) {
   switch (format) {
-    case kChannelsLast: return t.dim() == 4 && is_channels_last(t.sizes(), t.strides());
-    case kChannelsLast3d: return t.dim() == 5 && is_channels_last(t.sizes(), t.strides());
-    default: return t.contiguous();
+    case kChannelsLast:
+      return t.dim() == 4 && is_channels_last(t.sizes(), t.strides());
+    case kChannelsLast3d:
+      return t.dim() == 5 && is_channels_last(t.sizes(), t.strides());
+    default:
+      return t.contiguous();
   }
 }
 /// -1: none given.
 int format_argument(PyObject* object, const char* name) {
   if (object == nullptr || object == Py_None) return -1;
-  LOHE_CHECK_TYPE(is_memory_format(object), name, "(): argument 'memory_format' must be torch.memory_format, not ",
-                  type_name(object));
+  LOHE_CHECK_TYPE(is_memory_format(object), name,
+                  "(): argument 'memory_format' must be torch.memory_format, not ", type_name(object));
   return reinterpret_cast<PyEnum*>(object)->value;
 }
 
@@ -114,10 +120,11 @@ PyObject* is_view(PyObject* self, PyObject*) {
 }
 PyObject* is_set_to(PyObject* self, PyObject* other) {
   return method(self, [&](TensorImpl* t) {
-    LOHE_CHECK_TYPE(is_tensor(other), "is_set_to(): argument 'tensor' must be Tensor, not ", type_name(other));
+    LOHE_CHECK_TYPE(is_tensor(other), "is_set_to(): argument 'tensor' must be Tensor, not ",
+                    type_name(other));
     const TensorImpl* o = impl_of(other);
-    return boolean(&t->storage() == &o->storage() && t->offset() == o->offset() && t->size_dims() == o->size_dims() &&
-                   t->stride_dims() == o->stride_dims());
+    return boolean(&t->storage() == &o->storage() && t->offset() == o->offset() &&
+                   t->size_dims() == o->size_dims() && t->stride_dims() == o->stride_dims());
   });
 }
 PyObject* returns_false(PyObject*, PyObject*) { Py_RETURN_FALSE; }
@@ -126,12 +133,14 @@ PyObject* requires_grad_(PyObject* self, PyObject* args, PyObject* kwargs) {
   return method(self, [&](TensorImpl* t) {
     static const char* names[] = {"requires_grad", nullptr};
     PyObject* value = Py_True;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O!:requires_grad_", const_cast<char**>(names), &PyBool_Type, &value)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O!:requires_grad_", const_cast<char**>(names),
+                                     &PyBool_Type, &value)) {
       throw PythonError{};
     }
-    LOHE_CHECK(value == Py_True || !t->requires_grad || autograd::is_leaf(*t),
-               "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a "
-               "subgraph that doesn't require differentiation use var_no_grad = var.detach().");
+    LOHE_CHECK(
+        value == Py_True || !t->requires_grad || autograd::is_leaf(*t),
+        "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a "
+        "subgraph that doesn't require differentiation use var_no_grad = var.detach().");
     autograd::set_requires_grad(*t, value == Py_True);
     return Py_NewRef(self);
   });
@@ -143,8 +152,10 @@ PyObject* converted(PyObject* self, Dtype dtype, bool copy, int format) {
   const bool casts = dtype != Dtype::kUndefined && dtype != t->dtype();
   const bool lays_out = format >= 0 && format != kPreserveFormat && !has_format(*t, format);
   if (!casts && !copy && !lays_out) return Py_NewRef(self);
-  if (casts) t = cast(t, dtype);
-  else if (copy) t = call_row("clone", {Arg(t.get())});
+  if (casts)
+    t = cast(t, dtype);
+  else if (copy)
+    t = call_row("clone", {Arg(t.get())});
   if (format >= 0 && format != kPreserveFormat && !has_format(*t, format)) {
     t = call_row("contiguous", {Arg(t.get()), Arg(int64_t{format})});
   }
@@ -164,17 +175,20 @@ PyObject* to(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* 
     int format = -1;
     Py_ssize_t flags = 0;  // positional booleans seen: non_blocking, then copy
     auto misfit = [&](PyObject* value) {
-      raise(ErrorKind::kType, "to() received an invalid combination of arguments - got ", type_name(value),
-            ", but expected one of:\n * (torch.device device = None, torch.dtype dtype = None, bool non_blocking = False, "
-            "bool copy = False, *, torch.memory_format memory_format = None)\n * (torch.dtype dtype, bool non_blocking = "
-            "False, bool copy = False, *, torch.memory_format memory_format = None)\n * (Tensor tensor, bool non_blocking = "
-            "False, bool copy = False, *, torch.memory_format memory_format = None)\n");
+      raise(
+          ErrorKind::kType, "to() received an invalid combination of arguments - got ", type_name(value),
+          ", but expected one of:\n * (torch.device device = None, torch.dtype dtype = None, bool non_blocking = False, "
+          "bool copy = False, *, torch.memory_format memory_format = None)\n * (torch.dtype dtype, bool non_blocking = "
+          "False, bool copy = False, *, torch.memory_format memory_format = None)\n * (Tensor tensor, bool non_blocking = "
+          "False, bool copy = False, *, torch.memory_format memory_format = None)\n");
     };
     for (Py_ssize_t i = 0; i < nargs; ++i) {
       PyObject* a = args[i];
       if (PyBool_Check(a) && i > 0) {
-        if (++flags == 2) copy = a == Py_True;
-        else if (flags > 2) misfit(a);
+        if (++flags == 2)
+          copy = a == Py_True;
+        else if (flags > 2)
+          misfit(a);
       } else if (is_tensor(a) && i == 0) {
         dtype = impl_of(a)->dtype();
       } else if (const Dtype d = dtype_from(a); d != Dtype::kUndefined && i <= 1) {
@@ -211,7 +225,8 @@ PyObject* to_dtype(PyObject* self, PyObject* args, PyObject* kwargs) {
   return guarded([&] {
     static const char* names[] = {"memory_format", nullptr};
     PyObject* format = nullptr;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O", const_cast<char**>(names), &format)) throw PythonError{};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O", const_cast<char**>(names), &format))
+      throw PythonError{};
     if (takes_calls(self)) {
       const Ref to = checked(PyObject_GetAttrString(self, "to"));
       return checked(PyObject_CallFunctionObjArgs(to.get(), dtype_object(kTo), nullptr)).release();
@@ -242,13 +257,15 @@ PyMethodDef tensor_methods[] = {
     {"ndimension", dim, METH_NOARGS, "The number of dimensions."},
     {"numel", numel, METH_NOARGS, "The number of elements."},
     {"nelement", numel, METH_NOARGS, "The number of elements."},
-    {"storage_offset", storage_offset, METH_NOARGS, "Position of the first element in the storage, in elements."},
+    {"storage_offset", storage_offset, METH_NOARGS,
+     "Position of the first element in the storage, in elements."},
     {"element_size", element_size, METH_NOARGS, "Bytes of one element."},
     {"data_ptr", data_ptr, METH_NOARGS, "Address of the first element."},
     {"const_data_ptr", data_ptr, METH_NOARGS, "Address of the first element."},
     {"untyped_storage", untyped_storage, METH_NOARGS, "The bytes behind this tensor."},
     {"get_device", get_device, METH_NOARGS, nullptr},
-    {"is_contiguous", as_function(is_contiguous_method), kBoth, "Whether the elements lie in the order of a memory format."},
+    {"is_contiguous", as_function(is_contiguous_method), kBoth,
+     "Whether the elements lie in the order of a memory format."},
     {"is_floating_point", is_floating_point, METH_NOARGS, nullptr},
     {"is_complex", is_complex_method, METH_NOARGS, nullptr},
     {"is_signed", is_signed, METH_NOARGS, nullptr},

@@ -64,10 +64,12 @@ PyObject* get_grad(PyObject* self, void*) {
     const GradMeta* meta = autograd::meta_or_null(*t);
     if (meta == nullptr || !meta->grad) {
       if (t->requires_grad && !autograd::is_leaf(*t) && (meta == nullptr || !meta->retains_grad)) {
-        check_status(PyErr_WarnEx(PyExc_UserWarning,
-                                  "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad "
-                                  "attribute won't be populated during autograd.backward(). If you indeed want the .grad "
-                                  "field to be populated for a non-leaf Tensor, use .retain_grad() on the non-leaf Tensor.", 1));
+        check_status(PyErr_WarnEx(
+            PyExc_UserWarning,
+            "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad "
+            "attribute won't be populated during autograd.backward(). If you indeed want the .grad "
+            "field to be populated for a non-leaf Tensor, use .retain_grad() on the non-leaf Tensor.",
+            1));
       }
       return Py_NewRef(Py_None);
     }
@@ -81,14 +83,17 @@ int set_grad(PyObject* self, PyObject* value, void*) {
       if (GradMeta* meta = autograd::meta_or_null(*t); meta != nullptr) meta->grad = nullptr;
       return;
     }
-    LOHE_CHECK_TYPE(is_tensor(value), "assigned grad expected to be a Tensor or None but got grad of type ", type_name(value));
+    LOHE_CHECK_TYPE(is_tensor(value), "assigned grad expected to be a Tensor or None but got grad of type ",
+                    type_name(value));
     LOHE_CHECK(value != self, "can't assign Variable as its own grad");
     TensorImpl* grad = impl_of(value);
-    LOHE_CHECK(grad->dtype() == t->dtype(), "attempting to assign a gradient with dtype '", info(grad->dtype()).name,
-               "' to a tensor with dtype '", info(t->dtype()).name, "'. Please ensure that the gradient and the tensor have "
+    LOHE_CHECK(grad->dtype() == t->dtype(), "attempting to assign a gradient with dtype '",
+               info(grad->dtype()).name, "' to a tensor with dtype '", info(t->dtype()).name,
+               "'. Please ensure that the gradient and the tensor have "
                "the same dtype");
-    LOHE_CHECK(grad->size_dims() == t->size_dims(), "attempting to assign a gradient of size '", to_string(grad->sizes()),
-               "' to a tensor of size '", to_string(t->sizes()), "'. Please ensure that the gradient and the tensor are the "
+    LOHE_CHECK(grad->size_dims() == t->size_dims(), "attempting to assign a gradient of size '",
+               to_string(grad->sizes()), "' to a tensor of size '", to_string(t->sizes()),
+               "'. Please ensure that the gradient and the tensor are the "
                "same size");
     autograd::meta_of(*t).grad = TensorPtr(grad);
   });
@@ -127,7 +132,8 @@ int set_data(PyObject* self, PyObject* value, void*) {
     TensorImpl* from = impl_of(value);
     LOHE_CHECK(!t->requires_grad || is_differentiable(from->dtype()),
                "data set to a tensor that requires gradients must be floating point or complex dtype");
-    // A tensor that shared the counter of its old storage gets one of its own: the storage changes, its history does not.
+    // A tensor that shared the counter of its old storage gets one of its own: the storage changes, its
+    // history does not.
     if (&t->storage() != &from->storage()) t->fresh_version();
     t->set_view(from->storage_ptr(), from->dtype(), from->sizes(), from->strides(), from->offset());
     t->set_conj(from->conj());
@@ -152,19 +158,21 @@ PyObject* get_transposed(PyObject* self, void*) {
   return property(self, [](TensorImpl* t) -> PyObject* {
     const int64_t rank = t->dim();
     if (kWhat == 'H') {
-      LOHE_CHECK(rank == 2 || rank == 0, "tensor.H is only supported on matrices (2-D tensors). Got ", rank, "-D tensor.",
-                 rank > 2 ? " For batches of matrices, consider using tensor.mH" : "");
+      LOHE_CHECK(rank == 2 || rank == 0, "tensor.H is only supported on matrices (2-D tensors). Got ", rank,
+                 "-D tensor.", rank > 2 ? " For batches of matrices, consider using tensor.mH" : "");
     }
     if (kWhat == 'm' || kWhat == 'M') {
       LOHE_CHECK(rank >= 2, "tensor.", kWhat == 'm' ? "mT" : "mH",
                  " is only supported on matrices or batches of matrices. Got ", rank, "-D tensor.");
     }
     if (kWhat == 'T' && rank != 2 && rank != 0) {
-      check_status(PyErr_WarnEx(PyExc_UserWarning,
-                                "The use of `x.T` on tensors of dimension other than 2 to reverse their shape is deprecated "
-                                "and it will throw an error in a future release. Consider `x.mT` to transpose batches of "
-                                "matrices or `x.permute(*torch.arange(x.ndim - 1, -1, -1))` to reverse the dimensions of a "
-                                "tensor.", 1));
+      check_status(PyErr_WarnEx(
+          PyExc_UserWarning,
+          "The use of `x.T` on tensors of dimension other than 2 to reverse their shape is deprecated "
+          "and it will throw an error in a future release. Consider `x.mT` to transpose batches of "
+          "matrices or `x.permute(*torch.arange(x.ndim - 1, -1, -1))` to reverse the dimensions of a "
+          "tensor.",
+          1));
     }
     Dims order;
     for (int64_t i = 0; i < rank; ++i) order.push_back(i);
@@ -174,7 +182,8 @@ PyObject* get_transposed(PyObject* self, void*) {
       std::swap(order[static_cast<size_t>(rank - 1)], order[static_cast<size_t>(rank - 2)]);
     }
     TensorPtr result = call_row("permute", {Arg(t), Arg(std::span<const int64_t>(order))});
-    if ((kWhat == 'H' || kWhat == 'M') && is_complex(t->dtype())) result = call_row("conj", {Arg(result.get())});
+    if ((kWhat == 'H' || kWhat == 'M') && is_complex(t->dtype()))
+      result = call_row("conj", {Arg(result.get())});
     return wrap(std::move(result));
   });
 }
@@ -196,7 +205,8 @@ int set_part(PyObject* self, PyObject* value, bool imaginary) {
     LOHE_CHECK_TYPE(value != nullptr, "the real or imaginary part cannot be deleted");
     const Ref part = Ref::steal(imaginary ? get_imag(self, nullptr) : get_real(self, nullptr));
     if (!part) throw PythonError{};
-    const Ref done = checked(PyObject_CallMethod(part.get(), is_tensor(value) ? "copy_" : "fill_", "O", value));
+    const Ref done =
+        checked(PyObject_CallMethod(part.get(), is_tensor(value) ? "copy_" : "fill_", "O", value));
   });
 }
 int set_real(PyObject* self, PyObject* value, void*) { return set_part(self, value, false); }
@@ -229,7 +239,8 @@ PyGetSetDef properties[] = {
     {"is_leaf", get_is_leaf, nullptr, nullptr, nullptr},
     {"retains_grad", get_retains_grad, nullptr, nullptr, nullptr},
     {"output_nr", get_output_nr, nullptr, nullptr, nullptr},
-    {"data", get_data, set_data, "The same memory without history, with a version counter of its own.", nullptr},
+    {"data", get_data, set_data, "The same memory without history, with a version counter of its own.",
+     nullptr},
     {"_version", get_version, nullptr, nullptr, nullptr},
     {"_base", get_base, nullptr, nullptr, nullptr},
     {"T", get_transposed<'T'>, nullptr, nullptr, nullptr},

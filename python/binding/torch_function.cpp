@@ -17,7 +17,8 @@ PyObject* protocol_name = nullptr;  ///< "__torch_function__"
 
 PyObject* lookup(PyTypeObject* type) { return _PyType_Lookup(type, protocol_name); }
 
-/// A plain class that does not name the protocol, a disabled one: false. The answer is kept by class and version tag.
+/// A plain class that does not name the protocol, a disabled one: false. The answer is kept by class and
+/// version tag.
 bool class_takes_calls(PyTypeObject* type) {
   struct Entry {
     PyTypeObject* type = nullptr;
@@ -49,7 +50,8 @@ PyObject* run_disabled(PyObject*, PyObject* args) {
   ++disabled_depth;
   const Ref tuple = Ref::steal(PySequence_Tuple(call_args));
   PyObject* result =
-      tuple ? PyObject_Call(function, tuple.get(), kwargs == nullptr || kwargs == Py_None ? nullptr : kwargs) : nullptr;
+      tuple ? PyObject_Call(function, tuple.get(), kwargs == nullptr || kwargs == Py_None ? nullptr : kwargs)
+            : nullptr;
   --disabled_depth;
   return result;
 }
@@ -74,7 +76,8 @@ PyObject* has_protocol(PyObject*, PyObject* arguments) {
 }
 
 PyMethodDef module_functions[] = {
-    {"_disabled_torch_function_impl", run_disabled, METH_VARARGS, "A __torch_function__ that makes a class behave as Tensor."},
+    {"_disabled_torch_function_impl", run_disabled, METH_VARARGS,
+     "A __torch_function__ that makes a class behave as Tensor."},
     {"_disable_torch_function", disable, METH_NOARGS, nullptr},
     {"_enable_torch_function", enable, METH_NOARGS, nullptr},
     {"_is_torch_function_enabled", is_enabled, METH_NOARGS, nullptr},
@@ -91,7 +94,8 @@ void collect(PyObject* object, std::vector<PyObject*>& found) {
     while (place != found.end() && !PyType_IsSubtype(Py_TYPE(object), Py_TYPE(*place))) ++place;
     found.insert(place, object);
   } else if (PyTuple_Check(object) || PyList_Check(object)) {
-    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(object); ++i) collect(PySequence_Fast_GET_ITEM(object, i), found);
+    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(object); ++i)
+      collect(PySequence_Fast_GET_ITEM(object, i), found);
   }
 }
 
@@ -107,7 +111,8 @@ bool takes_calls(PyObject* object) {
   return class_takes_calls(type);
 }
 
-PyObject* call_torch_function(PyObject* function, PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+PyObject* call_torch_function(PyObject* function, PyObject* self, PyObject* const* args, Py_ssize_t nargs,
+                              PyObject* kwnames) {
   std::vector<PyObject*> takers;
   if (self != nullptr) collect(self, takers);
   const Py_ssize_t keywords = kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames);
@@ -122,19 +127,20 @@ PyObject* call_torch_function(PyObject* function, PyObject* self, PyObject* cons
   }
   const Ref types = checked(PyTuple_New(static_cast<Py_ssize_t>(takers.size())));
   for (size_t i = 0; i < takers.size(); ++i) {
-    PyTuple_SET_ITEM(types.get(), static_cast<Py_ssize_t>(i), Py_NewRef(reinterpret_cast<PyObject*>(Py_TYPE(takers[i]))));
+    PyTuple_SET_ITEM(types.get(), static_cast<Py_ssize_t>(i),
+                     Py_NewRef(reinterpret_cast<PyObject*>(Py_TYPE(takers[i]))));
   }
   for (PyObject* taker : takers) {
     const Ref method = checked(PyObject_GetAttr(taker, protocol_name));
-    Ref result = checked(PyObject_CallFunctionObjArgs(method.get(), function, types.get(), positional.get(), kwargs.get(),
-                                                      nullptr));
+    Ref result = checked(PyObject_CallFunctionObjArgs(method.get(), function, types.get(), positional.get(),
+                                                      kwargs.get(), nullptr));
     if (result.get() != Py_NotImplemented) return result.release();
   }
   std::string names;
   for (PyObject* taker : takers) names += (names.empty() ? "" : ", ") + type_name(taker);
   const Ref text = checked(PyObject_Repr(function));
-  raise(ErrorKind::kType, "Multiple dispatch failed for ", utf8(text.get()), "; all __torch_function__ handlers returned ",
-        "NotImplemented: ", names);
+  raise(ErrorKind::kType, "Multiple dispatch failed for ", utf8(text.get()),
+        "; all __torch_function__ handlers returned ", "NotImplemented: ", names);
 }
 
 void init_torch_function(PyObject* module) {

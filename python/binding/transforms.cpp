@@ -25,9 +25,10 @@ PyObject* vmap_push(PyObject*, PyObject* args) {
     const std::string_view mode(randomness);
     LOHE_CHECK(mode == "error" || mode == "same" || mode == "different",
                "Only allowed values for randomness are 'error', 'different', or 'same'. Got ", mode);
-    vmaps.push_back(std::make_unique<dispatch::Vmap>(batch, mode == "error"  ? dispatch::Randomness::kError
-                                                            : mode == "same" ? dispatch::Randomness::kSame
-                                                                             : dispatch::Randomness::kDifferent));
+    vmaps.push_back(std::make_unique<dispatch::Vmap>(batch, mode == "error" ? dispatch::Randomness::kError
+                                                            : mode == "same"
+                                                                ? dispatch::Randomness::kSame
+                                                                : dispatch::Randomness::kDifferent));
     dispatch::push_interceptor(vmaps.back().get());
     return PyLong_FromUnsignedLongLong(vmaps.back()->level());
   });
@@ -90,9 +91,11 @@ PyObject* make_dual(PyObject*, PyObject* args) {
     unsigned long long level = 0;
     if (!PyArg_ParseTuple(args, "OOK:_make_dual", &primal, &tangent, &level)) throw PythonError{};
     const TensorPtr p = tensor_argument(primal, "make_dual"), t = tensor_argument(tangent, "make_dual");
-    LOHE_CHECK(is_differentiable(p->dtype()), "Expected primal to be floating point or complex, but got: ", p->dtype());
+    LOHE_CHECK(is_differentiable(p->dtype()),
+               "Expected primal to be floating point or complex, but got: ", p->dtype());
     LOHE_CHECK(p->size_dims() == t->size_dims(), "Expected primal and tangent to have the same shape");
-    LOHE_CHECK(p->dtype() == t->dtype(), "Expected primal and tangent to have the same dtype, got ", p->dtype(), " and ", t->dtype());
+    LOHE_CHECK(p->dtype() == t->dtype(), "Expected primal and tangent to have the same dtype, got ",
+               p->dtype(), " and ", t->dtype());
     return wrap(dispatch::wrap_dual(p, t, level));
   });
 }
@@ -105,7 +108,8 @@ PyObject* unpack_dual(PyObject*, PyObject* args) {
     if (!PyArg_ParseTuple(args, "OK:_unpack_dual", &tensor, &level)) throw PythonError{};
     const TensorPtr t = tensor_argument(tensor, "unpack_dual");
     const dispatch::Dual* d = dispatch::dual_of(t.get(), level);
-    const Ref primal = checked(wrap(d == nullptr ? t : d->primal)), tangent = checked(wrap(d == nullptr ? TensorPtr() : d->tangent));
+    const Ref primal = checked(wrap(d == nullptr ? t : d->primal)),
+              tangent = checked(wrap(d == nullptr ? TensorPtr() : d->tangent));
     return PyTuple_Pack(2, primal.get(), tangent.get());
   });
 }
@@ -119,9 +123,11 @@ PyObject* without_history(PyObject*, PyObject* args) {
   return guarded([&] {
     PyObject *tensor, *leaves;
     int all = 0;
-    if (!PyArg_ParseTuple(args, "OO!p:_without_history", &tensor, &PyTuple_Type, &leaves, &all)) throw PythonError{};
+    if (!PyArg_ParseTuple(args, "OO!p:_without_history", &tensor, &PyTuple_Type, &leaves, &all))
+      throw PythonError{};
     std::vector<TensorPtr> list;
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(leaves); ++i) list.push_back(tensor_argument(PyTuple_GET_ITEM(leaves, i), "grad"));
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(leaves); ++i)
+      list.push_back(tensor_argument(PyTuple_GET_ITEM(leaves, i), "grad"));
     return wrap(dispatch::without_history(tensor_argument(tensor, "grad"), list, all != 0));
   });
 }
@@ -151,9 +157,11 @@ PyMethodDef module_functions[] = {{"_vmap_push", vmap_push, METH_VARARGS, nullpt
 void init_transforms(PyObject* module) { check_status(PyModule_AddFunctions(module, module_functions)); }
 
 void check_readable(const TensorImpl& t, const char* what) {
-  LOHE_CHECK(!dispatch::holds_batch(t), "vmap: It looks like you're calling ", what, " on a Tensor. We don't support vmap over calling ", what,
-             " on a Tensor, nor data-dependent control flow: the examples of a batch have different values. Please try to rewrite what "
-             "you're doing with other operations, such as torch.where().");
+  LOHE_CHECK(
+      !dispatch::holds_batch(t), "vmap: It looks like you're calling ", what,
+      " on a Tensor. We don't support vmap over calling ", what,
+      " on a Tensor, nor data-dependent control flow: the examples of a batch have different values. Please try to rewrite what "
+      "you're doing with other operations, such as torch.where().");
 }
 
 }  // namespace lohe::python

@@ -38,13 +38,12 @@ PyMethodDef dtype_methods[] = {
     {"to_complex", dtype_to_complex, METH_NOARGS, "The complex dtype whose parts have this precision."},
     {"to_real", dtype_to_real, METH_NOARGS, "The dtype of the parts of a complex dtype; else itself."},
     {nullptr, nullptr, 0, nullptr}};
-PyGetSetDef dtype_properties[] = {
-    {"__module__", dtype_module, nullptr, nullptr, nullptr},
-    {"is_floating_point", dtype_is_floating, nullptr, nullptr, nullptr},
-    {"is_complex", dtype_is_complex, nullptr, nullptr, nullptr},
-    {"is_signed", dtype_is_signed, nullptr, nullptr, nullptr},
-    {"itemsize", dtype_itemsize, nullptr, "Bytes of one element.", nullptr},
-    {nullptr, nullptr, nullptr, nullptr, nullptr}};
+PyGetSetDef dtype_properties[] = {{"__module__", dtype_module, nullptr, nullptr, nullptr},
+                                  {"is_floating_point", dtype_is_floating, nullptr, nullptr, nullptr},
+                                  {"is_complex", dtype_is_complex, nullptr, nullptr, nullptr},
+                                  {"is_signed", dtype_is_signed, nullptr, nullptr, nullptr},
+                                  {"itemsize", dtype_itemsize, nullptr, "Bytes of one element.", nullptr},
+                                  {nullptr, nullptr, nullptr, nullptr, nullptr}};
 
 // --- device
 
@@ -55,17 +54,21 @@ PyObject* device_new(PyTypeObject*, PyObject* args, PyObject* kwargs) {
     PyObject* index = Py_None;
     static const char* one[] = {"device", nullptr};
     if (kwargs != nullptr && PyDict_GetItemString(kwargs, "device") != nullptr) {
-      if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O", const_cast<char**>(one), &type)) throw PythonError{};
-    } else if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:device", const_cast<char**>(names), &type, &index)) {
+      if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O", const_cast<char**>(one), &type))
+        throw PythonError{};
+    } else if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:device", const_cast<char**>(names), &type,
+                                            &index)) {
       throw PythonError{};
     }
     Device device;
-    LOHE_CHECK_TYPE(device_from(type, device), "device(): argument 'type' must be str or torch.device, not ", type_name(type));
+    LOHE_CHECK_TYPE(device_from(type, device), "device(): argument 'type' must be str or torch.device, not ",
+                    type_name(type));
     if (index != Py_None) {
       const long long value = PyLong_AsLongLong(index);
       if (value == -1 && PyErr_Occurred() != nullptr) throw PythonError{};
-      LOHE_CHECK(device.index == -1, "type (string) must not include an index because index was passed explicitly: ",
-                 device.str());
+      LOHE_CHECK(
+          device.index == -1,
+          "type (string) must not include an index because index was passed explicitly: ", device.str());
       LOHE_CHECK(value == 0, "device(): there is one cpu, whose index is 0, got index ", value);
       device.index = 0;
     }
@@ -206,7 +209,8 @@ void init_types(PyObject* module) {
   for (PyTypeObject* type : {&dtype_type, &device_type, &layout_type, &memory_format_type, &size_type}) {
     check_status(PyType_Ready(type));
     const std::string_view name = type->tp_name;
-    check_status(PyModule_AddObjectRef(module, name.data() + name.rfind('.') + 1, reinterpret_cast<PyObject*>(type)));
+    check_status(
+        PyModule_AddObjectRef(module, name.data() + name.rfind('.') + 1, reinterpret_cast<PyObject*>(type)));
   }
   for (const Dtype d : kDtypes) {
     auto* object = PyObject_New(PyDtype, &dtype_type);
@@ -214,15 +218,25 @@ void init_types(PyObject* module) {
     object->dtype = d;
     dtype_objects[static_cast<uint8_t>(d)] = reinterpret_cast<PyObject*>(object);
     const DtypeInfo& row = info(d);
-    check_status(PyModule_AddObjectRef(module, std::string(row.name).c_str(), reinterpret_cast<PyObject*>(object)));
+    check_status(
+        PyModule_AddObjectRef(module, std::string(row.name).c_str(), reinterpret_cast<PyObject*>(object)));
     if (!row.alias.empty()) {
-      check_status(PyModule_AddObjectRef(module, std::string(row.alias).c_str(), reinterpret_cast<PyObject*>(object)));
+      check_status(
+          PyModule_AddObjectRef(module, std::string(row.alias).c_str(), reinterpret_cast<PyObject*>(object)));
     }
   }
-  add_enums(module, &layout_type, {{"strided", 0}, {"sparse_coo", 1}, {"sparse_csr", 2}, {"sparse_csc", 3},
-                                   {"sparse_bsr", 4}, {"sparse_bsc", 5}});
-  add_enums(module, &memory_format_type, {{"contiguous_format", kContiguousFormat}, {"preserve_format", kPreserveFormat},
-                                          {"channels_last", kChannelsLast}, {"channels_last_3d", kChannelsLast3d}});
+  add_enums(module, &layout_type,
+            {{"strided", 0},
+             {"sparse_coo", 1},
+             {"sparse_csr", 2},
+             {"sparse_csc", 3},
+             {"sparse_bsr", 4},
+             {"sparse_bsc", 5}});
+  add_enums(module, &memory_format_type,
+            {{"contiguous_format", kContiguousFormat},
+             {"preserve_format", kPreserveFormat},
+             {"channels_last", kChannelsLast},
+             {"channels_last_3d", kChannelsLast3d}});
 }
 
 }  // namespace lohe::python

@@ -6,17 +6,14 @@
 namespace lohe::python {
 
 struct PyDtype {
-  PyObject_HEAD
-  Dtype dtype;
+  PyObject_HEAD Dtype dtype;
 };
 struct PyDevice {
-  PyObject_HEAD
-  Device device;
+  PyObject_HEAD Device device;
 };
 /// A named constant of one of two families; `value` is what the op rows expect.
 struct PyEnum {
-  PyObject_HEAD
-  const char* name;
+  PyObject_HEAD const char* name;
   int value;
 };
 
@@ -38,7 +35,12 @@ PyObject* wrap_device(Device device);
 /// A device, a str or an index. False if `object` is none of them. @throws Error for an unknown device.
 bool device_from(PyObject* object, Device& device);
 
-enum MemoryFormat : int { kContiguousFormat = 0, kPreserveFormat = 1, kChannelsLast = 2, kChannelsLast3d = 3 };
+enum MemoryFormat : int {
+  kContiguousFormat = 0,
+  kPreserveFormat = 1,
+  kChannelsLast = 2,
+  kChannelsLast3d = 3
+};
 PyObject* strided_layout();  ///< borrowed
 
 PyObject* wrap_size(std::span<const int64_t> sizes);

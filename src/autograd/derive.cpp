@@ -12,7 +12,8 @@ namespace {
 
 using namespace ops;
 
-/// Gradients of the wanted parameters, in a graph in which `c.nodes` are the row's parameters, cotangents and results.
+/// Gradients of the wanted parameters, in a graph in which `c.nodes` are the row's parameters, cotangents and
+/// results.
 std::vector<Node> gradients(const OpDef& op, GraphCall& c, uint64_t wanted) {
   const size_t params = op.schema.params.size(), outputs = op.schema.returns.size();
   std::vector<Node> by_param(params);
@@ -21,23 +22,31 @@ std::vector<Node> gradients(const OpDef& op, GraphCall& c, uint64_t wanted) {
     // One a tensor parameter, in order; or one a parameter.
     size_t at = 0;
     for (size_t p = 0; p < params; ++p) {
-      if (given.size() == params) by_param[p] = given[p];
-      else if (op.schema.params[p].type == ArgType::kTensor && at < given.size()) by_param[p] = given[at++];
+      if (given.size() == params)
+        by_param[p] = given[p];
+      else if (op.schema.params[p].type == ArgType::kTensor && at < given.size())
+        by_param[p] = given[at++];
     }
   } else {
-    GraphCall forward{c.graph, op, {c.nodes.begin(), c.nodes.begin() + static_cast<long>(params)},
-                      {c.attributes.begin(), c.attributes.begin() + static_cast<long>(params)}, c.compute_dtype, c.result_dtype};
+    GraphCall forward{c.graph,
+                      op,
+                      {c.nodes.begin(), c.nodes.begin() + static_cast<long>(params)},
+                      {c.attributes.begin(), c.attributes.begin() + static_cast<long>(params)},
+                      c.compute_dtype,
+                      c.result_dtype};
     const std::vector<Node> results = op.body(forward);
     std::vector<std::pair<int32_t, Node>> cotangents;
     for (size_t o = 0; o < outputs; ++o) {
       const Node g = c.nodes[params + o];
       if (g.defined() && is_differentiable(results[o].dtype())) {
         cotangents.push_back({results[o].id(), is_complex(g.dtype()) && !is_complex(results[o].dtype())
-                                                   ? ir::real(g) : cast(g, results[o].dtype())});
+                                                   ? ir::real(g)
+                                                   : cast(g, results[o].dtype())});
       }
     }
     std::vector<int32_t> wrt;
-    for (size_t p = 0; p < params; ++p) wrt.push_back((wanted >> p & 1) != 0 && c.nodes[p].defined() ? c.nodes[p].id() : -1);
+    for (size_t p = 0; p < params; ++p)
+      wrt.push_back((wanted >> p & 1) != 0 && c.nodes[p].defined() ? c.nodes[p].id() : -1);
     by_param = differentiate(c.graph, cotangents, wrt);
   }
   std::vector<Node> list;
@@ -46,7 +55,8 @@ std::vector<Node> gradients(const OpDef& op, GraphCall& c, uint64_t wanted) {
     Node g = by_param[p];
     if (!g.defined()) g = c.graph.constant(c.compute_dtype, 0);
     // What a given gradient varies over beyond its parameter was broadcast on the way forward.
-    if (const auto extra = static_cast<ir::Space>(g.space() & ~c.nodes[p].space()); extra != 0) g = sum(g, extra);
+    if (const auto extra = static_cast<ir::Space>(g.space() & ~c.nodes[p].space()); extra != 0)
+      g = sum(g, extra);
     list.push_back(g);
   }
   return list;
@@ -104,8 +114,10 @@ std::unique_ptr<Derivative> make(const OpDef& op, uint64_t wanted, uint64_t outp
         SmallVector<int8_t, 6>& dims = domain.dims_of[i];
         const auto n = static_cast<size_t>(t.dim());
         if (n == rank) {
-          // A dim of one may be a reduced dim that was kept: taking it for spanned would count its group twice.
-          for (size_t k = 0; k < n; ++k) dims.push_back(t.sizes()[k] != 1 ? static_cast<int8_t>(k) : static_cast<int8_t>(-1));
+          // A dim of one may be a reduced dim that was kept: taking it for spanned would count its group
+          // twice.
+          for (size_t k = 0; k < n; ++k)
+            dims.push_back(t.sizes()[k] != 1 ? static_cast<int8_t>(k) : static_cast<int8_t>(-1));
         } else {
           // Without the reduced dims: the kept ones in order.
           for (size_t k = 0; k < rank && dims.size() < n; ++k) {
@@ -150,11 +162,14 @@ std::unique_ptr<Derivative> make(const OpDef& op, uint64_t wanted, uint64_t outp
     const Arg& a = args[p];
     Node n;
     if (a.kind == Arg::kTensor || (a.is_number() && op.is_operand(p))) {
-      const bool index = a.kind == Arg::kTensor && ((op.mask_params >> p & 1) != 0 || (!is_differentiable(a.tensor->dtype()) && p > 0 &&
-                                                   (op.promotion == Promotion::kFirst || p >= op.root().schema.params.size())));
+      const bool index = a.kind == Arg::kTensor &&
+                         ((op.mask_params >> p & 1) != 0 ||
+                          (!is_differentiable(a.tensor->dtype()) && p > 0 &&
+                           (op.promotion == Promotion::kFirst || p >= op.root().schema.params.size())));
       const Dtype dtype = index ? a.tensor->dtype() : op.number_dtype(p, Dtype::kFloat32);
       n = graph.input(static_cast<int>(p), dtype, ir::kOuter | ir::kRow);
-    } else if (a.none() && op.primal != nullptr && !op.domain && p < op.primal->schema.params.size() && op.is_operand(p)) {
+    } else if (a.none() && op.primal != nullptr && !op.domain && p < op.primal->schema.params.size() &&
+               op.is_operand(p)) {
       // An operand of a gradient that nothing reads: the gradient's own derivative still names it.
       n = graph.input(static_cast<int>(p), Dtype::kFloat32, ir::kOuter | ir::kRow);
     }
@@ -163,7 +178,8 @@ std::unique_ptr<Derivative> make(const OpDef& op, uint64_t wanted, uint64_t outp
   }
   for (size_t o = 0; o < 2 * results; ++o) {
     const bool present = o >= results || (outputs >> o & 1) != 0;
-    c.nodes.push_back(present ? graph.input(static_cast<int>(params + o), Dtype::kFloat32, ir::kOuter | ir::kRow) : Node{});
+    c.nodes.push_back(
+        present ? graph.input(static_cast<int>(params + o), Dtype::kFloat32, ir::kOuter | ir::kRow) : Node{});
     c.attributes.push_back(Arg());
   }
   const std::vector<Node> roots = gradients(op, c, wanted);
@@ -174,8 +190,10 @@ std::unique_ptr<Derivative> make(const OpDef& op, uint64_t wanted, uint64_t outp
     const ir::GraphNode& g = graph.nodes[i];
     if (g.prim == ir::Prim::kInput) {
       const auto number = static_cast<size_t>(g.imm);
-      if (number < params) d->reads_params |= uint64_t{1} << number;
-      else if (number >= params + results) d->reads_results |= uint64_t{1} << (number - params - results);
+      if (number < params)
+        d->reads_params |= uint64_t{1} << number;
+      else if (number >= params + results)
+        d->reads_results |= uint64_t{1} << (number - params - results);
     }
     for (const int32_t x : {g.a, g.b, g.c}) {
       if (x >= 0) reach[static_cast<size_t>(x)] = true;
@@ -204,10 +222,15 @@ const Derivative& derivative_of(const OpDef& op, uint64_t wanted, uint64_t outpu
   }
   for (size_t i = 0; i < args.size(); ++i) {
     add(&args[i].kind, 1);
-    if (args[i].kind == Arg::kStr) add(args[i].chars, static_cast<size_t>(args[i].count));
-    else if (args[i].is_number() && !op.is_operand(i)) add(&args[i].integer, 8);
+    if (args[i].kind == Arg::kStr)
+      add(args[i].chars, static_cast<size_t>(args[i].count));
+    else if (args[i].is_number() && !op.is_operand(i))
+      add(&args[i].integer, 8);
   }
-  struct Last { std::string key; const Derivative* value = nullptr; };
+  struct Last {
+    std::string key;
+    const Derivative* value = nullptr;
+  };
   static thread_local Last last[4];
   const std::string_view text(key, n);
   for (const Last& l : last) {

@@ -4,12 +4,13 @@
 
 namespace lohe::autograd {
 
-/// The gradient of a pointwise or composed row as a row of its own, made by differentiating its graph (or from the row's
-/// `derivative`). Its parameters are the row's, then the cotangents of its outputs, its results, the compute dtype, and
-/// the dtype of every gradient; what it does not read is None. Being a row, it is recorded and differentiated like any other.
+/// The gradient of a pointwise or composed row as a row of its own, made by differentiating its graph (or
+/// from the row's `derivative`). Its parameters are the row's, then the cotangents of its outputs, its
+/// results, the compute dtype, and the dtype of every gradient; what it does not read is None. Being a row,
+/// it is recorded and differentiated like any other.
 struct Derivative {
   ops::OpDef op;
-  uint64_t wanted = 0;            ///< parameters whose gradients it gives, in order
+  uint64_t wanted = 0;  ///< parameters whose gradients it gives, in order
   uint64_t reads_params = 0, reads_results = 0;
 };
 

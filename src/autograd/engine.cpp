@@ -18,8 +18,8 @@ struct Later {
 
 TensorPtr sum_of(TensorPtr a, TensorPtr b) {
   static const OpRef add("add");
-  if (!dispatch::grad_enabled() && a.unique() && a->storage_ptr().use_count() == 1 && a->dtype() == b->dtype() &&
-      a->size_dims() == b->size_dims() && a->contiguous()) {
+  if (!dispatch::grad_enabled() && a.unique() && a->storage_ptr().use_count() == 1 &&
+      a->dtype() == b->dtype() && a->size_dims() == b->size_dims() && a->contiguous()) {
     dispatch::call(add.op(), std::array{Arg(a), Arg(b), Arg(int64_t{1})}, dispatch::Form::kInPlace);
     return a;
   }
@@ -33,8 +33,8 @@ TensorPtr validated(TensorPtr g, const Meta& expected, const GradNode& node) {
     static const OpRef expand("expand");
     static const OpRef sum("sum.dim_IntList"), view("view");
     LOHE_CHECK(g->dim() <= static_cast<int64_t>(expected.sizes.size()) || true, node.name());
-    raise(ErrorKind::kRuntime, "Function ", node.name(), " returned an invalid gradient at index 0 - got ", to_string(g->sizes()),
-          " but expected shape compatible with ", to_string(expected.sizes));
+    raise(ErrorKind::kRuntime, "Function ", node.name(), " returned an invalid gradient at index 0 - got ",
+          to_string(g->sizes()), " but expected shape compatible with ", to_string(expected.sizes));
   }
   if (g->dtype() != expected.dtype) {
     static const OpRef to("to.dtype"), real("real");
@@ -46,8 +46,10 @@ TensorPtr validated(TensorPtr g, const Meta& expected, const GradNode& node) {
 
 }  // namespace
 
-std::vector<TensorPtr> run_backward(std::vector<TensorPtr> roots, std::vector<TensorPtr> gradients, bool retain_graph,
-                                    bool create_graph, const std::vector<TensorPtr>& inputs, bool allow_unused, bool accumulate) {
+std::vector<TensorPtr> run_backward(std::vector<TensorPtr> roots, std::vector<TensorPtr> gradients,
+                                    bool retain_graph, bool create_graph,
+                                    const std::vector<TensorPtr>& inputs, bool allow_unused,
+                                    bool accumulate) {
   // 1. The starting cotangents.
   std::unordered_map<GradNode*, std::vector<TensorPtr>> waiting;
   std::vector<Intrusive<GradNode>> alive;
@@ -57,19 +59,23 @@ std::vector<TensorPtr> run_backward(std::vector<TensorPtr> roots, std::vector<Te
     static const OpRef ones_like("ones_like");
     for (size_t i = 0; i < roots.size(); ++i) {
       const TensorPtr& root = roots[i];
-      LOHE_CHECK(root->requires_grad, "element ", i, " of tensors does not require grad and does not have a grad_fn");
+      LOHE_CHECK(root->requires_grad, "element ", i,
+                 " of tensors does not require grad and does not have a grad_fn");
       TensorPtr g = i < gradients.size() ? gradients[i] : TensorPtr();
       if (!g) {
         LOHE_CHECK(root->numel() == 1, "grad can be implicitly created only for scalar outputs");
-        LOHE_CHECK(!is_complex(root->dtype()), "grad can be implicitly created only for real scalar outputs but got ", root->dtype());
+        LOHE_CHECK(!is_complex(root->dtype()),
+                   "grad can be implicitly created only for real scalar outputs but got ", root->dtype());
         g = ones_like(root);
       } else {
-        LOHE_CHECK(g->size_dims() == root->size_dims(), "Mismatch in shape: grad_output[", i, "] has a shape of ", to_string(g->sizes()),
-                   " and output[", i, "] has a shape of ", to_string(root->sizes()), ".");
+        LOHE_CHECK(g->size_dims() == root->size_dims(), "Mismatch in shape: grad_output[", i,
+                   "] has a shape of ", to_string(g->sizes()), " and output[", i, "] has a shape of ",
+                   to_string(root->sizes()), ".");
       }
       const Edge e = gradient_edge(root);
       auto& slots = waiting[e.node.get()];
-      slots.resize(std::max(slots.size(), std::max(e.node->outputs.size(), static_cast<size_t>(e.index) + 1)));
+      slots.resize(
+          std::max(slots.size(), std::max(e.node->outputs.size(), static_cast<size_t>(e.index) + 1)));
       TensorPtr& slot = slots[static_cast<size_t>(e.index)];
       slot = slot ? sum_of(std::move(slot), std::move(g)) : std::move(g);
       alive.push_back(e.node);
@@ -94,7 +100,10 @@ std::vector<TensorPtr> run_backward(std::vector<TensorPtr> roots, std::vector<Te
     }
   }
   // 3. With inputs: only nodes on a way to them run.
-  struct Capture { int output; size_t input; };
+  struct Capture {
+    int output;
+    size_t input;
+  };
   std::unordered_map<GradNode*, std::vector<Capture>> captures;
   std::unordered_set<GradNode*> useful;
   std::vector<TensorPtr> captured(inputs.size());
@@ -135,7 +144,8 @@ std::vector<TensorPtr> run_backward(std::vector<TensorPtr> roots, std::vector<Te
     std::vector<TensorPtr> grads = std::move(waiting[n]);
     waiting.erase(n);
     grads.resize(std::max(grads.size(), n->outputs.size()));
-    for (size_t o = 0; o < n->outputs.size(); ++o) grads[o] = validated(std::move(grads[o]), n->outputs[o], *n);
+    for (size_t o = 0; o < n->outputs.size(); ++o)
+      grads[o] = validated(std::move(grads[o]), n->outputs[o], *n);
     n->run_tensor_hooks(grads);
     for (const auto& [output, hook] : n->pre_hooks) {
       TensorPtr& g = grads[static_cast<size_t>(output)];
@@ -151,11 +161,11 @@ std::vector<TensorPtr> run_backward(std::vector<TensorPtr> roots, std::vector<Te
     }
     const bool leaf = n->sequence == std::numeric_limits<uint64_t>::max();
     const bool runs = inputs.empty() || (leaf ? accumulate && wanted_here != captures.end() : [&] {
-      for (const Edge& e : n->next) {
-        if (e && useful.contains(e.node.get())) return true;
-      }
-      return false;
-    }());
+                        for (const Edge& e : n->next) {
+                          if (e && useful.contains(e.node.get())) return true;
+                        }
+                        return false;
+                      }());
     std::vector<TensorPtr> next_grads;
     if (runs) {
       bool any = false;
@@ -164,7 +174,8 @@ std::vector<TensorPtr> run_backward(std::vector<TensorPtr> roots, std::vector<Te
       if (!n->post_hooks.empty()) kept = grads;
       if (any) next_grads = n->apply(std::move(grads));
       for (const auto& hook : n->post_hooks) {
-        if (std::vector<TensorPtr> changed = hook(next_grads, kept); !changed.empty()) next_grads = std::move(changed);
+        if (std::vector<TensorPtr> changed = hook(next_grads, kept); !changed.empty())
+          next_grads = std::move(changed);
       }
       if (!retain_graph) n->free_saved();
     }
@@ -182,7 +193,8 @@ std::vector<TensorPtr> run_backward(std::vector<TensorPtr> roots, std::vector<Te
     }
   }
   for (size_t i = 0; i < inputs.size(); ++i) {
-    LOHE_CHECK(captured[i] || allow_unused, "One of the differentiated Tensors appears to not have been used in the graph. Set "
+    LOHE_CHECK(captured[i] || allow_unused,
+               "One of the differentiated Tensors appears to not have been used in the graph. Set "
                "allow_unused=True if this is the desired behavior.");
   }
   return captured;

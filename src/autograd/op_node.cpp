@@ -32,7 +32,9 @@ TensorPtr sum_to(TensorPtr g, std::span<const int64_t> sizes) {
 
 class OpNode final : public GradNode, public Backward {
  public:
-  OpNode(const OpDef& op, Args args, Results& results, uint64_t wanted, bool in_place, const TensorPtr& original) : op_(op), wanted_(wanted) {
+  OpNode(const OpDef& op, Args args, Results& results, uint64_t wanted, bool in_place,
+         const TensorPtr& original)
+      : op_(op), wanted_(wanted) {
     const size_t n = args.size();
     args_.assign(args.begin(), args.end());
     saved_.resize(n);
@@ -62,8 +64,10 @@ class OpNode final : public GradNode, public Backward {
           }
           if ((reads >> i & 1) != 0) {
             // An operand that shares the written memory was read before the write: backward must notice.
-            const bool written = in_place && i > 0 && args[0].kind == Arg::kTensor && &a.tensor->version() == &args[0].tensor->version();
-            saved_[i].push_back(SavedTensor(i == 0 && original ? original : TensorPtr(a.tensor), false, written));
+            const bool written = in_place && i > 0 && args[0].kind == Arg::kTensor &&
+                                 &a.tensor->version() == &args[0].tensor->version();
+            saved_[i].push_back(
+                SavedTensor(i == 0 && original ? original : TensorPtr(a.tensor), false, written));
           }
           break;
         case Arg::kTensors:
@@ -73,7 +77,8 @@ class OpNode final : public GradNode, public Backward {
               list_metas_.back().dtype = t->dtype();
               list_metas_.back().sizes = t->size_dims();
             }
-            if ((reads >> i & 1) != 0) saved_[i].push_back(t == nullptr ? SavedTensor() : SavedTensor(TensorPtr(t), false));
+            if ((reads >> i & 1) != 0)
+              saved_[i].push_back(t == nullptr ? SavedTensor() : SavedTensor(TensorPtr(t), false));
           }
           break;
         case Arg::kInts: {
@@ -94,7 +99,8 @@ class OpNode final : public GradNode, public Backward {
           a.chars = copy.get();
           break;
         }
-        default: break;
+        default:
+          break;
       }
     }
     for (int o = 0; o < results.size(); ++o) {
@@ -112,7 +118,8 @@ class OpNode final : public GradNode, public Backward {
   void save_results(Results& results) {
     saved_results_.resize(static_cast<size_t>(results.size()));
     for (int o = 0; o < results.size() && o < 64; ++o) {
-      if ((reads_results_ >> o & 1) != 0 && results[o]) saved_results_[static_cast<size_t>(o)] = SavedTensor(results[o], true);
+      if ((reads_results_ >> o & 1) != 0 && results[o])
+        saved_results_[static_cast<size_t>(o)] = SavedTensor(results[o], true);
     }
   }
 
@@ -122,8 +129,10 @@ class OpNode final : public GradNode, public Backward {
     // "native_layer_norm" is NativeLayerNormBackward0 to a PyTorch user.
     std::string camel;
     for (size_t i = 0; i < n.size(); ++i) {
-      if (n[i] == '_' && i + 1 < n.size()) camel += static_cast<char>(toupper(n[++i]));
-      else if (n[i] != '_') camel += n[i];
+      if (n[i] == '_' && i + 1 < n.size())
+        camel += static_cast<char>(toupper(n[++i]));
+      else if (n[i] != '_')
+        camel += n[i];
     }
     return camel + "Backward0";
   }
@@ -135,10 +144,12 @@ class OpNode final : public GradNode, public Backward {
   }
 
   std::vector<TensorPtr> apply(std::vector<TensorPtr> grads) override {
-    LOHE_CHECK(!released_, "Trying to backward through the graph a second time (or directly access saved tensors after they have "
-               "already been freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). "
-               "Specify retain_graph=True if you need to backward through the graph a second time or if you need to access saved "
-               "tensors after calling backward.");
+    LOHE_CHECK(
+        !released_,
+        "Trying to backward through the graph a second time (or directly access saved tensors after they have "
+        "already been freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). "
+        "Specify retain_graph=True if you need to backward through the graph a second time or if you need to access saved "
+        "tensors after calling backward.");
     grads_ = std::move(grads);
     given_.assign(next.size(), {});
     if (op_.gradient) {
@@ -167,7 +178,8 @@ class OpNode final : public GradNode, public Backward {
   const ops::Meta& meta(int p, int entry) override {
     if (args_[static_cast<size_t>(p)].kind != Arg::kTensors) return metas_[static_cast<size_t>(p)];
     size_t at = static_cast<size_t>(entry);
-    for (size_t i = 0; i < static_cast<size_t>(p); ++i) at += args_[i].kind == Arg::kTensors ? edges(args_[i]) : 0;
+    for (size_t i = 0; i < static_cast<size_t>(p); ++i)
+      at += args_[i].kind == Arg::kTensors ? edges(args_[i]) : 0;
     return list_metas_[at];
   }
   void set(int p, TensorPtr g) override { given_[edge_of(p)] = std::move(g); }
@@ -237,7 +249,8 @@ class OpNode final : public GradNode, public Backward {
   TensorPtr tensor_or_shape(size_t p) {
     if (!saved_[p].empty()) return saved_[p][0].unpack(this);
     const Dims zero(metas_[p].sizes.size());
-    return TensorImpl::make(Storage::allocate(itemsize(metas_[p].dtype)), metas_[p].dtype, metas_[p].sizes, zero, 0);
+    return TensorImpl::make(Storage::allocate(itemsize(metas_[p].dtype)), metas_[p].dtype, metas_[p].sizes,
+                            zero, 0);
   }
 
   Dtype compute_dtype() const {
@@ -245,16 +258,19 @@ class OpNode final : public GradNode, public Backward {
     if (op_.promotion == Promotion::kFirst) {
       d = metas_[0].dtype;
       // A gradient may not have kept its first operand: it computes in the dtype that it was given.
-      if (const int at = op_.schema.index_of("compute_dtype"); d == Dtype::kUndefined && at >= 0) d = args_[static_cast<size_t>(at)].dtype;
+      if (const int at = op_.schema.index_of("compute_dtype"); d == Dtype::kUndefined && at >= 0)
+        d = args_[static_cast<size_t>(at)].dtype;
     } else {
       for (size_t p = 0; p < args_.size(); ++p) {
-        if (op_.schema.params[p].type == ArgType::kTensor && metas_[p].dtype != Dtype::kUndefined) d = promote_types(d, metas_[p].dtype);
+        if (op_.schema.params[p].type == ArgType::kTensor && metas_[p].dtype != Dtype::kUndefined)
+          d = promote_types(d, metas_[p].dtype);
       }
       // A complex number beside real tensors computes in complex.
       for (const ops::Meta& m : outputs) {
         if (is_complex(m.dtype)) d = promote_types(d, m.dtype);
       }
-      if (const int at = op_.schema.index_of("dtype"); at >= 0 && args_[static_cast<size_t>(at)].kind == Arg::kDtype) {
+      if (const int at = op_.schema.index_of("dtype");
+          at >= 0 && args_[static_cast<size_t>(at)].kind == Arg::kDtype) {
         d = args_[static_cast<size_t>(at)].dtype;
       }
       if (is_integral(d, true)) d = outputs[0].dtype;
@@ -270,7 +286,8 @@ class OpNode final : public GradNode, public Backward {
     for (const TensorPtr& g : grads_) {
       if (g && g->extension) model = g;
     }
-    const TensorPtr into = model ? new_zeros(model, metas_[0].sizes, metas_[0].dtype) : zeros(metas_[0].sizes, metas_[0].dtype);
+    const TensorPtr into =
+        model ? new_zeros(model, metas_[0].sizes, metas_[0].dtype) : zeros(metas_[0].sizes, metas_[0].dtype);
     std::vector<Arg> args = args_;
     args[0] = Arg(into);
     const Results views = dispatch::call(op_, args);
@@ -334,17 +351,20 @@ void record(const OpDef& op, Args args, Results& results, dispatch::Form form, c
   const uint64_t wanted = wanted_params(args);
   if (wanted == 0 || !op.differentiable) return;
   bool float_result = false;
-  for (int o = 0; o < results.size(); ++o) float_result = float_result || (results[o] && is_differentiable(results[o]->dtype()));
+  for (int o = 0; o < results.size(); ++o)
+    float_result = float_result || (results[o] && is_differentiable(results[o]->dtype()));
   if (!float_result) return;
   // A row without kernel graph or gradient of its own, that is not a view, has no derivative.
-  LOHE_CHECK_KIND(kNotImplemented, op.gradient || op.body || op.kind == OpKind::kView, "the derivative for '", op.schema.base,
-                  "' is not implemented");
-  Intrusive<GradNode> node = Intrusive<GradNode>::adopt(new OpNode(op, args, results, wanted, form == dispatch::Form::kInPlace, original));
+  LOHE_CHECK_KIND(kNotImplemented, op.gradient || op.body || op.kind == OpKind::kView, "the derivative for '",
+                  op.schema.base, "' is not implemented");
+  Intrusive<GradNode> node = Intrusive<GradNode>::adopt(
+      new OpNode(op, args, results, wanted, form == dispatch::Form::kInPlace, original));
   for (const Arg& a : args) {
     if (a.kind == Arg::kTensor) {
       node->next.push_back(a.tensor->requires_grad ? gradient_edge(TensorPtr(a.tensor)) : Edge{});
     } else if (a.kind == Arg::kTensors) {
-      for (TensorImpl* t : a.tensor_list()) node->next.push_back(t != nullptr && t->requires_grad ? gradient_edge(TensorPtr(t)) : Edge{});
+      for (TensorImpl* t : a.tensor_list())
+        node->next.push_back(t != nullptr && t->requires_grad ? gradient_edge(TensorPtr(t)) : Edge{});
     }
   }
   node->sequence = new_sequence();

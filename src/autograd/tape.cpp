@@ -50,8 +50,10 @@ class AccumulateGrad final : public GradNode {
     static const OpRef add("add"), clone("clone"), detach("detach");
     if (!m.grad) {
       // The engine's own buffer becomes the gradient where nobody else holds it; else a copy does.
-      if (dispatch::grad_enabled() && g->requires_grad) m.grad = clone(g);
-      else m.grad = g.unique() && g->storage_ptr().use_count() == 1 && g->contiguous() ? g : clone(detach(g));
+      if (dispatch::grad_enabled() && g->requires_grad)
+        m.grad = clone(g);
+      else
+        m.grad = g.unique() && g->storage_ptr().use_count() == 1 && g->contiguous() ? g : clone(detach(g));
     } else if (dispatch::grad_enabled()) {
       m.grad = add(m.grad, g);
     } else {
@@ -65,7 +67,8 @@ class AccumulateGrad final : public GradNode {
   TensorPtr leaf_;
 };
 
-/// Where a view lies in its base: an affine map of elements, between dtypes of one real type, with pending signs.
+/// Where a view lies in its base: an affine map of elements, between dtypes of one real type, with pending
+/// signs.
 struct Geometry {
   Dims sizes, strides;
   int64_t offset = 0;  ///< from the base's first element, in elements of the view
@@ -76,11 +79,20 @@ struct Geometry {
 };
 
 /// How many elements of the view's dtype one of the base's is (complex bases seen as real: 2), for offsets.
-int64_t in_view_units(int64_t elements, Dtype base, Dtype view) { return elements * itemsize(base) / itemsize(view); }
+int64_t in_view_units(int64_t elements, Dtype base, Dtype view) {
+  return elements * itemsize(base) / itemsize(view);
+}
 
 Geometry geometry_of(const TensorImpl& view, const TensorImpl& base) {
-  return {view.size_dims(), view.stride_dims(), view.offset() - in_view_units(base.offset(), base.dtype(), view.dtype()), view.dtype(),
-          view.conj(), view.neg(), base.size_dims(), base.stride_dims(), base.dtype()};
+  return {view.size_dims(),
+          view.stride_dims(),
+          view.offset() - in_view_units(base.offset(), base.dtype(), view.dtype()),
+          view.dtype(),
+          view.conj(),
+          view.neg(),
+          base.size_dims(),
+          base.stride_dims(),
+          base.dtype()};
 }
 
 TensorPtr base_shaped(const Geometry& g, Dtype dtype) {
@@ -91,9 +103,11 @@ TensorPtr base_shaped(const Geometry& g, Dtype dtype) {
   return t;
 }
 
-/// The view of `base` that `g` describes, by recorded rows. @param start of `base` in its storage, in elements of its dtype
+/// The view of `base` that `g` describes, by recorded rows. @param start of `base` in its storage, in
+/// elements of its dtype
 TensorPtr view_of(TensorPtr base, const Geometry& g, int64_t start) {
-  static const OpRef as_strided("as_strided"), as_real("view_as_real"), as_complex("view_as_complex"), conj("_conj"), neg("_neg_view");
+  static const OpRef as_strided("as_strided"), as_real("view_as_real"), as_complex("view_as_complex"),
+      conj("_conj"), neg("_neg_view");
   const int64_t offset = in_view_units(start, g.base_dtype, g.dtype) + g.offset;
   if (is_complex(g.base_dtype) && !is_complex(g.dtype)) {
     base = as_real(base);
@@ -112,7 +126,8 @@ TensorPtr view_of(TensorPtr base, const Geometry& g, int64_t start) {
 /// History of a base after a write through one of its views: `inner` is the history of the written part.
 class CopySlicesNode final : public GradNode {
  public:
-  CopySlicesNode(Geometry g, Intrusive<GradNode> inner, int output) : geometry_(std::move(g)), inner_(std::move(inner)), output_(output) {}
+  CopySlicesNode(Geometry g, Intrusive<GradNode> inner, int output)
+      : geometry_(std::move(g)), inner_(std::move(inner)), output_(output) {}
   std::string name() const override { return "CopySlices"; }
   void free_saved() override { inner_->free_saved(); }
   std::vector<TensorPtr> apply(std::vector<TensorPtr> grads) override {
@@ -127,8 +142,10 @@ class CopySlicesNode final : public GradNode {
     std::vector<TensorPtr> inner = inner_->apply(std::move(incoming));
     // Its first input was the view's old value: what flows there replaces the written part.
     for (size_t i = 1; i < result.size() && i < inner.size(); ++i) result[i] = inner[i];
-    if (!inner.empty() && inner[0]) copy(part, inner[0]);
-    else zero(part);
+    if (!inner.empty() && inner[0])
+      copy(part, inner[0]);
+    else
+      zero(part);
     result[0] = whole;
     return result;
   }
@@ -187,14 +204,16 @@ void check_origin(const TensorImpl& t, bool indirect) {
   if (m->origin == ViewOrigin::kMany && m->grad_fn) {
     what = lohe::detail::concat("Output ", m->output, " of ", m->grad_fn->name(), " is a view");
   }
-  raise(ErrorKind::kRuntime, what, indirect ? " and its base or another view of its base has been modified inplace. "
-                                            : " and is being modified inplace. ",
-        m->origin == ViewOrigin::kMany
-            ? "This view is the output of a function that returns multiple views. Such functions do not allow the output views to be "
-              "modified inplace. You should replace the inplace operation by an out-of-place one."
-            : "Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view "
-              "and the inplace either both inside the no_grad block (if you don't want the inplace to be tracked) or both outside (if you "
-              "want the inplace to be tracked).");
+  raise(
+      ErrorKind::kRuntime, what,
+      indirect ? " and its base or another view of its base has been modified inplace. "
+               : " and is being modified inplace. ",
+      m->origin == ViewOrigin::kMany
+          ? "This view is the output of a function that returns multiple views. Such functions do not allow the output views to be "
+            "modified inplace. You should replace the inplace operation by an out-of-place one."
+          : "Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view "
+            "and the inplace either both inside the no_grad block (if you don't want the inplace to be tracked) or both outside (if you "
+            "want the inplace to be tracked).");
 }
 
 }  // namespace
@@ -203,7 +222,8 @@ Intrusive<GradNode> grad_fn(const TensorPtr& t) {
   GradMeta* m = meta_or_null(*t);
   if (t->view_base && !t->inference) {
     GradMeta* base = meta_or_null(*t->view_base);
-    if (base != nullptr && base->history != (m == nullptr ? 0 : m->view_history) && t->view_base->requires_grad) {
+    if (base != nullptr && base->history != (m == nullptr ? 0 : m->view_history) &&
+        t->view_base->requires_grad) {
       // Written through a sibling since: this view is what the base holds now.
       check_origin(*t, true);
       const GradModeGuard recording(true);
@@ -225,16 +245,20 @@ Edge gradient_edge(const TensorPtr& t) {
   if (!t->requires_grad) return {};
   GradMeta& m = meta_of(*t);
   const std::lock_guard lock(accumulators);
-  if (m.accumulator != nullptr && m.accumulator->try_retain()) return {Intrusive<GradNode>::adopt(m.accumulator), 0};
+  if (m.accumulator != nullptr && m.accumulator->try_retain())
+    return {Intrusive<GradNode>::adopt(m.accumulator), 0};
   auto made = Intrusive<GradNode>::adopt(new AccumulateGrad(t));
   m.accumulator = made.get();
   return {std::move(made), 0};
 }
 
 void set_requires_grad(TensorImpl& t, bool value) {
-  LOHE_CHECK(!value || is_differentiable(t.dtype()), "only Tensors of floating point and complex dtype can require gradients, got ", t.dtype());
-  LOHE_CHECK(is_leaf(t) || value, "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in "
-             "a subgraph that doesn't require differentiation use var_no_grad = var.detach().");
+  LOHE_CHECK(!value || is_differentiable(t.dtype()),
+             "only Tensors of floating point and complex dtype can require gradients, got ", t.dtype());
+  LOHE_CHECK(
+      is_leaf(t) || value,
+      "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in "
+      "a subgraph that doesn't require differentiation use var_no_grad = var.detach().");
   LOHE_CHECK(!(value && t.inference && (dispatch::mode_word & dispatch::kInference) == 0),
              "Setting requires_grad=True on inference tensor outside InferenceMode is not allowed.");
   if (is_leaf(t)) t.requires_grad = value;
@@ -247,9 +271,10 @@ bool requires_grad(TensorImpl& t) {
 }
 
 void check_inplace(TensorImpl& t, Args args) {
-  LOHE_CHECK(!t.inference || (dispatch::mode_word & dispatch::kInference) != 0,
-             "Inplace update to inference tensor outside InferenceMode is not allowed. You can make a clone to get a normal tensor "
-             "before doing inplace update.");
+  LOHE_CHECK(
+      !t.inference || (dispatch::mode_word & dispatch::kInference) != 0,
+      "Inplace update to inference tensor outside InferenceMode is not allowed. You can make a clone to get a normal tensor "
+      "before doing inplace update.");
   if (!dispatch::grad_enabled()) return;
   bool tracked = false;
   for (const Arg& a : args) {
@@ -263,7 +288,8 @@ void check_inplace(TensorImpl& t, Args args) {
     LOHE_CHECK(!t.requires_grad || !t.view_base->requires_grad || !is_leaf(*t.view_base),
                "a view of a leaf Variable that requires grad is being used in an in-place operation.");
   }
-  LOHE_CHECK(!t.requires_grad || !is_leaf(t), "a leaf Variable that requires grad is being used in an in-place operation.");
+  LOHE_CHECK(!t.requires_grad || !is_leaf(t),
+             "a leaf Variable that requires grad is being used in an in-place operation.");
 }
 
 void adopt_history(TensorImpl& t, TensorImpl& view) {
@@ -297,7 +323,8 @@ void rebase_history(const TensorPtr& t, Intrusive<GradNode> node, int output) {
     return;
   }
   const TensorPtr base = t->view_base;
-  Intrusive<GradNode> slices = Intrusive<GradNode>::adopt(new CopySlicesNode(geometry_of(*t, *base), node, output));
+  Intrusive<GradNode> slices =
+      Intrusive<GradNode>::adopt(new CopySlicesNode(geometry_of(*t, *base), node, output));
   // The base's old value, then what the write used besides the view itself.
   slices->next.push_back(gradient_edge(base));
   for (size_t i = 1; i < node->next.size(); ++i) slices->next.push_back(node->next[i]);
@@ -317,7 +344,8 @@ void rebase_history(const TensorPtr& t, Intrusive<GradNode> node, int output) {
 }
 
 SavedTensor::SavedTensor(const TensorPtr& t, bool is_output, bool written_since)
-    : version_(t->version().value.load(std::memory_order_relaxed) - (written_since ? 1 : 0)), is_output_(is_output) {
+    : version_(t->version().value.load(std::memory_order_relaxed) - (written_since ? 1 : 0)),
+      is_output_(is_output) {
   if (!is_output) {
     tensor_ = t;
     return;
@@ -334,13 +362,16 @@ SavedTensor::SavedTensor(const TensorPtr& t, bool is_output, bool written_since)
 TensorPtr SavedTensor::unpack(GradNode* owner) const {
   if (!tensor_) return {};
   const uint32_t now = tensor_->version().value.load(std::memory_order_relaxed);
-  LOHE_CHECK(now == version_, "one of the variables needed for gradient computation has been modified by an inplace operation: [",
-             info(tensor_->dtype()).tensor_type, " ", to_string(tensor_->sizes()), "], which is output ", std::max(output_, 0), " of ",
-             owner->name(), ", is at version ", now, "; expected version ", version_,
-             " instead. Hint: enable anomaly detection to find the operation that failed to compute its gradient, with "
-             "torch.autograd.set_detect_anomaly(True).");
+  LOHE_CHECK(
+      now == version_,
+      "one of the variables needed for gradient computation has been modified by an inplace operation: [",
+      info(tensor_->dtype()).tensor_type, " ", to_string(tensor_->sizes()), "], which is output ",
+      std::max(output_, 0), " of ", owner->name(), ", is at version ", now, "; expected version ", version_,
+      " instead. Hint: enable anomaly detection to find the operation that failed to compute its gradient, with "
+      "torch.autograd.set_detect_anomaly(True).");
   if (!is_output_) return tensor_;
-  TensorPtr t = TensorImpl::make(tensor_->storage_ptr(), tensor_->dtype(), tensor_->sizes(), tensor_->strides(), tensor_->offset());
+  TensorPtr t = TensorImpl::make(tensor_->storage_ptr(), tensor_->dtype(), tensor_->sizes(),
+                                 tensor_->strides(), tensor_->offset());
   t->share_version(*tensor_);
   t->set_conj(tensor_->conj());
   t->set_neg(tensor_->neg());

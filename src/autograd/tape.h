@@ -40,12 +40,15 @@ class GradNode : public RefCounted<GradNode> {
   uint64_t sequence = 0;           ///< later calls run first
   std::vector<std::pair<int, TensorHook>> pre_hooks;  ///< (output number, hook) on incoming gradients
   std::vector<std::function<std::vector<TensorPtr>(const std::vector<TensorPtr>&)>> node_pre_hooks;
-  std::vector<std::function<std::vector<TensorPtr>(const std::vector<TensorPtr>& in, const std::vector<TensorPtr>& out)>> post_hooks;
+  std::vector<std::function<std::vector<TensorPtr>(const std::vector<TensorPtr>& in,
+                                                   const std::vector<TensorPtr>& out)>>
+      post_hooks;
   void* python_object = nullptr;
 };
 
-/// Where a view came from, as far as it decides whether the view may be written while gradients are recorded. Views of
-/// tensors that need no gradient when the view is made are not told apart: their history is rebuilt from the base.
+/// Where a view came from, as far as it decides whether the view may be written while gradients are recorded.
+/// Views of tensors that need no gradient when the view is made are not told apart: their history is rebuilt
+/// from the base.
 enum class ViewOrigin : uint8_t {
   kOne,     ///< of a call that gives one view
   kMany,    ///< of a call that gives several (split, unbind): may not be written
@@ -54,21 +57,21 @@ enum class ViewOrigin : uint8_t {
 
 /// What a tensor carries when it has, or wants, a gradient.
 struct GradMeta final : AutogradMeta {
-  TensorPtr grad;                       ///< of leaves, and of others after retain_grad()
-  Intrusive<GradNode> grad_fn;          ///< of non-leaves; of a view: valid while view_generation is the base's
-  GradNode* accumulator = nullptr;      ///< of leaves, made when first needed; not owned
-  int output = 0;                       ///< which output of grad_fn this tensor is
-  uint32_t history = 0;                 ///< of a base: writes through the group of its views
-  uint32_t view_history = 0;            ///< of a view: the base's history when grad_fn was made
+  TensorPtr grad;                   ///< of leaves, and of others after retain_grad()
+  Intrusive<GradNode> grad_fn;      ///< of non-leaves; of a view: valid while view_generation is the base's
+  GradNode* accumulator = nullptr;  ///< of leaves, made when first needed; not owned
+  int output = 0;                   ///< which output of grad_fn this tensor is
+  uint32_t history = 0;             ///< of a base: writes through the group of its views
+  uint32_t view_history = 0;        ///< of a view: the base's history when grad_fn was made
   ViewOrigin origin = ViewOrigin::kOne;
   bool retains_grad = false;
-  bool transform_leaf = false;          ///< a leaf that a function transform made for itself and is done with
+  bool transform_leaf = false;  ///< a leaf that a function transform made for itself and is done with
   std::vector<std::pair<int, TensorHook>> hooks;
   std::vector<std::pair<int, std::function<void(TensorImpl*)>>> post_accumulate_hooks;
   std::function<void()> on_grad_written;
-  std::shared_ptr<void> api;            ///< of the public C++ API, see dispatch/api/autograd.cpp
+  std::shared_ptr<void> api;  ///< of the public C++ API, see dispatch/api/autograd.cpp
 };
-GradMeta& meta_of(TensorImpl& t);            ///< makes it if needed
+GradMeta& meta_of(TensorImpl& t);  ///< makes it if needed
 GradMeta* meta_or_null(const TensorImpl& t);
 
 /// Edge to give to a node that uses `t`: empty if t needs no gradient.
@@ -78,14 +81,17 @@ Intrusive<GradNode> grad_fn(const TensorPtr& t);
 bool is_leaf(const TensorImpl& t);
 /// Whether `t` needs a gradient now: a view does once its base was written with something that needs one.
 bool requires_grad(TensorImpl& t);
-void set_requires_grad(TensorImpl& t, bool value);  ///< @throws RuntimeError for non-leaves and for integer dtypes
+void set_requires_grad(TensorImpl& t,
+                       bool value);  ///< @throws RuntimeError for non-leaves and for integer dtypes
 
 /// Called by the dispatcher after an op ran: appends a node if an input needs a gradient.
 /// @param original what the written first argument was before, for a gradient that reads it; null otherwise.
-void record(const ops::OpDef& op, Args args, Results& results, dispatch::Form form, const TensorPtr& original = {});
+void record(const ops::OpDef& op, Args args, Results& results, dispatch::Form form,
+            const TensorPtr& original = {});
 /// A copy of the first argument, which is about to be written, if the gradient will read it; else null.
 TensorPtr original_for_gradient(const ops::OpDef& op, Args args);
-/// Before an op with these arguments writes into `t` in place. @throws RuntimeError for a leaf that requires grad, and so on.
+/// Before an op with these arguments writes into `t` in place. @throws RuntimeError for a leaf that requires
+/// grad, and so on.
 void check_inplace(TensorImpl& t, Args args);
 /// `t` shows from now on what `view`, a view of it, shows: it takes over the view's history.
 void adopt_history(TensorImpl& t, TensorImpl& view);
@@ -94,23 +100,25 @@ void note_unrecorded_view(TensorImpl& view);
 /// Makes `node` the history of `t`, which an op just wrote in place (through a view: of its base too).
 void rebase_history(const TensorPtr& t, Intrusive<GradNode> node, int output);
 
-/// Backward pass from `roots`. With `inputs`: gives their gradients and accumulates nothing; else accumulates into leaves.
-/// No recursion. @throws RuntimeError with PyTorch's texts.
-std::vector<TensorPtr> run_backward(std::vector<TensorPtr> roots, std::vector<TensorPtr> gradients, bool retain_graph,
-                                    bool create_graph, const std::vector<TensorPtr>& inputs, bool allow_unused,
-                                    bool accumulate);
+/// Backward pass from `roots`. With `inputs`: gives their gradients and accumulates nothing; else accumulates
+/// into leaves. No recursion. @throws RuntimeError with PyTorch's texts.
+std::vector<TensorPtr> run_backward(std::vector<TensorPtr> roots, std::vector<TensorPtr> gradients,
+                                    bool retain_graph, bool create_graph,
+                                    const std::vector<TensorPtr>& inputs, bool allow_unused, bool accumulate);
 
 /// A value kept for backward, checked against in-place writes when it is used.
 class SavedTensor {
  public:
   SavedTensor() = default;
-  /// @param written_since the call that saves `t` has already written its memory: what is read must be the value before
+  /// @param written_since the call that saves `t` has already written its memory: what is read must be the
+  /// value before
   SavedTensor(const TensorPtr& t, bool is_output, bool written_since = false);
   /// @throws RuntimeError if it was modified in place or already freed. `owner`: the node whose output it is.
   TensorPtr unpack(GradNode* owner) const;
   void reset();
+
  private:
-  TensorPtr tensor_;       ///< an output of the node is held detached, to keep no cycle
+  TensorPtr tensor_;  ///< an output of the node is held detached, to keep no cycle
   uint32_t version_ = 0;
   int output_ = -1;
   bool is_output_ = false, was_leaf_ = false;
@@ -122,6 +130,7 @@ class GradModeGuard {
     dispatch::mode_word = enabled ? saved_ & ~dispatch::kNoGrad : saved_ | dispatch::kNoGrad;
   }
   ~GradModeGuard() { dispatch::mode_word = saved_; }
+
  private:
   uint32_t saved_;
 };

@@ -8,7 +8,8 @@
 
 namespace lohe::backend {
 
-/// The input positions that one output position looks at: start, start + step, ... below end; all inside the input.
+/// The input positions that one output position looks at: start, start + step, ... below end; all inside the
+/// input.
 struct Window {
   int64_t start, end, step;
   int64_t padded;  ///< positions counting those in the padding
@@ -22,18 +23,22 @@ struct PoolingShape {
   std::array<std::vector<Window>, 3> windows;  ///< one for every output position of the axis
 };
 
-/// The largest value of each window, and its position within the plane: the first one, NaN counting as largest. An empty
-/// window gives the lowest value. Every real dtype.
+/// The largest value of each window, and its position within the plane: the first one, NaN counting as
+/// largest. An empty window gives the lowest value. Every real dtype.
 void max_pool(Dtype dtype, const PoolingShape& shape, const void* input, void* output, int64_t* indices);
-/// Adds each gradient at its index, in output order; zero elsewhere. Floating and integer dtypes; half types add in float32.
-void max_pool_gradient(Dtype dtype, const PoolingShape& shape, const void* grad, const int64_t* indices, void* grad_input);
+/// Adds each gradient at its index, in output order; zero elsewhere. Floating and integer dtypes; half types
+/// add in float32.
+void max_pool_gradient(Dtype dtype, const PoolingShape& shape, const void* grad, const int64_t* indices,
+                       void* grad_input);
 
 /// How an average counts.
 struct AverageRule {
   bool count_padding = true;
   int64_t divisor = 0;  ///< 0: the number of positions
 };
-void average_pool(Dtype dtype, const PoolingShape& shape, const AverageRule& rule, const void* input, void* output);
-void average_pool_gradient(Dtype dtype, const PoolingShape& shape, const AverageRule& rule, const void* grad, void* grad_input);
+void average_pool(Dtype dtype, const PoolingShape& shape, const AverageRule& rule, const void* input,
+                  void* output);
+void average_pool_gradient(Dtype dtype, const PoolingShape& shape, const AverageRule& rule, const void* grad,
+                           void* grad_input);
 
 }  // namespace lohe::backend

@@ -52,8 +52,8 @@ enum class MapAccess : uint8_t {
   kCopyOnWrite,  ///< the process may write: a page becomes its own copy by the first write
 };
 
-/// A mapped file. An empty file maps to an empty span. A file that somebody shortens while it is mapped faults
-/// on access; replace files by renaming (AtomicFile) instead of writing into them.
+/// A mapped file. An empty file maps to an empty span. A file that somebody shortens while it is mapped
+/// faults on access; replace files by renaming (AtomicFile) instead of writing into them.
 class MappedFile {
  public:
   MappedFile() noexcept = default;

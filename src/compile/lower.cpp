@@ -7,14 +7,16 @@
 #include "ir/primitives.h"
 #include "lohe/error.h"
 
-/// The reduced dims are swept once for every depth of dependent reductions (softmax: maximum, sum, result), and once more
-/// for results that vary over them. A value that is dear to make and needed in a later sweep is kept in a scratch row.
+/// The reduced dims are swept once for every depth of dependent reductions (softmax: maximum, sum, result),
+/// and once more for results that vary over them. A value that is dear to make and needed in a later sweep is
+/// kept in a scratch row.
 namespace lohe::compile {
 namespace {
 
 using namespace ir;
 
-constexpr int kDear = 10;  ///< cost from which a scratch store and load are cheaper than making the value again
+constexpr int kDear =
+    10;  ///< cost from which a scratch store and load are cheaper than making the value again
 
 class Lowering {
  public:
@@ -116,11 +118,13 @@ class Lowering {
   void declare_parameters() {
     // Strides first, then scalars: the order in which the nodes ask for them does not matter to anybody.
     for (size_t o = 0; o < spec_.inputs.size() + spec_.outputs.size(); ++o) {
-      const Operand& operand = o < spec_.inputs.size() ? spec_.inputs[o] : spec_.outputs[o - spec_.inputs.size()];
+      const Operand& operand =
+          o < spec_.inputs.size() ? spec_.inputs[o] : spec_.outputs[o - spec_.inputs.size()];
       for (size_t d = 0; d < spec_.dims.size(); ++d) {
         if ((operand.dims >> d & 1) == 0) continue;
         if (static_cast<int>(d) == spec_.vector_dim && operand.step == Step::kUnit) continue;
-        strides_[{o, d}] = slot({Slot::kStride, static_cast<int16_t>(o), static_cast<int16_t>(d)}, Type::kI64);
+        strides_[{o, d}] =
+            slot({Slot::kStride, static_cast<int16_t>(o), static_cast<int16_t>(d)}, Type::kI64);
       }
     }
     for (size_t i = 0; i < graph_.nodes.size(); ++i) {
@@ -197,8 +201,8 @@ class Lowering {
     }
   }
 
-  /// Position within a group, as `type`. The part along the vector dim is added last and without a multiplication where
-  /// neighbours are one apart, which leaves one vector addition.
+  /// Position within a group, as `type`. The part along the vector dim is added last and without a
+  /// multiplication where neighbours are one apart, which leaves one vector addition.
   V position(Space span, Type type = Type::kI64) {
     V uniform = iota_base_.at(span);
     V along;
@@ -219,27 +223,36 @@ class Lowering {
     Registers& r = values_[static_cast<size_t>(id)];
     const auto value = [&](int32_t x) { return x < 0 ? Registers{} : values_[static_cast<size_t>(x)]; };
     switch (g.prim) {
-      case Prim::kInput: r = load_input(g); return;
+      case Prim::kInput:
+        r = load_input(g);
+        return;
       case Prim::kIota:
         if (g.dtype == Dtype::kInt32) {
           r = {position(g.span, Type::kI32), {}};
           return;
         }
-        r = lower(b_, {.prim = Prim::kCast, .dtype = g.dtype}, Dtype::kInt64, {position(g.span), {}}, {}, {}); return;
-      case Prim::kScalar: case Prim::kConst: case Prim::kExtent: return;
-      default: break;
+        r = lower(b_, {.prim = Prim::kCast, .dtype = g.dtype}, Dtype::kInt64, {position(g.span), {}}, {}, {});
+        return;
+      case Prim::kScalar:
+      case Prim::kConst:
+      case Prim::kExtent:
+        return;
+      default:
+        break;
     }
     const Dtype operand = g.prim == Prim::kSelect ? g.dtype : node(g.a).dtype;
     // Memory holds halves as they are; registers compute in float32, which the graph's casts ask for.
     r = lower(b_, g, operand, value(g.a), value(g.b), value(g.c));
   }
 
-  /// Marks what `targets` need that is not known yet; a reduction of an earlier sweep and a scratch row are known.
+  /// Marks what `targets` need that is not known yet; a reduction of an earlier sweep and a scratch row are
+  /// known.
   std::vector<bool> closure(const std::vector<int32_t>& targets) {
     std::vector<bool> want(graph_.nodes.size());
     for (const int32_t t : targets) want[static_cast<size_t>(t)] = true;
     for (size_t i = want.size(); i-- > 0;) {
-      if (!want[i] || is_reduction(graph_.nodes[i].prim) || scratch_.contains(static_cast<int32_t>(i))) continue;
+      if (!want[i] || is_reduction(graph_.nodes[i].prim) || scratch_.contains(static_cast<int32_t>(i)))
+        continue;
       for (const int32_t x : {graph_.nodes[i].a, graph_.nodes[i].b, graph_.nodes[i].c}) {
         if (x >= 0) want[static_cast<size_t>(x)] = true;
       }
@@ -253,7 +266,8 @@ class Lowering {
     made_.assign(graph_.nodes.size(), false);
     const bool sweeps_vector = spec_.vector_dim >= static_cast<int>(kept_);
     std::vector<std::pair<V, V>> bounds;
-    for (size_t i = kept_; i < spec_.dims.size(); ++i) bounds.push_back({b_.constant_int(Type::kI64, 0), extent(static_cast<int>(i))});
+    for (size_t i = kept_; i < spec_.dims.size(); ++i)
+      bounds.push_back({b_.constant_int(Type::kI64, 0), extent(static_cast<int>(i))});
     for (int sweep = 1; sweep <= sweeps_; ++sweep) {
       std::vector<int32_t> reductions, targets;
       for (size_t i = 0; i < graph_.nodes.size(); ++i) {
@@ -272,7 +286,9 @@ class Lowering {
         const Dtype element = node(g.a).dtype;
         Builder::Reduction fold;
         fold.init = reduction_identity(b_, g.prim, element);
-        fold.lanes = sweeps_vector ? (fold.init.size() > 1 ? 16 : std::min(64, 256 / size_of(memory_type(element)))) : 0;
+        fold.lanes = sweeps_vector
+                         ? (fold.init.size() > 1 ? 16 : std::min(64, 256 / size_of(memory_type(element))))
+                         : 0;
         fold.combine = [this, prim = g.prim, element](const std::vector<V>& l, const std::vector<V>& rr) {
           return reduction_combine(b_, prim, element, l, rr);
         };
@@ -311,7 +327,8 @@ class Lowering {
     }
     // Results that do not vary over the reduced dims, then those that do.
     std::vector<int32_t> kept_targets, row_targets;
-    for (size_t o = 0; o < graph_.outputs.size(); ++o) (in_row(o) ? row_targets : kept_targets).push_back(graph_.outputs[o]);
+    for (size_t o = 0; o < graph_.outputs.size(); ++o)
+      (in_row(o) ? row_targets : kept_targets).push_back(graph_.outputs[o]);
     for (const Graph::Check& c : graph_.checks) {
       (row_[static_cast<size_t>(c.condition)] ? row_targets : kept_targets).push_back(c.condition);
     }
@@ -319,7 +336,8 @@ class Lowering {
       int code = 0;
       for (const Graph::Check& c : graph_.checks) {
         ++code;
-        if ((row_[static_cast<size_t>(c.condition)] != 0) == row) b_.check(values_[static_cast<size_t>(c.condition)].re, code);
+        if ((row_[static_cast<size_t>(c.condition)] != 0) == row)
+          b_.check(values_[static_cast<size_t>(c.condition)].re, code);
       }
       for (size_t o = 0; o < graph_.outputs.size(); ++o) {
         if (in_row(o) == row) store_output(o, values_[static_cast<size_t>(graph_.outputs[o])]);
@@ -342,7 +360,8 @@ class Lowering {
     }
   }
 
-  /// A result is written in the last sweep if its memory moves along reduced dims, even where its value does not.
+  /// A result is written in the last sweep if its memory moves along reduced dims, even where its value does
+  /// not.
   bool in_row(size_t output) const {
     return row_[static_cast<size_t>(graph_.outputs[output])] != 0 || spec_.outputs[output].dims >> kept_ != 0;
   }
@@ -375,14 +394,16 @@ class Lowering {
   /// Row-major position in the reduced loops, without the last.
   V scratch_base() {
     V base = b_.constant_int(Type::kI64, 0);
-    for (size_t d = kept_; d + 1 < spec_.dims.size(); ++d) base = (base + at_[d]) * extent(static_cast<int>(d) + 1);
+    for (size_t d = kept_; d + 1 < spec_.dims.size(); ++d)
+      base = (base + at_[d]) * extent(static_cast<int>(d) + 1);
     return base;
   }
 
   std::vector<int32_t> worth_keeping(const std::vector<bool>& want, int sweep) {
     std::vector<int32_t> later_targets;
     for (size_t i = 0; i < graph_.nodes.size(); ++i) {
-      if (needed_[i] && is_reduction(graph_.nodes[i].prim) && depth_[i] > sweep) later_targets.push_back(graph_.nodes[i].a);
+      if (needed_[i] && is_reduction(graph_.nodes[i].prim) && depth_[i] > sweep)
+        later_targets.push_back(graph_.nodes[i].a);
     }
     for (const int32_t o : graph_.outputs) {
       if (row_[static_cast<size_t>(o)]) later_targets.push_back(o);
@@ -391,8 +412,9 @@ class Lowering {
     std::vector<int32_t> keep;
     for (size_t i = graph_.nodes.size(); i-- > 0;) {
       const GraphNode& g = graph_.nodes[i];
-      if (!want[i] || !later[i] || !row_[i] || is_leaf(g.prim) || is_complex(g.dtype) || is_half(g.dtype) || g.dtype == Dtype::kBool ||
-          scratch_.contains(static_cast<int32_t>(i)) || primitive(g.prim).cost < kDear) {
+      if (!want[i] || !later[i] || !row_[i] || is_leaf(g.prim) || is_complex(g.dtype) || is_half(g.dtype) ||
+          g.dtype == Dtype::kBool || scratch_.contains(static_cast<int32_t>(i)) ||
+          primitive(g.prim).cost < kDear) {
         continue;
       }
       keep.push_back(static_cast<int32_t>(i));

@@ -20,8 +20,8 @@ struct LoopDim {
 enum class Step : uint8_t { kZero, kUnit, kStrided };
 
 struct Operand {
-  Dtype dtype;       ///< in memory
-  uint32_t dims = 0; ///< bit i: moves along loop i
+  Dtype dtype;        ///< in memory
+  uint32_t dims = 0;  ///< bit i: moves along loop i
   Step step = Step::kZero;
   bool operator==(const Operand&) const = default;
 };
@@ -38,12 +38,12 @@ struct KernelSpec {
 /// What a parameter slot of the kernel holds.
 struct Slot {
   enum Kind : uint8_t {
-    kExtent,      ///< of loop `a`
-    kCount,       ///< elements of all dims of the groups in `a`
-    kIotaBase,    ///< what positions in group `a` start from
-    kIotaStep,    ///< logical distance of neighbours along loop `a` in its group
-    kStride,      ///< of operand `a` along loop `b`, in elements
-    kScalar,      ///< number `a`, as `dtype`; b: 0 real part, 1 imaginary part
+    kExtent,    ///< of loop `a`
+    kCount,     ///< elements of all dims of the groups in `a`
+    kIotaBase,  ///< what positions in group `a` start from
+    kIotaStep,  ///< logical distance of neighbours along loop `a` in its group
+    kStride,    ///< of operand `a` along loop `b`, in elements
+    kScalar,    ///< number `a`, as `dtype`; b: 0 real part, 1 imaginary part
   };
   Kind kind;
   int16_t a = 0, b = 0;
@@ -53,12 +53,13 @@ struct Slot {
 struct LoweredKernel {
   ir::Kernel kernel;
   std::vector<Slot> slots;
-  std::vector<int64_t> scratch_bytes_per_row;  ///< one entry a scratch buffer: bytes for each element of the reduced dims
-  int cost = 0;  ///< simple instructions an element, for the choice of a grain
+  std::vector<int64_t>
+      scratch_bytes_per_row;  ///< one entry a scratch buffer: bytes for each element of the reduced dims
+  int cost = 0;               ///< simple instructions an element, for the choice of a grain
 };
 
-/// Buffers: inputs, outputs, scratch, in this order. `graph` is pointwise or reduces over exactly the reduced loops; its
-/// checks give codes 1, 2, ...
+/// Buffers: inputs, outputs, scratch, in this order. `graph` is pointwise or reduces over exactly the reduced
+/// loops; its checks give codes 1, 2, ...
 LoweredKernel lower(const ir::Graph& graph, const KernelSpec& spec, std::string name);
 
 }  // namespace lohe::compile

@@ -33,15 +33,17 @@ struct Program::Stage {
   Graph graph;
   ir::Space reduced = 0;
   bool uses_iota = false;
-  std::vector<int32_t> inputs;   ///< operand numbers: program inputs, then temporaries
-  std::vector<int32_t> outputs;  ///< operand numbers: >= 0 temporaries (as input numbers), < 0: program output -1 - k
+  std::vector<int32_t> inputs;  ///< operand numbers: program inputs, then temporaries
+  std::vector<int32_t>
+      outputs;  ///< operand numbers: >= 0 temporaries (as input numbers), < 0: program output -1 - k
   std::vector<std::unique_ptr<Entry>> entries;
   std::atomic<Entry*> last{nullptr};
 };
 
 Program::Program(Graph graph, std::string name) : graph_(std::move(graph)), name_(std::move(name)) {
   for (const GraphNode& n : graph_.nodes) {
-    if (n.prim == Prim::kInput && n.imm < kUnread) input_count_ = std::max(input_count_, static_cast<size_t>(n.imm) + 1);
+    if (n.prim == Prim::kInput && n.imm < kUnread)
+      input_count_ = std::max(input_count_, static_cast<size_t>(n.imm) + 1);
   }
   plan(false, steps_);
 }
@@ -59,11 +61,11 @@ void Program::plan(bool split, std::vector<std::unique_ptr<Stage>>& steps) {
       if (x >= 0) needed[static_cast<size_t>(x)] = true;
     }
   }
-  // A reduction goes to the step of its level; a level ends where the next reduction runs over other groups (or, split,
-  // where any reduction follows).
+  // A reduction goes to the step of its level; a level ends where the next reduction runs over other groups
+  // (or, split, where any reduction follows).
   using Key = std::pair<int, ir::Space>;
-  std::vector<Key> upstream(n, {-1, 0});   // the last step that a node waits for
-  std::vector<bool> mixed(n);              // waits for steps of one level but of different spans
+  std::vector<Key> upstream(n, {-1, 0});  // the last step that a node waits for
+  std::vector<bool> mixed(n);             // waits for steps of one level but of different spans
   std::map<Key, std::vector<int32_t>> reductions, outputs;
   for (size_t i = 0; i < n; ++i) {
     if (!needed[i]) continue;
@@ -93,9 +95,11 @@ void Program::plan(bool split, std::vector<std::unique_ptr<Stage>>& steps) {
     if (mixed[static_cast<size_t>(id)] || split) return Key{1000, 0};
     return k;
   };
-  for (size_t o = 0; o < graph_.outputs.size(); ++o) outputs[home(graph_.outputs[o])].push_back(static_cast<int32_t>(o));
+  for (size_t o = 0; o < graph_.outputs.size(); ++o)
+    outputs[home(graph_.outputs[o])].push_back(static_cast<int32_t>(o));
   std::map<Key, std::vector<int32_t>> checks;
-  for (size_t c = 0; c < graph_.checks.size(); ++c) checks[home(graph_.checks[c].condition)].push_back(static_cast<int32_t>(c));
+  for (size_t c = 0; c < graph_.checks.size(); ++c)
+    checks[home(graph_.checks[c].condition)].push_back(static_cast<int32_t>(c));
 
   std::vector<Key> keys;
   for (const auto& [k, list] : reductions) keys.push_back(k);
@@ -120,12 +124,18 @@ void Program::plan(bool split, std::vector<std::unique_ptr<Stage>>& steps) {
     std::vector<int32_t> roots;
     const auto in_step = [&](int32_t id) {
       const auto found = reductions.find(key);
-      return found != reductions.end() && std::find(found->second.begin(), found->second.end(), id) != found->second.end();
+      return found != reductions.end() &&
+             std::find(found->second.begin(), found->second.end(), id) != found->second.end();
     };
     std::vector<bool> want(n);
-    if (reductions.contains(key)) for (const int32_t r : reductions[key]) want[static_cast<size_t>(r)] = true;
-    if (outputs.contains(key)) for (const int32_t o : outputs[key]) want[static_cast<size_t>(graph_.outputs[static_cast<size_t>(o)])] = true;
-    if (checks.contains(key)) for (const int32_t c : checks[key]) want[static_cast<size_t>(graph_.checks[static_cast<size_t>(c)].condition)] = true;
+    if (reductions.contains(key))
+      for (const int32_t r : reductions[key]) want[static_cast<size_t>(r)] = true;
+    if (outputs.contains(key))
+      for (const int32_t o : outputs[key])
+        want[static_cast<size_t>(graph_.outputs[static_cast<size_t>(o)])] = true;
+    if (checks.contains(key))
+      for (const int32_t c : checks[key])
+        want[static_cast<size_t>(graph_.checks[static_cast<size_t>(c)].condition)] = true;
     for (size_t i = n; i-- > 0;) {
       if (!want[i] || (is_reduction(graph_.nodes[i].prim) && !in_step(static_cast<int32_t>(i)))) continue;
       for (const int32_t x : {graph_.nodes[i].a, graph_.nodes[i].b, graph_.nodes[i].c}) {
@@ -149,7 +159,8 @@ void Program::plan(bool split, std::vector<std::unique_ptr<Stage>>& steps) {
         copy.c = g.c < 0 ? -1 : at(g.c).id();
         step->graph.nodes.push_back(copy);
         c = step->graph.at(static_cast<int32_t>(step->graph.nodes.size()) - 1);
-        step->uses_iota = step->uses_iota || g.prim == Prim::kIota || g.prim == Prim::kArgmax || g.prim == Prim::kArgmin;
+        step->uses_iota =
+            step->uses_iota || g.prim == Prim::kIota || g.prim == Prim::kArgmax || g.prim == Prim::kArgmin;
       }
       copied.emplace(id, c);
     }
@@ -160,9 +171,13 @@ void Program::plan(bool split, std::vector<std::unique_ptr<Stage>>& steps) {
         for (const Key& other : keys) {
           if (other == key) continue;
           std::vector<int32_t> targets;
-          if (outputs.contains(other)) for (const int32_t o : outputs[other]) targets.push_back(graph_.outputs[static_cast<size_t>(o)]);
-          if (checks.contains(other)) for (const int32_t k : checks[other]) targets.push_back(graph_.checks[static_cast<size_t>(k)].condition);
-          if (reductions.contains(other)) for (const int32_t k : reductions[other]) targets.push_back(k);
+          if (outputs.contains(other))
+            for (const int32_t o : outputs[other]) targets.push_back(graph_.outputs[static_cast<size_t>(o)]);
+          if (checks.contains(other))
+            for (const int32_t k : checks[other])
+              targets.push_back(graph_.checks[static_cast<size_t>(k)].condition);
+          if (reductions.contains(other))
+            for (const int32_t k : reductions[other]) targets.push_back(k);
           std::vector<bool> reach(n);
           for (const int32_t t : targets) reach[static_cast<size_t>(t)] = true;
           for (size_t i = n; i-- > 0;) {
@@ -197,7 +212,8 @@ void Program::plan(bool split, std::vector<std::unique_ptr<Stage>>& steps) {
 }
 
 Program::Entry& Program::entry(Stage& step, const KernelSpec& spec) {
-  if (Entry* last = step.last.load(std::memory_order_acquire); last != nullptr && last->spec == spec) return *last;
+  if (Entry* last = step.last.load(std::memory_order_acquire); last != nullptr && last->spec == spec)
+    return *last;
   const std::lock_guard lock(mutex_);
   for (const auto& e : step.entries) {
     if (e->spec == spec) {
@@ -232,17 +248,20 @@ struct Loop {
   int64_t size;
   uint8_t group;
   bool reduced;
-  Dims strides;  // by operand
+  Dims strides;         // by operand
   int64_t logical = 1;  // distance of neighbours in the group's row-major order
 };
 
 }  // namespace
 
-void Program::run_flat(int64_t n, std::span<char* const> pointers, uint32_t moves, std::span<const Scalar> scalars) {
+void Program::run_flat(int64_t n, std::span<char* const> pointers, uint32_t moves,
+                       std::span<const Scalar> scalars) {
   Stage& step = *steps_.front();
   // The stage reads only those inputs that its results need.
   const size_t inputs = step.inputs.size(), operands = inputs + pointers.size() - input_count_;
-  const auto source = [&](size_t i) { return i < inputs ? static_cast<size_t>(step.inputs[i]) : input_count_ + i - inputs; };
+  const auto source = [&](size_t i) {
+    return i < inputs ? static_cast<size_t>(step.inputs[i]) : input_count_ + i - inputs;
+  };
   std::atomic<Entry*>* cached = moves < flat_.size() ? &flat_[moves] : nullptr;
   Entry* e = cached != nullptr ? cached->load(std::memory_order_acquire) : nullptr;
   if (e == nullptr) {
@@ -272,10 +291,18 @@ void Program::run_flat(int64_t n, std::span<char* const> pointers, uint32_t move
   for (size_t i = 0; i < slots.size(); ++i) {
     const Slot& s = slots[i];
     switch (s.kind) {
-      case Slot::kScalar: params[i] = scalar_bits(scalars[static_cast<size_t>(s.a)], s.dtype, s.b == 1); break;
-      case Slot::kIotaBase: params[i] = 0; break;
-      case Slot::kIotaStep: params[i] = 1; break;
-      default: params[i] = n; break;
+      case Slot::kScalar:
+        params[i] = scalar_bits(scalars[static_cast<size_t>(s.a)], s.dtype, s.b == 1);
+        break;
+      case Slot::kIotaBase:
+        params[i] = 0;
+        break;
+      case Slot::kIotaStep:
+        params[i] = 1;
+        break;
+      default:
+        params[i] = n;
+        break;
     }
   }
   void* buffers[32];
@@ -289,7 +316,8 @@ void Program::run_flat(int64_t n, std::span<char* const> pointers, uint32_t move
     const int64_t grain = std::max<int64_t>((kGrainWork / cost + 255) / 256 * 256, 256);
     std::atomic<int32_t> worst{0};
     parallel_for(n, grain, [&](int64_t begin, int64_t end) {
-      if (const int32_t c = kernel(buffers, params, begin, end); c != 0) worst.store(c, std::memory_order_relaxed);
+      if (const int32_t c = kernel(buffers, params, begin, end); c != 0)
+        worst.store(c, std::memory_order_relaxed);
     });
     code = worst.load();
   }
@@ -304,7 +332,8 @@ void Program::run(const Space& space, std::span<const Binding> inputs, std::span
   int64_t kept = 1, row = 1;
   ir::Space reduced = 0;
   for (const auto& s : steps_) reduced |= s->reduced;
-  for (size_t d = 0; d < space.sizes.size(); ++d) ((space.groups[d] & reduced) != 0 ? row : kept) *= space.sizes[d];
+  for (size_t d = 0; d < space.sizes.size(); ++d)
+    ((space.groups[d] & reduced) != 0 ? row : kept) *= space.sizes[d];
   // Few long rows: sum blocks of a fixed length side by side. Decided by the shape alone.
   const bool split = reduced == kRow && row >= 2 * kBlock && kept < 64;
   if (split) {
@@ -316,12 +345,15 @@ void Program::run(const Space& space, std::span<const Binding> inputs, std::span
 }
 
 void Program::run_steps(std::vector<std::unique_ptr<Stage>>& steps, bool split, const Space& space,
-                        std::span<const Binding> inputs, std::span<const Binding> outputs, std::span<const Scalar> scalars) {
+                        std::span<const Binding> inputs, std::span<const Binding> outputs,
+                        std::span<const Scalar> scalars) {
   std::vector<Binding> operands(inputs.begin(), inputs.end());
   operands.resize(std::max(operands.size(), input_count_));
   struct Owned {
     std::vector<std::pair<char*, size_t>> blocks;
-    ~Owned() { for (const auto& [p, n] : blocks) deallocate(p, n); }
+    ~Owned() {
+      for (const auto& [p, n] : blocks) deallocate(p, n);
+    }
     char* take(size_t n) {
       char* p = static_cast<char*>(allocate(n));
       blocks.push_back({p, n});
@@ -358,23 +390,28 @@ void Program::run_steps(std::vector<std::unique_ptr<Stage>>& steps, bool split, 
   }
 }
 
-void Program::run_kernel(Stage& step, const Space& space, std::vector<Binding>& operands, std::span<const Scalar> scalars,
-                         bool split, std::vector<char*>& owned) {
+void Program::run_kernel(Stage& step, const Space& space, std::vector<Binding>& operands,
+                         std::span<const Scalar> scalars, bool split, std::vector<char*>& owned) {
   const size_t count = operands.size();
-  // 1. Loops: dims of size 1 go; kept before reduced; slowest first by the leading operand's strides; neighbours merge.
+  // 1. Loops: dims of size 1 go; kept before reduced; slowest first by the leading operand's strides;
+  // neighbours merge.
   SmallVector<int64_t, 8> order;
   for (size_t d = 0; d < space.sizes.size(); ++d) {
     if (space.sizes[d] != 1) order.push_back(static_cast<int64_t>(d));
   }
-  const auto is_reduced = [&](int64_t d) { return (space.groups[static_cast<size_t>(d)] & step.reduced) != 0; };
+  const auto is_reduced = [&](int64_t d) {
+    return (space.groups[static_cast<size_t>(d)] & step.reduced) != 0;
+  };
   const size_t leader = step.reduced != 0 || step.inputs.size() == count ? 0 : step.inputs.size();
   if (!step.uses_iota && count > 0) {
     std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
       if (is_reduced(a) != is_reduced(b)) return is_reduced(b);
-      return std::abs(operands[leader].strides[static_cast<size_t>(a)]) > std::abs(operands[leader].strides[static_cast<size_t>(b)]);
+      return std::abs(operands[leader].strides[static_cast<size_t>(a)]) >
+             std::abs(operands[leader].strides[static_cast<size_t>(b)]);
     });
   } else {
-    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return !is_reduced(a) && is_reduced(b); });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int64_t a, int64_t b) { return !is_reduced(a) && is_reduced(b); });
   }
   std::vector<Loop> loops;
   int64_t logical[9] = {};  // by group bit position
@@ -391,7 +428,8 @@ void Program::run_kernel(Stage& step, const Space& space, std::vector<Binding>& 
     for (size_t o = 0; o < count; ++o) l.strides[o] = operands[o].strides[d];
     if (!loops.empty()) {
       Loop& p = loops.back();
-      bool merges = p.group == l.group && p.reduced == l.reduced && (!step.uses_iota || p.logical == l.logical * l.size);
+      bool merges = p.group == l.group && p.reduced == l.reduced &&
+                    (!step.uses_iota || p.logical == l.logical * l.size);
       for (size_t o = 0; o < count && merges; ++o) merges = p.strides[o] == l.strides[o] * l.size;
       if (merges) {
         p.size *= l.size;
@@ -405,7 +443,8 @@ void Program::run_kernel(Stage& step, const Space& space, std::vector<Binding>& 
   if (loops.empty() || loops.front().reduced) {
     loops.insert(loops.begin(), Loop{1, kOuter, false, Dims(count), 0});
   }
-  if (step.reduced != 0 && !loops.back().reduced) loops.push_back(Loop{1, step.reduced, true, Dims(count), 0});
+  if (step.reduced != 0 && !loops.back().reduced)
+    loops.push_back(Loop{1, step.reduced, true, Dims(count), 0});
   size_t kept = 0;
   while (kept < loops.size() && !loops[kept].reduced) ++kept;
 
@@ -475,7 +514,9 @@ void Program::run_kernel(Stage& step, const Space& space, std::vector<Binding>& 
     SmallVector<int64_t, 64> params;
     for (const Slot& s : e.lowered.slots) {
       switch (s.kind) {
-        case Slot::kExtent: params.push_back(nest[static_cast<size_t>(s.a)].size); break;
+        case Slot::kExtent:
+          params.push_back(nest[static_cast<size_t>(s.a)].size);
+          break;
         case Slot::kCount: {
           int64_t n = 1;
           for (size_t d = 0; d < space.sizes.size(); ++d) {
@@ -484,10 +525,18 @@ void Program::run_kernel(Stage& step, const Space& space, std::vector<Binding>& 
           params.push_back(n);
           break;
         }
-        case Slot::kIotaBase: params.push_back((s.a & kOuter) != 0 ? space.iota_base : row_base); break;
-        case Slot::kIotaStep: params.push_back(nest[static_cast<size_t>(s.a)].logical); break;
-        case Slot::kStride: params.push_back(nest[static_cast<size_t>(s.b)].strides[static_cast<size_t>(s.a)]); break;
-        case Slot::kScalar: params.push_back(scalar_bits(scalars[static_cast<size_t>(s.a)], s.dtype, s.b == 1)); break;
+        case Slot::kIotaBase:
+          params.push_back((s.a & kOuter) != 0 ? space.iota_base : row_base);
+          break;
+        case Slot::kIotaStep:
+          params.push_back(nest[static_cast<size_t>(s.a)].logical);
+          break;
+        case Slot::kStride:
+          params.push_back(nest[static_cast<size_t>(s.b)].strides[static_cast<size_t>(s.a)]);
+          break;
+        case Slot::kScalar:
+          params.push_back(scalar_bits(scalars[static_cast<size_t>(s.a)], s.dtype, s.b == 1));
+          break;
       }
     }
     int64_t inner = 1, row = 1;
@@ -513,9 +562,10 @@ void Program::run_kernel(Stage& step, const Space& space, std::vector<Binding>& 
     };
     std::atomic<int32_t> worst{0};
     const int64_t work = std::max<int64_t>(inner, 1) * (e.lowered.cost + 2);
-    parallel_for(nest[0].size, std::max<int64_t>(kGrainWork / std::max<int64_t>(work, 1), 1), [&](int64_t begin, int64_t end) {
-      if (const int32_t c = body(begin, end); c != 0) worst.store(c, std::memory_order_relaxed);
-    });
+    parallel_for(nest[0].size, std::max<int64_t>(kGrainWork / std::max<int64_t>(work, 1), 1),
+                 [&](int64_t begin, int64_t end) {
+                   if (const int32_t c = body(begin, end); c != 0) worst.store(c, std::memory_order_relaxed);
+                 });
     if (const int32_t code = worst.load(); code != 0) {
       const Graph::Check& check = step.graph.checks[static_cast<size_t>(code - 1)];
       raise(check.index_error ? ErrorKind::kIndex : ErrorKind::kRuntime, check.message);
@@ -532,9 +582,11 @@ void Program::run_kernel(Stage& step, const Space& space, std::vector<Binding>& 
   launch(loops, {pointers.data(), pointers.size()}, 0);
   if (tail != 0) {
     std::vector<Loop> rest = loops;
-    for (size_t o = 0; o < step.inputs.size(); ++o) pointers[o] += rest[0].strides[o] * whole_blocks * itemsize(spec.inputs[o].dtype);
+    for (size_t o = 0; o < step.inputs.size(); ++o)
+      pointers[o] += rest[0].strides[o] * whole_blocks * itemsize(spec.inputs[o].dtype);
     for (size_t o = 0; o < partial.size(); ++o) {
-      pointers[step.inputs.size() + o] += rest[0].strides[step.inputs.size() + o] * whole_blocks * itemsize(spec.outputs[o].dtype);
+      pointers[step.inputs.size() + o] +=
+          rest[0].strides[step.inputs.size() + o] * whole_blocks * itemsize(spec.outputs[o].dtype);
     }
     rest[0].size = 1;
     rest.back().size = tail;
@@ -563,7 +615,8 @@ void Program::run_kernel(Stage& step, const Space& space, std::vector<Binding>& 
     LOHE_INTERNAL_ASSERT(kept <= 2, "a split reduction keeps at most one merged dim");
     if (kept == 2) {
       for (size_t d = 0; d < space.sizes.size(); ++d) {
-        if (space.sizes[d] != 1 && !is_reduced(static_cast<int64_t>(d))) out.strides[1] = operands[step.inputs.size() + o].strides[d];
+        if (space.sizes[d] != 1 && !is_reduced(static_cast<int64_t>(d)))
+          out.strides[1] = operands[step.inputs.size() + o].strides[d];
       }
     }
     Program(std::move(fold), name_ + "_blocks").run(s, std::array{in}, std::array{out}, {});

@@ -14,7 +14,8 @@
 #include "compile/lower.h"
 #include "lohe/scalar.h"
 
-/// An op's graph made ready to run on tensors of any shape: one kernel, or a few with small buffers between them.
+/// An op's graph made ready to run on tensors of any shape: one kernel, or a few with small buffers between
+/// them.
 namespace lohe::compile {
 
 /// An operand of a call, expanded over the iteration space.
@@ -53,10 +54,11 @@ class Program {
   struct Stage;
   void plan(bool split, std::vector<std::unique_ptr<Stage>>& steps);
   void run_steps(std::vector<std::unique_ptr<Stage>>& steps, bool split, const Space& space,
-                 std::span<const Binding> inputs, std::span<const Binding> outputs, std::span<const Scalar> scalars);
+                 std::span<const Binding> inputs, std::span<const Binding> outputs,
+                 std::span<const Scalar> scalars);
   Entry& entry(Stage& step, const KernelSpec& spec);
-  void run_kernel(Stage& step, const Space& space, std::vector<Binding>& operands, std::span<const Scalar> scalars, bool split,
-                  std::vector<char*>& owned);
+  void run_kernel(Stage& step, const Space& space, std::vector<Binding>& operands,
+                  std::span<const Scalar> scalars, bool split, std::vector<char*>& owned);
 
   ir::Graph graph_;
   std::string name_;

@@ -20,7 +20,8 @@ Results intercepted(const OpDef& op, Args args, Form form, std::span<TensorImpl*
     if (!interceptors[i]->wants(op, args)) continue;
     *taken = true;
     Interceptor* chosen = interceptors[i];
-    const bool records = chosen->records(op) && grad_enabled() && op.kind != OpKind::kFunction && form != Form::kOut;
+    const bool records =
+        chosen->records(op) && grad_enabled() && op.kind != OpKind::kFunction && form != Form::kOut;
     const bool in_place = form == Form::kInPlace || op.schema.mutates();
     TensorPtr original;
     if (records && in_place && args[0].kind == Arg::kTensor) {
@@ -73,8 +74,10 @@ TensorPtr resolve_lazy(TensorImpl* t) {
 }
 
 /// Arguments with every lazy tensor replaced by a plain one, and the call with those.
-[[gnu::noinline]] Results call_on_plain_values(const OpDef& op, Args args, Form form, std::span<TensorImpl* const> out) {
-  static const OpRef copy("copy_"), conj("_conj"), neg("_neg_view"), physical_conj("conj_physical"), negative("neg"), clone("clone");
+[[gnu::noinline]] Results call_on_plain_values(const OpDef& op, Args args, Form form,
+                                               std::span<TensorImpl* const> out) {
+  static const OpRef copy("copy_"), conj("_conj"), neg("_neg_view"), physical_conj("conj_physical"),
+      negative("neg"), clone("clone");
   const bool writes_first = form == Form::kInPlace || (op.schema.mutates() && op.schema.params[0].written);
   if (writes_first && args[0].kind == Arg::kTensor && is_lazy(args[0].tensor)) {
     TensorImpl* target = args[0].tensor;
@@ -82,8 +85,14 @@ TensorPtr resolve_lazy(TensorImpl* t) {
       // What the plain view of the same memory must hold.
       TensorPtr plain(target), value(args[1].tensor);
       if (is_lazy(value.get())) value = resolve_recorded(value.get());
-      if (target->conj()) { plain = conj(plain); value = physical_conj(value); }
-      if (target->neg()) { plain = neg(plain); value = negative(value); }
+      if (target->conj()) {
+        plain = conj(plain);
+        value = physical_conj(value);
+      }
+      if (target->neg()) {
+        plain = neg(plain);
+        value = negative(value);
+      }
       copy(plain, value);
       return TensorPtr(target);
     }
@@ -96,7 +105,8 @@ TensorPtr resolve_lazy(TensorImpl* t) {
     return TensorPtr(target);
   }
   bool tracked = false;
-  for (const Arg& a : args) tracked = tracked || (a.kind == Arg::kTensor && autograd::requires_grad(*a.tensor));
+  for (const Arg& a : args)
+    tracked = tracked || (a.kind == Arg::kTensor && autograd::requires_grad(*a.tensor));
   ArgStack plain;
   std::vector<TensorPtr> owned;
   std::vector<std::vector<TensorImpl*>> lists;
@@ -141,21 +151,26 @@ bool share_memory(const TensorImpl& a, const TensorImpl& b) {
   return a0 < b1 && b0 < a1;
 }
 
-/// out= of ops that cannot write there directly: the result is copied, the tensor resized where its shape differs.
+/// out= of ops that cannot write there directly: the result is copied, the tensor resized where its shape
+/// differs.
 void copy_to_out(const OpDef& op, Args args, TensorImpl* out, const TensorPtr& value) {
   static const OpRef copy("copy_"), resize("resize_");
   if (op.exact) {
-    LOHE_CHECK(value->dtype() == out->dtype(), op.schema.base, "(): Expected out tensor to have dtype ", info(value->dtype()).name,
-               ", but got ", info(out->dtype()).name, " instead");
-    LOHE_CHECK(!may_overlap(out->sizes(), out->strides()), "unsupported operation: more than one element of the written-to tensor refers "
+    LOHE_CHECK(value->dtype() == out->dtype(), op.schema.base, "(): Expected out tensor to have dtype ",
+               info(value->dtype()).name, ", but got ", info(out->dtype()).name, " instead");
+    LOHE_CHECK(!may_overlap(out->sizes(), out->strides()),
+               "unsupported operation: more than one element of the written-to tensor refers "
                "to a single memory location. Please clone() the tensor before performing the operation.");
     for (const Arg& a : args) {
-      LOHE_CHECK(a.kind != Arg::kTensor || !share_memory(*a.tensor, *out), "unsupported operation: some elements of the input tensor and "
-                 "the written-to tensor refer to a single memory location. Please clone() the tensor before performing the operation.");
+      LOHE_CHECK(
+          a.kind != Arg::kTensor || !share_memory(*a.tensor, *out),
+          "unsupported operation: some elements of the input tensor and "
+          "the written-to tensor refer to a single memory location. Please clone() the tensor before performing the operation.");
     }
   }
   LOHE_CHECK(can_cast(value->dtype(), out->dtype()), "result type ", info(value->dtype()).name,
-             " can't be cast to the desired output type ", info(out->dtype()).name, " in ", op.schema.base, "(out=)");
+             " can't be cast to the desired output type ", info(out->dtype()).name, " in ", op.schema.base,
+             "(out=)");
   if (out->size_dims() != value->size_dims()) {
     resize(out, value->sizes());
   }
@@ -164,11 +179,16 @@ void copy_to_out(const OpDef& op, Args args, TensorImpl* out, const TensorPtr& v
 
 Results execute(const OpDef& op, Args args, TensorImpl* target) {
   switch (op.kind) {
-    case OpKind::kPointwise: return run_pointwise(op, args, target);
-    case OpKind::kComposed: return run_composed(op, args);
-    case OpKind::kView: return run_view(op, args);
-    case OpKind::kPrimitive: return run_primitive(op, args);
-    case OpKind::kFunction: return op.call(args);
+    case OpKind::kPointwise:
+      return run_pointwise(op, args, target);
+    case OpKind::kComposed:
+      return run_composed(op, args);
+    case OpKind::kView:
+      return run_view(op, args);
+    case OpKind::kPrimitive:
+      return run_primitive(op, args);
+    case OpKind::kFunction:
+      return op.call(args);
   }
   return {};
 }
@@ -181,7 +201,8 @@ void push_interceptor(Interceptor* interceptor) {
 }
 
 void pop_interceptor(Interceptor* interceptor) {
-  LOHE_INTERNAL_ASSERT(!interceptors.empty() && interceptors.back() == interceptor, "interceptors are popped in reverse order");
+  LOHE_INTERNAL_ASSERT(!interceptors.empty() && interceptors.back() == interceptor,
+                       "interceptors are popped in reverse order");
   interceptors.pop_back();
   if (interceptors.empty()) mode_word &= ~kIntercepted;
 }
@@ -231,20 +252,24 @@ Results call(const OpDef& op, Args args, Form form, std::span<TensorImpl* const>
   }
   if (form == Form::kOut) {
     for (TensorImpl* t : out) {
-      LOHE_CHECK(!grad_enabled() || !t->requires_grad, op.schema.base, "(): functions with out=... arguments don't support automatic "
+      LOHE_CHECK(!grad_enabled() || !t->requires_grad, op.schema.base,
+                 "(): functions with out=... arguments don't support automatic "
                  "differentiation, but one of the arguments requires grad.");
     }
     for (const Arg& a : args) {
-      LOHE_CHECK(!(grad_enabled() && a.kind == Arg::kTensor && a.tensor->requires_grad), op.schema.base,
-                 "(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad.");
+      LOHE_CHECK(
+          !(grad_enabled() && a.kind == Arg::kTensor && a.tensor->requires_grad), op.schema.base,
+          "(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad.");
     }
     const autograd::GradModeGuard no_grad(false);
     // New tensors are made in the dtype of the given one.
     ArgStack typed;
-    if (const int dtype = op.schema.index_of("dtype"); dtype >= 0 && op.schema.index_of("device") >= 0 && !out.empty()) {
+    if (const int dtype = op.schema.index_of("dtype");
+        dtype >= 0 && op.schema.index_of("device") >= 0 && !out.empty()) {
       const Arg& asked = args[static_cast<size_t>(dtype)];
-      LOHE_CHECK(asked.none() || asked.dtype == out[0]->dtype(), "dtype ", info(asked.none() ? kFloat32 : asked.dtype).name,
-                 " does not match dtype of out parameter (", info(out[0]->dtype()).name, ")");
+      LOHE_CHECK(asked.none() || asked.dtype == out[0]->dtype(), "dtype ",
+                 info(asked.none() ? kFloat32 : asked.dtype).name, " does not match dtype of out parameter (",
+                 info(out[0]->dtype()).name, ")");
       std::copy(args.begin(), args.end(), typed.slots);
       typed.slots[dtype] = Arg(out[0]->dtype());
       args = Args(typed.slots, args.size());
@@ -271,8 +296,9 @@ Results call(const OpDef& op, Args args, Form form, std::span<TensorImpl* const>
     }
     static const OpRef copy("copy_");
     const Results value = call(op, args, Form::kValue);
-    LOHE_CHECK(value[0]->size_dims() == target->size_dims(), op.schema.base, "_: the result of shape ", to_string(value[0]->sizes()),
-               " does not fit the written tensor of shape ", to_string(target->sizes()));
+    LOHE_CHECK(value[0]->size_dims() == target->size_dims(), op.schema.base, "_: the result of shape ",
+               to_string(value[0]->sizes()), " does not fit the written tensor of shape ",
+               to_string(target->sizes()));
     LOHE_CHECK(can_cast(value[0]->dtype(), target->dtype()), "result type ", info(value[0]->dtype()).name,
                " can't be cast to the desired output type ", info(target->dtype()).name);
     copy(target, value[0]);
@@ -293,7 +319,8 @@ Results call(const OpDef& op, Args args, Form form, std::span<TensorImpl* const>
     return results;
   }
   const bool first_written = op.schema.params[0].written && args[0].kind == Arg::kTensor;
-  const TensorPtr original = grad_enabled() && first_written ? autograd::original_for_gradient(op, args) : TensorPtr();
+  const TensorPtr original =
+      grad_enabled() && first_written ? autograd::original_for_gradient(op, args) : TensorPtr();
   results = execute(op, args, op.kind == OpKind::kPointwise ? target : nullptr);
   for (size_t p = 0; p < op.schema.params.size(); ++p) {
     if (!op.schema.params[p].written) continue;

@@ -6,8 +6,9 @@
 
 namespace lohe::dispatch {
 
-/// A transform, a subclass protocol, autocast, a profiler, a recorder: takes every call while it is on top of the stack.
-/// It runs with itself and everything above it taken off, so that its own calls go to the next one below.
+/// A transform, a subclass protocol, autocast, a profiler, a recorder: takes every call while it is on top of
+/// the stack. It runs with itself and everything above it taken off, so that its own calls go to the next one
+/// below.
 class Interceptor {
  public:
   virtual ~Interceptor() = default;

@@ -11,8 +11,8 @@ using namespace ops;
 
 TensorPtr empty(std::span<const int64_t> sizes, Dtype dtype) {
   int64_t bytes = 0;
-  LOHE_CHECK(!__builtin_mul_overflow(numel_of(sizes), itemsize(dtype), &bytes), "Storage size calculation overflowed with sizes=",
-             to_string(sizes));
+  LOHE_CHECK(!__builtin_mul_overflow(numel_of(sizes), itemsize(dtype), &bytes),
+             "Storage size calculation overflowed with sizes=", to_string(sizes));
   return TensorImpl::make_contiguous(Storage::allocate(bytes), dtype, sizes);
 }
 
@@ -20,7 +20,8 @@ TensorPtr empty_strided(std::span<const int64_t> sizes, std::span<const int64_t>
   int64_t last = 0;
   const int64_t numel = numel_of(sizes);
   for (size_t i = 0; i < sizes.size(); ++i) last += (sizes[i] - 1) * strides[i];
-  return TensorImpl::make(Storage::allocate(numel == 0 ? 0 : (last + 1) * itemsize(dtype)), dtype, sizes, strides, 0);
+  return TensorImpl::make(Storage::allocate(numel == 0 ? 0 : (last + 1) * itemsize(dtype)), dtype, sizes,
+                          strides, 0);
 }
 
 namespace {
@@ -28,20 +29,27 @@ namespace {
 bool same_sizes(const TensorImpl& a, const TensorImpl& b) { return a.size_dims() == b.size_dims(); }
 
 /// The written tensor must name every element once and may not partly overlap an operand.
-void check_target(const OpDef& op, Args args, const TensorImpl& target, Dtype result, std::span<const int64_t> sizes,
-                  bool in_place) {
-  LOHE_CHECK(can_cast(result, target.dtype()), "result type ", info(result).name, " can't be cast to the desired output type ",
-             info(target.dtype()).name, " in ", op.schema.base, in_place ? "_" : "", "; convert the written tensor, or cast the result");
-  LOHE_CHECK(!in_place || std::equal(sizes.begin(), sizes.end(), target.sizes().begin(), target.sizes().end()),
-             "output with shape ", to_string(target.sizes()), " doesn't match the broadcast shape ", to_string(sizes), " in ",
-             op.schema.base, "_");
-  LOHE_CHECK(!may_overlap(target.sizes(), target.strides()) , "unsupported operation: more than one element of the written-to "
-             "tensor refers to a single memory location. Please clone() the tensor before performing the operation.");
-  LOHE_CHECK(target.storage().writable(), op.schema.base, ": the memory of the written tensor is read-only; clone() it first");
+void check_target(const OpDef& op, Args args, const TensorImpl& target, Dtype result,
+                  std::span<const int64_t> sizes, bool in_place) {
+  LOHE_CHECK(can_cast(result, target.dtype()), "result type ", info(result).name,
+             " can't be cast to the desired output type ", info(target.dtype()).name, " in ", op.schema.base,
+             in_place ? "_" : "", "; convert the written tensor, or cast the result");
+  LOHE_CHECK(
+      !in_place || std::equal(sizes.begin(), sizes.end(), target.sizes().begin(), target.sizes().end()),
+      "output with shape ", to_string(target.sizes()), " doesn't match the broadcast shape ",
+      to_string(sizes), " in ", op.schema.base, "_");
+  LOHE_CHECK(
+      !may_overlap(target.sizes(), target.strides()),
+      "unsupported operation: more than one element of the written-to "
+      "tensor refers to a single memory location. Please clone() the tensor before performing the operation.");
+  LOHE_CHECK(target.storage().writable(), op.schema.base,
+             ": the memory of the written tensor is read-only; clone() it first");
   for (const Arg& a : args) {
     if (a.kind != Arg::kTensor || a.tensor == &target || &a.tensor->storage() != &target.storage()) continue;
     const TensorImpl& t = *a.tensor;
-    if (t.data() == target.data() && same_sizes(t, target) && t.stride_dims() == target.stride_dims() && t.dtype() == target.dtype()) continue;
+    if (t.data() == target.data() && same_sizes(t, target) && t.stride_dims() == target.stride_dims() &&
+        t.dtype() == target.dtype())
+      continue;
     const auto span = [](const TensorImpl& x) {
       int64_t last = 0;
       for (size_t i = 0; i < x.sizes().size(); ++i) last += (x.sizes()[i] - 1) * x.strides()[i];
@@ -50,12 +58,14 @@ void check_target(const OpDef& op, Args args, const TensorImpl& target, Dtype re
     if (t.numel() == 0 || target.numel() == 0) continue;
     const auto [a0, a1] = span(t);
     const auto [b0, b1] = span(target);
-    LOHE_CHECK(a1 <= b0 || b1 <= a0, "unsupported operation: some elements of the input tensor and the written-to tensor refer "
+    LOHE_CHECK(a1 <= b0 || b1 <= a0,
+               "unsupported operation: some elements of the input tensor and the written-to tensor refer "
                "to a single memory location. Please clone() the tensor before performing the operation.");
   }
 }
 
-/// Reads and writes of one element through different addresses of overlapping memory cannot be ordered: work on a copy.
+/// Reads and writes of one element through different addresses of overlapping memory cannot be ordered: work
+/// on a copy.
 Scalar number_of(const Arg& a) { return a.scalar(); }
 
 }  // namespace
@@ -84,7 +94,8 @@ Results run_pointwise(const OpDef& op, Args args, TensorImpl* target) {
       flat = false;
     }
   }
-  if (target != nullptr) flat = flat && target->contiguous() && (first == nullptr || same_sizes(*target, *first));
+  if (target != nullptr)
+    flat = flat && target->contiguous() && (first == nullptr || same_sizes(*target, *first));
   Dims sizes;
   if (first != nullptr) {
     sizes = first->size_dims();
@@ -94,7 +105,8 @@ Results run_pointwise(const OpDef& op, Args args, TensorImpl* target) {
       }
     }
   }
-  const Instance& instance = find_instance(op, args, nullptr, target != nullptr ? target->dtype() : Dtype::kUndefined);
+  const Instance& instance =
+      find_instance(op, args, nullptr, target != nullptr ? target->dtype() : Dtype::kUndefined);
   if (target != nullptr) {
     for (size_t o = 0; o < instance.outputs.size(); ++o) {
       check_target(op, args, *written_argument(op, args, target, o), instance.result, sizes, true);
@@ -102,7 +114,8 @@ Results run_pointwise(const OpDef& op, Args args, TensorImpl* target) {
   }
 
   Scalar scalars[8];
-  for (size_t i = 0; i < instance.scalars.size(); ++i) scalars[i] = number_of(args[static_cast<size_t>(instance.scalars[i])]);
+  for (size_t i = 0; i < instance.scalars.size(); ++i)
+    scalars[i] = number_of(args[static_cast<size_t>(instance.scalars[i])]);
   const std::span<const Scalar> numbers(scalars, instance.scalars.size());
   const size_t inputs = instance.tensors.size(), outputs = instance.outputs.size();
   Results results;
@@ -134,7 +147,9 @@ Results run_pointwise(const OpDef& op, Args args, TensorImpl* target) {
     order.push_back(bound[i].strides);
   }
   for (size_t o = 0; o < outputs; ++o) {
-    TensorPtr r = target != nullptr ? TensorPtr(written_argument(op, args, target, o)) : empty_strided(sizes, elementwise_strides(sizes, order), instance.outputs[o]);
+    TensorPtr r = target != nullptr
+                      ? TensorPtr(written_argument(op, args, target, o))
+                      : empty_strided(sizes, elementwise_strides(sizes, order), instance.outputs[o]);
     written[o] = {r->data(), Dims(r->strides())};
     results.push(std::move(r));
   }
@@ -158,16 +173,19 @@ Results run_composed(const OpDef& op, Args args) {
     Dims strides(rank);
     ir::Space space = 0;
     const bool mapped = i < domain.dims_of.size() && !(domain.dims_of[i].empty() && t.dim() != 0);
-    LOHE_CHECK(mapped || static_cast<size_t>(t.dim()) <= rank, op.schema.base, ": argument '", op.schema.params[i].name, "' of shape ",
-               to_string(t.sizes()), " has more dims than ", to_string(domain.sizes));
+    LOHE_CHECK(mapped || static_cast<size_t>(t.dim()) <= rank, op.schema.base, ": argument '",
+               op.schema.params[i].name, "' of shape ", to_string(t.sizes()), " has more dims than ",
+               to_string(domain.sizes));
     for (size_t d = 0; d < static_cast<size_t>(t.dim()); ++d) {
-      const int64_t at = mapped ? domain.dims_of[i][d] : static_cast<int64_t>(rank) - t.dim() + static_cast<int64_t>(d);
+      const int64_t at =
+          mapped ? domain.dims_of[i][d] : static_cast<int64_t>(rank) - t.dim() + static_cast<int64_t>(d);
       if (at < 0) {
         continue;
       }
       const auto k = static_cast<size_t>(at);
-      LOHE_CHECK(t.sizes()[d] == domain.sizes[k] || t.sizes()[d] == 1, op.schema.base, ": argument '", op.schema.params[i].name,
-                 "' of shape ", to_string(t.sizes()), " does not fit ", to_string(domain.sizes), " at dim ", at);
+      LOHE_CHECK(t.sizes()[d] == domain.sizes[k] || t.sizes()[d] == 1, op.schema.base, ": argument '",
+                 op.schema.params[i].name, "' of shape ", to_string(t.sizes()), " does not fit ",
+                 to_string(domain.sizes), " at dim ", at);
       strides[k] = t.sizes()[d] == 1 ? 0 : t.strides()[d];
       space |= domain.groups[k];
     }
@@ -176,10 +194,12 @@ Results run_composed(const OpDef& op, Args args) {
   }
   const Instance& instance = find_instance(op, args, spaces.data(), Dtype::kUndefined);
   Scalar scalars[8];
-  for (size_t i = 0; i < instance.scalars.size(); ++i) scalars[i] = number_of(args[static_cast<size_t>(instance.scalars[i])]);
+  for (size_t i = 0; i < instance.scalars.size(); ++i)
+    scalars[i] = number_of(args[static_cast<size_t>(instance.scalars[i])]);
 
   const int keep_at = op.schema.index_of("keepdim");
-  const bool keepdim = keep_at >= 0 && args[static_cast<size_t>(keep_at)].kind == Arg::kBool && args[static_cast<size_t>(keep_at)].integer != 0;
+  const bool keepdim = keep_at >= 0 && args[static_cast<size_t>(keep_at)].kind == Arg::kBool &&
+                       args[static_cast<size_t>(keep_at)].integer != 0;
   std::vector<Meta> metas;
   if (op.results) metas = op.results(op, args, domain, instance.result);
   std::vector<compile::Binding> inputs, outputs;
@@ -196,8 +216,10 @@ Results run_composed(const OpDef& op, Args args) {
     } else {
       for (size_t d = 0; d < rank; ++d) {
         const bool varies = (domain.groups[d] & space) != 0 || (domain.groups[d] & all & ir::kOuter) != 0;
-        if (varies) sizes.push_back(domain.sizes[d]);
-        else if (keepdim) sizes.push_back(1);
+        if (varies)
+          sizes.push_back(domain.sizes[d]);
+        else if (keepdim)
+          sizes.push_back(1);
       }
       if (op.strides == Strides::kElementwise) {
         Dims lead;
@@ -211,17 +233,20 @@ Results run_composed(const OpDef& op, Args args) {
         t = empty(sizes, instance.outputs[o]);
       }
     }
-    // Where the result's dims lie in the space: as the row says, by position, or those that the value spans, in order.
+    // Where the result's dims lie in the space: as the row says, by position, or those that the value spans,
+    // in order.
     if (!metas.empty() && !metas[o].dims.empty()) {
       for (size_t k = 0; k < sizes.size(); ++k) {
         if (metas[o].dims[k] >= 0) strides_in_space[static_cast<size_t>(metas[o].dims[k])] = t->strides()[k];
       }
     } else if (sizes.size() == rank) {
-      for (size_t d = 0; d < rank; ++d) strides_in_space[d] = sizes[d] == domain.sizes[d] ? t->strides()[d] : 0;
+      for (size_t d = 0; d < rank; ++d)
+        strides_in_space[d] = sizes[d] == domain.sizes[d] ? t->strides()[d] : 0;
     } else {
       size_t at = 0;
       for (size_t d = 0; d < rank; ++d) {
-        const bool varies = (domain.groups[d] & space) != 0 || (metas.empty() && (domain.groups[d] & all & ir::kOuter) != 0);
+        const bool varies =
+            (domain.groups[d] & space) != 0 || (metas.empty() && (domain.groups[d] & all & ir::kOuter) != 0);
         if (!varies) continue;
         while (at < sizes.size() && sizes[at] != domain.sizes[d]) ++at;
         LOHE_INTERNAL_ASSERT(at < sizes.size(), op.schema.name, ": result ", o, " does not follow its space");
@@ -247,7 +272,8 @@ TensorPtr make_view(TensorImpl& base, const ViewSpec& spec) {
   t->set_conj(spec.conj);
   t->set_neg(spec.neg);
   t->view_base = base.view_base ? base.view_base : TensorPtr(&base);
-  if (!grad_enabled() && t->view_base->requires_grad) [[unlikely]] autograd::note_unrecorded_view(*t);
+  if (!grad_enabled() && t->view_base->requires_grad) [[unlikely]]
+    autograd::note_unrecorded_view(*t);
   return t;
 }
 

@@ -28,7 +28,10 @@ struct RowState {
   std::mutex mutex;
   std::unordered_map<std::string, std::unique_ptr<Instance>> instances;
   /// The last ones found, read without a lock; entries are never freed.
-  struct Recent { std::string key; const Instance* instance; };
+  struct Recent {
+    std::string key;
+    const Instance* instance;
+  };
   std::atomic<const Recent*> recent[2] = {};
   std::vector<std::unique_ptr<Recent>> kept;
 };
@@ -60,19 +63,33 @@ Key make_key(const OpDef& op, Args args, const ir::Space* spaces, Dtype out_dtyp
     switch (a.kind) {
       case Arg::kTensor:
         // Bit 7: whether it has dims, which promotion asks.
-        key.byte(static_cast<uint8_t>(static_cast<uint8_t>(a.tensor->dtype()) | (a.tensor->dim() > 0 ? 0x80 : 0) |
+        key.byte(static_cast<uint8_t>(static_cast<uint8_t>(a.tensor->dtype()) |
+                                      (a.tensor->dim() > 0 ? 0x80 : 0) |
                                       (a.tensor->wrapped_number ? 0x40 : 0)));
         if (spaces != nullptr) key.byte(spaces[i]);
         break;
-      case Arg::kNone: key.byte(0x7f); break;
-      case Arg::kBool: case Arg::kInt: case Arg::kFloat: case Arg::kComplex:
+      case Arg::kNone:
+        key.byte(0x7f);
+        break;
+      case Arg::kBool:
+      case Arg::kInt:
+      case Arg::kFloat:
+      case Arg::kComplex:
         key.byte(static_cast<uint8_t>(0x20 + a.kind));
         if (!op.is_operand(i)) key.add(&a.integer, 8);
         break;
-      case Arg::kStr: key.byte(static_cast<uint8_t>(a.count)); key.add(a.chars, static_cast<size_t>(a.count)); break;
-      case Arg::kDtype: key.byte(static_cast<uint8_t>(a.dtype)); break;
-      case Arg::kInts: key.byte(0x30); break;  // shapes and dims reach the graph only through the domain
-      default: key.byte(0x31);
+      case Arg::kStr:
+        key.byte(static_cast<uint8_t>(a.count));
+        key.add(a.chars, static_cast<size_t>(a.count));
+        break;
+      case Arg::kDtype:
+        key.byte(static_cast<uint8_t>(a.dtype));
+        break;
+      case Arg::kInts:
+        key.byte(0x30);
+        break;  // shapes and dims reach the graph only through the domain
+      default:
+        key.byte(0x31);
     }
   }
   return key;
@@ -85,12 +102,14 @@ const char* type_name(Dtype d) {
   return name.c_str();
 }
 
-std::unique_ptr<Instance> make_instance(const OpDef& op, Args args, const ir::Space* spaces, Dtype out_dtype) {
+std::unique_ptr<Instance> make_instance(const OpDef& op, Args args, const ir::Space* spaces,
+                                        Dtype out_dtype) {
   auto made = std::make_unique<Instance>();
   resolve_dtypes(op, args, &made->compute, &made->result);
   ir::Graph graph;
   GraphCall call{graph, op, {}, {}, made->compute, made->result};
-  const Dtype result = out_dtype != Dtype::kUndefined && op.kind == OpKind::kPointwise ? out_dtype : made->result;
+  const Dtype result =
+      out_dtype != Dtype::kUndefined && op.kind == OpKind::kPointwise ? out_dtype : made->result;
   for (size_t i = 0; i < args.size(); ++i) {
     const Arg& a = args[i];
     Node node;
@@ -98,16 +117,20 @@ std::unique_ptr<Instance> make_instance(const OpDef& op, Args args, const ir::Sp
       const ir::Space space = spaces != nullptr ? spaces[i] : ir::Space{ir::kOuter};
       node = graph.input(static_cast<int>(made->tensors.size()), a.tensor->dtype(), space);
       made->tensors.push_back(static_cast<int>(i));
-      // Operands enter in the compute dtype; what a row needs as it is (an index, a mask) it declares by promotion kFirst.
-      const bool keeps = (op.mask_params >> i & 1) != 0 ||
-                         (!is_differentiable(a.tensor->dtype()) && i > 0 &&
-                          (op.promotion == Promotion::kFirst || (op.primal != nullptr && i >= op.root().schema.params.size())));
+      // Operands enter in the compute dtype; what a row needs as it is (an index, a mask) it declares by
+      // promotion kFirst.
+      const bool keeps =
+          (op.mask_params >> i & 1) != 0 || (!is_differentiable(a.tensor->dtype()) && i > 0 &&
+                                             (op.promotion == Promotion::kFirst ||
+                                              (op.primal != nullptr && i >= op.root().schema.params.size())));
       if (!keeps) node = cast(node, made->compute);
     } else if (a.is_number() && i < op.schema.params.size() && op.is_operand(i)) {
       node = graph.scalar(static_cast<int>(made->scalars.size()), op.number_dtype(i, made->compute));
       made->scalars.push_back(static_cast<int>(i));
-    } else if (a.none() && op.primal != nullptr && !op.domain && i < op.primal->schema.params.size() && op.is_operand(i)) {
-      // Not saved since nothing reads it: it only stands for what the gradient belongs to. (Composed rows keep its shape.)
+    } else if (a.none() && op.primal != nullptr && !op.domain && i < op.primal->schema.params.size() &&
+               op.is_operand(i)) {
+      // Not saved since nothing reads it: it only stands for what the gradient belongs to. (Composed rows
+      // keep its shape.)
       node = graph.input(compile::Program::kUnread + static_cast<int>(i), made->compute, ir::kOuter);
     }
     call.nodes.push_back(node);
@@ -184,24 +207,43 @@ void resolve_dtypes(const OpDef& op, Args args, Dtype* compute, Dtype* result) {
   }
   *result = promoted;
   switch (op.promotion) {
-    case Promotion::kFloat: if (is_integral(promoted, true)) *result = default_dtype(); break;
-    case Promotion::kBool: *result = Dtype::kBool; break;
-    case Promotion::kReal: *result = info(promoted).value_dtype; break;
-    case Promotion::kRealFloat: *result = is_integral(promoted, true) ? default_dtype() : info(promoted).value_dtype; break;
-    case Promotion::kSum: if (is_integral(promoted, true)) *result = Dtype::kInt64; break;
-    case Promotion::kIndex: *result = Dtype::kInt64; break;
-    default: break;
+    case Promotion::kFloat:
+      if (is_integral(promoted, true)) *result = default_dtype();
+      break;
+    case Promotion::kBool:
+      *result = Dtype::kBool;
+      break;
+    case Promotion::kReal:
+      *result = info(promoted).value_dtype;
+      break;
+    case Promotion::kRealFloat:
+      *result = is_integral(promoted, true) ? default_dtype() : info(promoted).value_dtype;
+      break;
+    case Promotion::kSum:
+      if (is_integral(promoted, true)) *result = Dtype::kInt64;
+      break;
+    case Promotion::kIndex:
+      *result = Dtype::kInt64;
+      break;
+    default:
+      break;
   }
   if (const int d = op.schema.index_of("dtype"); d >= 0 && args[static_cast<size_t>(d)].kind == Arg::kDtype) {
     *result = args[static_cast<size_t>(d)].dtype;
   }
-  Dtype computed = op.promotion == Promotion::kBool || op.promotion == Promotion::kReal || op.promotion == Promotion::kIndex
+  Dtype computed = op.promotion == Promotion::kBool || op.promotion == Promotion::kReal ||
+                           op.promotion == Promotion::kIndex
                        ? promoted
-                       : op.promotion == Promotion::kRealFloat && is_complex(promoted) ? promoted : *result;
-  LOHE_CHECK_KIND(kNotImplemented, contains(op.dtypes, op.promotion == Promotion::kFloat || op.promotion == Promotion::kRealFloat ? computed : promoted) || 
-                  (op.schema.index_of("dtype") >= 0 && contains(op.dtypes, computed)),
-                  "\"", op.schema.base, "\" not implemented for '", type_name(promoted),
-                  "'; convert the tensor to a dtype that it accepts");
+                   : op.promotion == Promotion::kRealFloat && is_complex(promoted) ? promoted
+                                                                                   : *result;
+  LOHE_CHECK_KIND(
+      kNotImplemented,
+      contains(op.dtypes, op.promotion == Promotion::kFloat || op.promotion == Promotion::kRealFloat
+                              ? computed
+                              : promoted) ||
+          (op.schema.index_of("dtype") >= 0 && contains(op.dtypes, computed)),
+      "\"", op.schema.base, "\" not implemented for '", type_name(promoted),
+      "'; convert the tensor to a dtype that it accepts");
   *compute = is_complex(computed) ? computed : info(computed).compute_dtype;
 }
 
@@ -226,7 +268,8 @@ const Instance& find_instance(const OpDef& op, Args args, const ir::Space* space
   }
   // Keep a bounded number of recent entries alive: a reader may still look at an old one.
   if (state.kept.size() < 64) {
-    state.kept.push_back(std::make_unique<RowState::Recent>(RowState::Recent{std::string(key.view()), slot.get()}));
+    state.kept.push_back(
+        std::make_unique<RowState::Recent>(RowState::Recent{std::string(key.view()), slot.get()}));
     state.recent[1].store(state.recent[0].load(std::memory_order_relaxed), std::memory_order_release);
     state.recent[0].store(state.kept.back().get(), std::memory_order_release);
   }

@@ -10,7 +10,9 @@ using namespace ops;
 
 namespace {
 
-bool is_factory(const OpDef& op) { return op.schema.base.ends_with("_like") || op.schema.base.starts_with("new_"); }
+bool is_factory(const OpDef& op) {
+  return op.schema.base.ends_with("_like") || op.schema.base.starts_with("new_");
+}
 
 TensorPtr zeros_for(const TensorPtr& t) {
   static const OpRef zeros_like("zeros_like");
@@ -25,7 +27,8 @@ TensorPtr zero_tangent(const TensorPtr& primal, const TensorPtr& model) {
 
 /// Marks `results` of rows that keep lists as lists.
 Results listed(const OpDef& op, std::vector<TensorPtr> list) {
-  if (!op.schema.returns.empty() && op.schema.returns[0].type == ArgType::kTensors) return Results(std::move(list));
+  if (!op.schema.returns.empty() && op.schema.returns[0].type == ArgType::kTensors)
+    return Results(std::move(list));
   Results r;
   for (TensorPtr& t : list) r.push(std::move(t));
   return r;
@@ -51,7 +54,8 @@ TensorPtr Jvp::primal(TensorImpl* t) const {
 }
 
 Results Jvp::call(const OpDef& op, Args args, Form form, std::span<TensorImpl* const>) {
-  LOHE_CHECK_KIND(kNotImplemented, form != Form::kOut, op.schema.base, "(out=...) of tensors with a tangent is not implemented; use the form "
+  LOHE_CHECK_KIND(kNotImplemented, form != Form::kOut, op.schema.base,
+                  "(out=...) of tensors with a tangent is not implemented; use the form "
                   "without out=");
   if (is_factory(op)) {
     // A constant; dual all the same, so that duals can be written into it.
@@ -79,8 +83,10 @@ Results Jvp::view(const OpDef& op, Args args, Form form) {
   const TensorPtr p = d.primal, s = d.tangent;
   of_primal[0] = Arg(p);
   of_tangent[0] = Arg(s);
-  LOHE_CHECK_KIND(kNotImplemented, op.schema.base != "as_strided" || (p->stride_dims() == s->stride_dims() && p->offset() == s->offset()),
-                  "as_strided of a tensor whose tangent lies differently in memory is not implemented; call contiguous() first");
+  LOHE_CHECK_KIND(
+      kNotImplemented,
+      op.schema.base != "as_strided" || (p->stride_dims() == s->stride_dims() && p->offset() == s->offset()),
+      "as_strided of a tensor whose tangent lies differently in memory is not implemented; call contiguous() first");
   Results primals = dispatch::call(op, of_primal, form);
   if (form == Form::kInPlace) {
     dispatch::call(op, of_tangent, form);
@@ -89,18 +95,22 @@ Results Jvp::view(const OpDef& op, Args args, Form form) {
   }
   if (op.schema.base == "detach") return primals;  // a constant
   static const OpRef reshape("reshape");
-  const Results tangents = op.schema.name == "view" ? Results(reshape(s, args[1])) : dispatch::call(op, of_tangent, form);
+  const Results tangents =
+      op.schema.name == "view" ? Results(reshape(s, args[1])) : dispatch::call(op, of_tangent, form);
   std::vector<TensorPtr> list;
   for (int i = 0; i < primals.size(); ++i) {
-    list.push_back(is_differentiable(primals[i]->dtype()) ? wrap_dual(primals[i], tangents[i], level_) : primals[i]);
-    if (list.back()->extension && op.differentiable) list.back()->view_base = t.view_base ? t.view_base : TensorPtr(&t);
+    list.push_back(is_differentiable(primals[i]->dtype()) ? wrap_dual(primals[i], tangents[i], level_)
+                                                          : primals[i]);
+    if (list.back()->extension && op.differentiable)
+      list.back()->view_base = t.view_base ? t.view_base : TensorPtr(&t);
   }
   return listed(op, std::move(list));
 }
 
 Results Jvp::in_place(const OpDef& op, Args args, Form form) {
   static const OpRef copy("copy_"), clone("clone"), zero("zero_");
-  LOHE_CHECK_KIND(kNotImplemented, args[0].kind == Arg::kTensor, op.schema.base, ": writing a list of tensors that have tangents is not "
+  LOHE_CHECK_KIND(kNotImplemented, args[0].kind == Arg::kTensor, op.schema.base,
+                  ": writing a list of tensors that have tangents is not "
                   "implemented");
   TensorImpl& target = *args[0].tensor;
   // The row that gives what this one writes.
@@ -110,8 +120,9 @@ Results Jvp::in_place(const OpDef& op, Args args, Form form) {
     std::string name(op.schema.base.substr(0, op.schema.base.size() - 1));
     if (!op.schema.overload.empty()) name += "." + std::string(op.schema.overload);
     pure = op.schema.base.ends_with('_') ? find_op_or_null(name) : nullptr;
-    LOHE_CHECK_KIND(kNotImplemented, pure != nullptr && pure->schema.params.size() == args.size(), "the tangent of the in-place operation ",
-                    op.schema.base, " is not implemented; use a form that gives a new tensor");
+    LOHE_CHECK_KIND(kNotImplemented, pure != nullptr && pure->schema.params.size() == args.size(),
+                    "the tangent of the in-place operation ", op.schema.base,
+                    " is not implemented; use a form that gives a new tensor");
   }
   if (!is_differentiable(target.dtype())) {
     MappedArgs plain(args, [&](TensorImpl* t, size_t) { return primal(t); });
@@ -119,9 +130,11 @@ Results Jvp::in_place(const OpDef& op, Args args, Form form) {
     return TensorPtr(&target);
   }
   if (dual_of(&target, level_) == nullptr) {
-    LOHE_CHECK_KIND(kNotImplemented, target.storage_ptr().use_count() == 1 && !target.view_base && !target.requires_grad, op.schema.base,
-                    ": writing a value with a tangent into a tensor without one, of which there are other views, is not implemented; use "
-                    "an operation that gives a new tensor");
+    LOHE_CHECK_KIND(
+        kNotImplemented, target.storage_ptr().use_count() == 1 && !target.view_base && !target.requires_grad,
+        op.schema.base,
+        ": writing a value with a tangent into a tensor without one, of which there are other views, is not implemented; use "
+        "an operation that gives a new tensor");
     TensorPtr model, tangent_model;
     for (const Arg& a : args) {
       if (a.kind != Arg::kTensor || dual_of(a.tensor, level_) == nullptr) continue;
@@ -129,12 +142,14 @@ Results Jvp::in_place(const OpDef& op, Args args, Form form) {
       if (!model || d.primal->extension) model = d.primal;
       if (!tangent_model || d.tangent->extension) tangent_model = d.tangent;
     }
-    TensorPtr plain = TensorImpl::make(target.storage_ptr(), target.dtype(), target.sizes(), target.strides(), target.offset());
+    TensorPtr plain = TensorImpl::make(target.storage_ptr(), target.dtype(), target.sizes(), target.strides(),
+                                       target.offset());
     plain->share_version(target);
     plain->extension = target.extension;
     if (model && model->extension && !target.extension) {
       plain = buffer_for(model, plain, plain->sizes());
-      target.set_view(plain->storage_ptr(), plain->dtype(), plain->sizes(), plain->strides(), plain->offset());
+      target.set_view(plain->storage_ptr(), plain->dtype(), plain->sizes(), plain->strides(),
+                      plain->offset());
     }
     TensorPtr tangent = zero_tangent(plain, tangent_model);
     target.extension = Intrusive<TensorExtension>(new Dual(level_, std::move(plain), std::move(tangent)));
@@ -145,8 +160,10 @@ Results Jvp::in_place(const OpDef& op, Args args, Form form) {
   if (assigns) {
     dispatch::call(op, plain.args(), form);
     const Dual* source = args[1].kind == Arg::kTensor ? dual_of(args[1].tensor, level_) : nullptr;
-    if (source != nullptr) copy(s, source->tangent);
-    else zero(s);
+    if (source != nullptr)
+      copy(s, source->tangent);
+    else
+      zero(s);
     return TensorPtr(&target);
   }
   // What is about to be written may be kept for the gradient: that keeps a copy.
@@ -154,8 +171,10 @@ Results Jvp::in_place(const OpDef& op, Args args, Form form) {
   MappedArgs kept(args, [&](TensorImpl* t, size_t) { return t == &target ? before : TensorPtr(t); });
   std::vector<TensorPtr> tangents = differentiate(*pure, kept.args()).second;
   dispatch::call(op, plain.args(), form);
-  if (tangents[0]) copy(s, tangents[0]);
-  else zero(s);
+  if (tangents[0])
+    copy(s, tangents[0]);
+  else
+    zero(s);
   return TensorPtr(&target);
 }
 
@@ -186,7 +205,8 @@ std::pair<Results, std::vector<TensorPtr>> Jvp::differentiate(const OpDef& op, A
     from.push_back(static_cast<size_t>(i));
   }
   if (!roots.empty()) {
-    const std::vector<TensorPtr> g = autograd::run_backward(roots, cotangents, true, true, inputs, true, false);
+    const std::vector<TensorPtr> g =
+        autograd::run_backward(roots, cotangents, true, true, inputs, true, false);
     std::vector<TensorPtr> linear, along;
     for (size_t i = 0; i < g.size(); ++i) {
       if (!g[i] || !autograd::requires_grad(*g[i])) continue;

@@ -4,7 +4,8 @@
 #include "lohe/tensor.h"
 #include "ops/call.h"
 
-/// From the public C++ types to a call's arguments and back; the generated functions (tools/gen/cpp_api.py) use it.
+/// From the public C++ types to a call's arguments and back; the generated functions (tools/gen/cpp_api.py)
+/// use it.
 namespace lohe {
 
 inline Tensor to_public(TensorPtr t) { return Tensor::adopt(t.detach()); }
@@ -15,7 +16,8 @@ namespace detail {
 [[noreturn]] void raise_undefined(const char* op, const char* param);
 
 inline Arg required(const Tensor& t, const char* op, const char* param) {
-  if (!t.defined()) [[unlikely]] raise_undefined(op, param);
+  if (!t.defined()) [[unlikely]]
+    raise_undefined(op, param);
   return Arg(t.impl());
 }
 
@@ -33,9 +35,13 @@ inline Arg to_arg(Generator* v) { return Arg(v); }
 inline Arg to_arg(IntArrayRef v) { return Arg(std::span<const int64_t>(v)); }
 inline Arg to_arg(ArrayRef<double> v) { return Arg(std::span<const double>(v)); }
 template <class T>
-Arg to_arg(const OptionalArrayRef<T>& v) { return v.has_value() ? to_arg(*v) : Arg(); }
+Arg to_arg(const OptionalArrayRef<T>& v) {
+  return v.has_value() ? to_arg(*v) : Arg();
+}
 template <class T>
-Arg to_arg(const std::optional<T>& v) { return v.has_value() ? to_arg(*v) : Arg(); }
+Arg to_arg(const std::optional<T>& v) {
+  return v.has_value() ? to_arg(*v) : Arg();
+}
 
 /// A list parameter of fixed size: one element stands for all.
 template <int N>
@@ -101,9 +107,7 @@ struct Convert<std::vector<Tensor>> {
 };
 template <class... T>
 struct Convert<std::tuple<T...>> {
-  static std::tuple<T...> from(Results&& r) {
-    return convert(r, std::make_index_sequence<sizeof...(T)>());
-  }
+  static std::tuple<T...> from(Results&& r) { return convert(r, std::make_index_sequence<sizeof...(T)>()); }
   template <size_t... I>
   static std::tuple<T...> convert(Results& r, std::index_sequence<I...>) {
     return {to_public(std::move(r[static_cast<int>(I)]))...};
@@ -131,7 +135,9 @@ struct Convert<Dtype> {
 };
 
 template <class T>
-T results_to(Results&& results) { return Convert<T>::from(std::move(results)); }
+T results_to(Results&& results) {
+  return Convert<T>::from(std::move(results));
+}
 
 }  // namespace detail
 }  // namespace lohe

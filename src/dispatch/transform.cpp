@@ -27,8 +27,8 @@ Dual* dual_of(const TensorImpl* t, uint64_t level) {
 }
 
 TensorPtr wrap_batched(TensorPtr value, uint64_t level) {
-  TensorPtr t = TensorImpl::make(value->storage_ptr(), value->dtype(), value->sizes().subspan(1), value->strides().subspan(1),
-                                 value->offset());
+  TensorPtr t = TensorImpl::make(value->storage_ptr(), value->dtype(), value->sizes().subspan(1),
+                                 value->strides().subspan(1), value->offset());
   t->share_version(*value);
   t->set_conj(value->conj());
   t->set_neg(value->neg());
@@ -37,7 +37,8 @@ TensorPtr wrap_batched(TensorPtr value, uint64_t level) {
 }
 
 TensorPtr wrap_dual(TensorPtr primal, TensorPtr tangent, uint64_t level) {
-  TensorPtr t = TensorImpl::make(primal->storage_ptr(), primal->dtype(), primal->sizes(), primal->strides(), primal->offset());
+  TensorPtr t = TensorImpl::make(primal->storage_ptr(), primal->dtype(), primal->sizes(), primal->strides(),
+                                 primal->offset());
   t->share_version(*primal);
   t->set_conj(primal->conj());
   t->set_neg(primal->neg());
@@ -62,7 +63,8 @@ bool needs_gradient_at_any_level(TensorImpl& t) {
 }
 
 bool is_fresh_buffer(const TensorImpl& t) {
-  return t.python_object.load() == nullptr && !t.view_base && !t.requires_grad && t.storage_ptr().use_count() == 1 && t.offset() == 0;
+  return t.python_object.load() == nullptr && !t.view_base && !t.requires_grad &&
+         t.storage_ptr().use_count() == 1 && t.offset() == 0;
 }
 
 TensorPtr buffer_for(const TensorPtr& model, const TensorPtr& t, std::span<const int64_t> sizes) {
@@ -97,7 +99,9 @@ bool leads_elsewhere(const TensorPtr& t, const std::unordered_set<autograd::Grad
   while (!todo.empty()) {
     autograd::GradNode* n = todo.back();
     todo.pop_back();
-    if (TensorImpl* leaf = n->leaf(); leaf != nullptr && !leaves.contains(n) && !autograd::meta_of(*leaf).transform_leaf) return true;
+    if (TensorImpl* leaf = n->leaf();
+        leaf != nullptr && !leaves.contains(n) && !autograd::meta_of(*leaf).transform_leaf)
+      return true;
     for (const autograd::Edge& e : n->next) {
       if (e && seen.insert(e.node.get()).second) todo.push_back(e.node.get());
     }
@@ -115,7 +119,9 @@ TensorPtr stripped(const TensorPtr& t, const std::unordered_set<autograd::GradNo
     }
     if (const auto* d = dynamic_cast<const Dual*>(t->extension.get())) {
       TensorPtr primal = stripped(d->primal, leaves, all), tangent = stripped(d->tangent, leaves, all);
-      return !tracked && primal == d->primal && tangent == d->tangent ? t : wrap_dual(std::move(primal), std::move(tangent), d->level);
+      return !tracked && primal == d->primal && tangent == d->tangent
+                 ? t
+                 : wrap_dual(std::move(primal), std::move(tangent), d->level);
     }
   }
   if (!tracked) return t;

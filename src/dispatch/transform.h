@@ -2,9 +2,10 @@
 
 #include "dispatch/call.h"
 
-/// What the function transforms (vmap, jvp) share: a tensor under a transform is a *wrapper*, a TensorImpl with the shape that
-/// the transformed function sees, whose `extension` holds the tensors that it stands for. Its history is its own: gradients
-/// inside the transform are recorded on wrappers, gradients outside of it on what they hold.
+/// What the function transforms (vmap, jvp) share: a tensor under a transform is a *wrapper*, a TensorImpl
+/// with the shape that the transformed function sees, whose `extension` holds the tensors that it stands for.
+/// Its history is its own: gradients inside the transform are recorded on wrappers, gradients outside of it
+/// on what they hold.
 namespace lohe::dispatch {
 
 /// Stands for `value` with its first dim, the batch, hidden.
@@ -33,7 +34,8 @@ TensorPtr wrap_dual(TensorPtr primal, TensorPtr tangent, uint64_t level);
 bool holds_batch(const TensorImpl& t);
 /// Whether `t`, or a tensor that it stands for, needs a gradient.
 bool needs_gradient_at_any_level(TensorImpl& t);
-/// A buffer that a row or a gradient just made: nobody else sees it, so that it may become a wrapper in place.
+/// A buffer that a row or a gradient just made: nobody else sees it, so that it may become a wrapper in
+/// place.
 bool is_fresh_buffer(const TensorImpl& t);
 /// `t`'s numbers in new memory, wrapped at all levels at which `model` is: `model` can be written into it.
 /// @param sizes broadcast from those of `t`
@@ -42,7 +44,8 @@ TensorPtr buffer_for(const TensorPtr& model, const TensorPtr& t, std::span<const
 TensorPtr tracked_alias(const TensorPtr& t);
 /// History that leads to such leaves alone counts as none from now on: the transform that made them is over.
 void release_leaf(const TensorPtr& leaf);
-/// `t` without the history, at every level, that leads to nothing but `leaves`. With `all`: without any history.
+/// `t` without the history, at every level, that leads to nothing but `leaves`. With `all`: without any
+/// history.
 TensorPtr without_history(const TensorPtr& t, std::span<const TensorPtr> leaves, bool all);
 
 /// Applies `f` to every tensor of the arguments (entries of lists too); what it gives is kept alive here.
@@ -55,7 +58,8 @@ class MappedArgs {
         args_[i] = keep(f(args_[i].tensor, i));
       } else if (args_[i].kind == Arg::kTensors) {
         std::vector<TensorImpl*> list;
-        for (TensorImpl* t : args_[i].tensor_list()) list.push_back(t == nullptr ? nullptr : keep(f(t, i)).tensor);
+        for (TensorImpl* t : args_[i].tensor_list())
+          list.push_back(t == nullptr ? nullptr : keep(f(t, i)).tensor);
         lists_.push_back(std::make_unique<std::vector<TensorImpl*>>(std::move(list)));
         args_[i] = Arg(std::span<TensorImpl* const>(*lists_.back()));
       }

@@ -20,29 +20,34 @@ bool is_dropout(const OpDef& op) { return op.root().schema.base == "_dropout"; }
 
 bool is_random(const OpDef& op) {
   return (is_dropout(op) && op.primal == nullptr) || op.schema.index_of("generator") >= 0 ||
-         one_of(op.schema.base, {"rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like"});
+         one_of(op.schema.base,
+                {"rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like"});
 }
 
 /// Rows that make a tensor like another: as batched as their model.
-bool is_factory(const OpDef& op) { return op.schema.base.ends_with("_like") || op.schema.base.starts_with("new_"); }
+bool is_factory(const OpDef& op) {
+  return op.schema.base.ends_with("_like") || op.schema.base.starts_with("new_");
+}
 
 /// What a row's result, or the program's course, would owe to data.
 bool depends_on_data(const OpDef& op) {
-  return one_of(op.schema.name, {"_local_scalar_dense", "is_nonzero", "equal", "allclose", "nonzero", "nonzero_numpy", "argwhere",
-                                 "where", "masked_select", "bincount", "_unique2", "unique_dim", "unique_consecutive",
-                                 "repeat_interleave.Tensor", "repeat_interleave.self_Tensor", "resize_", "resize_as_", "set_"});
+  return one_of(op.schema.name, {"_local_scalar_dense", "is_nonzero", "equal", "allclose", "nonzero",
+                                 "nonzero_numpy", "argwhere", "where", "masked_select", "bincount",
+                                 "_unique2", "unique_dim", "unique_consecutive", "repeat_interleave.Tensor",
+                                 "repeat_interleave.self_Tensor", "resize_", "resize_as_", "set_"});
 }
 
 /// Functions that look into memory rather than call rows: they run once for each example.
 bool reads_memory(const OpDef& op) {
-  return one_of(op.schema.base, {"embedding_bag", "searchsorted", "bucketize", "isin", "one_hot", "multinomial", "linspace", "logspace"}) ||
+  return one_of(op.schema.base, {"embedding_bag", "searchsorted", "bucketize", "isin", "one_hot",
+                                 "multinomial", "linspace", "logspace"}) ||
          one_of(op.schema.name, {"tensor_split.tensor_indices_or_sections", "narrow.Tensor"});
 }
 
 int64_t shifted(int64_t dim, int64_t rank, const OpDef& op) {
   LOHE_CHECK_INDEX(dim >= -std::max<int64_t>(rank, 1) && dim < std::max<int64_t>(rank, 1),
-                   "Dimension out of range (expected to be in range of [", -std::max<int64_t>(rank, 1), ", ", std::max<int64_t>(rank, 1) - 1,
-                   "], but got ", dim, ") in ", op.schema.base);
+                   "Dimension out of range (expected to be in range of [", -std::max<int64_t>(rank, 1), ", ",
+                   std::max<int64_t>(rank, 1) - 1, "], but got ", dim, ") in ", op.schema.base);
   return (dim < 0 ? dim + rank : dim) + 1;
 }
 
@@ -50,7 +55,8 @@ int64_t shifted(int64_t dim, int64_t rank, const OpDef& op) {
 
 bool Vmap::wants(const OpDef& op, Args args) {
   if (is_random(op)) return true;
-  if (op.kind == OpKind::kFunction && !is_factory(op) && !depends_on_data(op) && !reads_memory(op)) return false;
+  if (op.kind == OpKind::kFunction && !is_factory(op) && !depends_on_data(op) && !reads_memory(op))
+    return false;
   for (const Arg& a : args) {
     if (a.kind == Arg::kTensor && is_batched(a.tensor)) return true;
     if (a.kind != Arg::kTensors) continue;
@@ -116,40 +122,53 @@ void Vmap::adopt(TensorImpl& t, const TensorPtr& model) const {
 
 void Vmap::check_written(const OpDef& op, Args args, Form form) const {
   for (size_t i = 0; i < args.size(); ++i) {
-    const bool written = (form == Form::kInPlace && i == 0) || (i < op.schema.params.size() && op.schema.params[i].written);
+    const bool written =
+        (form == Form::kInPlace && i == 0) || (i < op.schema.params.size() && op.schema.params[i].written);
     if (!written || args[i].kind != Arg::kTensor || is_batched(args[i].tensor)) continue;
     TensorImpl& t = *args[i].tensor;
     if (is_fresh_buffer(t)) {
       TensorPtr model;
       for (const Arg& a : args) {
-        if (a.kind == Arg::kTensor && is_batched(a.tensor) && (!model || value(a.tensor)->extension)) model = value(a.tensor);
+        if (a.kind == Arg::kTensor && is_batched(a.tensor) && (!model || value(a.tensor)->extension))
+          model = value(a.tensor);
       }
       adopt(t, model);
       continue;
     }
-    raise(ErrorKind::kRuntime, "vmap: inplace arithmetic(self, *extra_args) is not possible because there exists a Tensor `other` in "
-          "extra_args that has more elements than `self`. This happened due to `other` being vmapped over but `self` not being vmapped "
-          "over at level ", level_, " in ", op.schema.base, ". Please try to use out-of-place operators instead of inplace arithmetic. "
-          "If said operator is being called inside the PyTorch framework, use new_zeros or new_empty to make `self`.");
+    raise(
+        ErrorKind::kRuntime,
+        "vmap: inplace arithmetic(self, *extra_args) is not possible because there exists a Tensor `other` in "
+        "extra_args that has more elements than `self`. This happened due to `other` being vmapped over but `self` not being vmapped "
+        "over at level ",
+        level_, " in ", op.schema.base,
+        ". Please try to use out-of-place operators instead of inplace arithmetic. "
+        "If said operator is being called inside the PyTorch framework, use new_zeros or new_empty to make `self`.");
   }
 }
 
 Results Vmap::call(const OpDef& op, Args args, Form form, std::span<TensorImpl* const>) {
-  LOHE_CHECK(form != Form::kOut, "vmap: ", op.schema.base, "(out=...) is not supported: out= writes a tensor that is not vmapped over. "
+  LOHE_CHECK(form != Form::kOut, "vmap: ", op.schema.base,
+             "(out=...) is not supported: out= writes a tensor that is not vmapped over. "
              "Use the form without out=.");
   if (is_dropout(op) && op.primal == nullptr) return dropout(args, form);
   if (is_dropout(op)) return each(op, args, form);  // the forward's mask had an example's positions
   if (is_random(op)) return random(op, args, form);
   if (one_of(op.schema.name, {"_local_scalar_dense", "is_nonzero", "equal", "allclose"})) {
-    raise(ErrorKind::kRuntime, "vmap: It looks like you're attempting to use a Tensor in some data-dependent control flow (", op.schema.base,
-          " under vmap). We don't support that: the examples of a batch cannot take different ways. Use torch.where().");
+    raise(
+        ErrorKind::kRuntime,
+        "vmap: It looks like you're attempting to use a Tensor in some data-dependent control flow (",
+        op.schema.base,
+        " under vmap). We don't support that: the examples of a batch cannot take different ways. Use torch.where().");
   }
-  LOHE_CHECK(!depends_on_data(op), "vmap: It looks like you called ", op.schema.base, ", whose result has a shape that depends on data: "
-             "it may differ from example to example, which vmap does not support. Use torch.where() or a mask.");
+  LOHE_CHECK(
+      !depends_on_data(op), "vmap: It looks like you called ", op.schema.base,
+      ", whose result has a shape that depends on data: "
+      "it may differ from example to example, which vmap does not support. Use torch.where() or a mask.");
   if (op.kind == OpKind::kFunction && is_factory(op)) return factory(op, args);
   if (op.schema.base == "empty_like") return factory(op, args);
   check_written(op, args, form);
-  if ((op.kind == OpKind::kPointwise || op.schema.base == "copy_") && pointwise_fits(args)) return pointwise(op, args, form);
+  if ((op.kind == OpKind::kPointwise || op.schema.base == "copy_") && pointwise_fits(args))
+    return pointwise(op, args, form);
   Results results;
   if (op.kind == OpKind::kView) {
     if (view(op, args, form, results)) return results;
@@ -165,13 +184,16 @@ Results Vmap::call(const OpDef& op, Args args, Form form, std::span<TensorImpl* 
 namespace {
 
 void check_randomness(Randomness mode) {
-  LOHE_CHECK(mode != Randomness::kError, "vmap: called random operation while in randomness error mode. Please either use the "
-             "'same' or 'different' randomness flags on vmap or perform the randomness operation out of vmap");
+  LOHE_CHECK(
+      mode != Randomness::kError,
+      "vmap: called random operation while in randomness error mode. Please either use the "
+      "'same' or 'different' randomness flags on vmap or perform the randomness operation out of vmap");
 }
 
 }  // namespace
 
-/// A product with an explicit mask, so that its gradient, too, does not ask which positions the mask was made for.
+/// A product with an explicit mask, so that its gradient, too, does not ask which positions the mask was made
+/// for.
 Results Vmap::dropout(Args args, Form form) {
   static const OpRef row("_dropout"), ones("ones"), mul("mul");
   check_randomness(randomness_);
@@ -198,9 +220,11 @@ Results Vmap::random(const OpDef& op, Args args, Form form) {
   if (randomness_ == Randomness::kSame) {
     if (!batched) return dispatch::call(op, args, form);
     static const OpRef copy("copy_"), select("select.int");
-    MappedArgs first(args, [&](TensorImpl* t, size_t) { return is_batched(t) ? select(value(t), 0, 0) : TensorPtr(t); });
+    MappedArgs first(
+        args, [&](TensorImpl* t, size_t) { return is_batched(t) ? select(value(t), 0, 0) : TensorPtr(t); });
     if (!writes) {
-      LOHE_CHECK(op.schema.base.ends_with("_like"), "vmap: ", op.schema.base, " of a batched tensor with randomness='same' is not "
+      LOHE_CHECK(op.schema.base.ends_with("_like"), "vmap: ", op.schema.base,
+                 " of a batched tensor with randomness='same' is not "
                  "supported; use randomness='different'");
       return dispatch::call(op, first.args(), form);
     }
@@ -210,8 +234,11 @@ Results Vmap::random(const OpDef& op, Args args, Form form) {
   }
   if (writes && args[0].kind == Arg::kTensor && !is_batched(args[0].tensor)) {
     TensorImpl& t = *args[0].tensor;
-    LOHE_CHECK(is_fresh_buffer(t), "vmap: We do not "
-               "support calling out random in-place operations (", op.schema.base, ") on an unbatched tensor with "
+    LOHE_CHECK(is_fresh_buffer(t),
+               "vmap: We do not "
+               "support calling out random in-place operations (",
+               op.schema.base,
+               ") on an unbatched tensor with "
                "randomness='different': it would need a value for each example");
     adopt(t, nullptr);
     batched = true;
@@ -361,7 +388,8 @@ bool Vmap::view(const OpDef& op, Args args, Form form, Results& results) {
     return true;
   }
   results = wrapped(dispatch::call(*row, with, form));
-  for (int i = 0; op.differentiable && i < results.size(); ++i) results[i]->view_base = t.view_base ? t.view_base : TensorPtr(&t);
+  for (int i = 0; op.differentiable && i < results.size(); ++i)
+    results[i]->view_base = t.view_base ? t.view_base : TensorPtr(&t);
   return true;
 }
 
@@ -414,21 +442,26 @@ bool Vmap::along_dim(const OpDef& op, Args args, Results& results) {
 }
 
 bool Vmap::product(const OpDef& op, Args args, Results& results) {
-  static const OpRef matmul("matmul"), linear("linear"), transpose("transpose.int"), unsqueeze("unsqueeze"), squeeze("squeeze.dim"), add("add");
+  static const OpRef matmul("matmul"), linear("linear"), transpose("transpose.int"), unsqueeze("unsqueeze"),
+      squeeze("squeeze.dim"), add("add");
   const std::string_view base = op.schema.base;
   if (base == "mm" || base == "bmm") {
     const int64_t rank = base == "mm" ? 2 : 3;
     for (size_t i = 0; i < 2; ++i) {
-      LOHE_CHECK(args[i].tensor->dim() == rank, base, ": expected ", rank, "-D tensors, got ", args[i].tensor->dim(), "-D under vmap");
+      LOHE_CHECK(args[i].tensor->dim() == rank, base, ": expected ", rank, "-D tensors, got ",
+                 args[i].tensor->dim(), "-D under vmap");
     }
-    LOHE_CHECK(args[0].tensor->sizes()[static_cast<size_t>(rank - 1)] == args[1].tensor->sizes()[static_cast<size_t>(rank - 2)] &&
+    LOHE_CHECK(args[0].tensor->sizes()[static_cast<size_t>(rank - 1)] ==
+                       args[1].tensor->sizes()[static_cast<size_t>(rank - 2)] &&
                    (rank == 2 || args[0].tensor->sizes()[0] == args[1].tensor->sizes()[0]),
-               base, ": shapes ", to_string(args[0].tensor->sizes()), " and ", to_string(args[1].tensor->sizes()), " cannot be multiplied");
+               base, ": shapes ", to_string(args[0].tensor->sizes()), " and ",
+               to_string(args[1].tensor->sizes()), " cannot be multiplied");
     results = matmul(value(args[0].tensor), value(args[1].tensor));
     return true;
   }
   if (base == "linear") {
-    TensorImpl *x = args[0].tensor, *w = args[1].tensor, *b = args[2].kind == Arg::kTensor ? args[2].tensor : nullptr;
+    TensorImpl *x = args[0].tensor, *w = args[1].tensor,
+               *b = args[2].kind == Arg::kTensor ? args[2].tensor : nullptr;
     if (!is_batched(w) && !is_batched(b)) {
       results = linear(value(x), TensorPtr(w), args[2]);
       return true;
@@ -475,17 +508,21 @@ bool Vmap::product(const OpDef& op, Args args, Results& results) {
 /// The general rule: one call for each example.
 Results Vmap::each(const OpDef& op, Args args, Form form) {
   static const OpRef select("select.int"), stack("stack");
-  LOHE_CHECK(batch_ > 0, "vmap: ", op.schema.base, " over a batch of size 0 is not supported: the shape of its result is not known");
+  LOHE_CHECK(batch_ > 0, "vmap: ", op.schema.base,
+             " over a batch of size 0 is not supported: the shape of its result is not known");
   const bool writes = form == Form::kInPlace || op.schema.mutates();
   std::vector<std::vector<TensorPtr>> columns;
   std::vector<TensorPtr> written;
   bool list = false;
   for (int64_t b = 0; b < batch_; ++b) {
-    MappedArgs one(args, [&](TensorImpl* t, size_t) { return is_batched(t) ? select(value(t), 0, b) : TensorPtr(t); });
+    MappedArgs one(
+        args, [&](TensorImpl* t, size_t) { return is_batched(t) ? select(value(t), 0, b) : TensorPtr(t); });
     Results r = dispatch::call(op, one.args(), form);
-    LOHE_CHECK(!r.is_number(), "vmap: ", op.schema.base, " gives a number, which would differ from example to example");
+    LOHE_CHECK(!r.is_number(), "vmap: ", op.schema.base,
+               " gives a number, which would differ from example to example");
     if (b == 0) columns.resize(static_cast<size_t>(r.size()));
-    LOHE_CHECK(columns.size() == static_cast<size_t>(r.size()), "vmap: ", op.schema.base, " gives a different number of tensors for "
+    LOHE_CHECK(columns.size() == static_cast<size_t>(r.size()), "vmap: ", op.schema.base,
+               " gives a different number of tensors for "
                "different examples");
     for (int i = 0; i < r.size(); ++i) columns[static_cast<size_t>(i)].push_back(r[i]);
     list = !op.schema.returns.empty() && op.schema.returns[0].type == ArgType::kTensors;
@@ -498,7 +535,8 @@ Results Vmap::each(const OpDef& op, Args args, Form form) {
     }
     if (writes && i < op.schema.returns.size() && op.schema.returns[i].written) {
       for (size_t p = 0; p < op.schema.params.size(); ++p) {
-        if (op.schema.params[p].written && op.schema.params[p].alias == op.schema.returns[i].alias) results.emplace_back(args[p].tensor);
+        if (op.schema.params[p].written && op.schema.params[p].alias == op.schema.returns[i].alias)
+          results.emplace_back(args[p].tensor);
       }
       continue;
     }

@@ -31,7 +31,11 @@ class Archive {
  public:
   Archive(std::span<const std::byte> bytes, std::shared_ptr<const void> owner, const std::string& source,
           LoadOptions options, bool writable)
-      : source_(source), owner_(std::move(owner)), options_(options), writable_(writable), zip_(bytes, source) {
+      : source_(source),
+        owner_(std::move(owner)),
+        options_(options),
+        writable_(writable),
+        zip_(bytes, source) {
     LOHE_CHECK(!zip_.entries().empty(), "'", source_, "' is an empty zip archive");
     // All entries lie in one folder, whose name is free.
     const std::string& first = zip_.entries().front().name;

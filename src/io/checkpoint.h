@@ -14,9 +14,9 @@ namespace lohe::io {
 
 struct LoadOptions {
   /// Storages stay in the mapped file: loading takes no time or memory, and checksums are not verified (a
-  /// misaligned storage is copied). Pages of a file that was opened by its path are copied when they are first
-  /// written; bytes in memory are read-only. Otherwise storages are copied to memory of their own and every
-  /// checksum is verified.
+  /// misaligned storage is copied). Pages of a file that was opened by its path are copied when they are
+  /// first written; bytes in memory are read-only. Otherwise storages are copied to memory of their own and
+  /// every checksum is verified.
   bool mmap = false;
 };
 

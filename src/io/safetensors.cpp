@@ -208,7 +208,8 @@ SafetensorsFile read_file(std::span<const std::byte> bytes, const std::shared_pt
       reject(source, "tensor " + shown(entry.name) + " needs " + std::to_string(expected) +
                          " bytes but has " + std::to_string(entry.end - entry.begin));
     }
-    file.tensors.emplace_back(entry.name, tensor_of(entry, data.subspan(entry.begin, expected), owner, writable));
+    file.tensors.emplace_back(entry.name,
+                              tensor_of(entry, data.subspan(entry.begin, expected), owner, writable));
     at = entry.end;
   }
   if (at != data.size()) reject(source, std::to_string(data.size() - at) + " bytes belong to no tensor");

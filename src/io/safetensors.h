@@ -30,15 +30,16 @@ struct SafetensorsFile {
   const TensorBlob* find(std::string_view name) const;
 };
 
-/// Maps a file. The tensors' bytes are pages that are copied when they are first written, but for tensors that
-/// lie at an address unfit for their dtype, which are copied at once. Enforced: a header of at most 100 MB that is one JSON object nested as the
-/// format says, no duplicate names, known dtypes, and byte ranges that match shape and dtype and cover the
-/// rest of the file exactly.
+/// Maps a file. The tensors' bytes are pages that are copied when they are first written, but for tensors
+/// that lie at an address unfit for their dtype, which are copied at once. Enforced: a header of at most 100
+/// MB that is one JSON object nested as the format says, no duplicate names, known dtypes, and byte ranges
+/// that match shape and dtype and cover the rest of the file exactly.
 /// @throws Error(kIo) for a file that cannot be read; SafetensorsError; Error(kNotImplemented) for a dtype of
 /// the
 ///   format that is not supported
 SafetensorsFile load_safetensors(const std::filesystem::path& path);
-/// The same for a file in memory, whose bytes are read-only. @param owner keeps `bytes` alive @param source names the file in messages
+/// The same for a file in memory, whose bytes are read-only. @param owner keeps `bytes` alive @param source
+/// names the file in messages
 SafetensorsFile load_safetensors(std::span<const std::byte> bytes, std::shared_ptr<const void> owner,
                                  const std::string& source);
 

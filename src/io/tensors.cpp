@@ -42,7 +42,8 @@ Intrusive<Storage> TensorBuilder::storage(const std::shared_ptr<const StorageBlo
     auto* owner = new std::shared_ptr<const void>(blob->owner);
     known.storage = Storage::borrow(
         const_cast<std::byte*>(blob->data), nbytes,
-        [](void* context) { delete static_cast<std::shared_ptr<const void>*>(context); }, owner, blob->writable);
+        [](void* context) { delete static_cast<std::shared_ptr<const void>*>(context); }, owner,
+        blob->writable);
   }
   return known.storage;
 }
@@ -55,8 +56,8 @@ void TensorBuilder::replace(const std::shared_ptr<const StorageBlob>& blob, Intr
 
 Intrusive<TensorImpl> TensorBuilder::tensor(const TensorBlob& blob) {
   check_bounds(blob, "cannot load");
-  LOHE_CHECK(blob.sizes.size() <= kMaxRank, "cannot load a tensor with ", blob.sizes.size(), " dimensions (at most ",
-             kMaxRank, ")");
+  LOHE_CHECK(blob.sizes.size() <= kMaxRank, "cannot load a tensor with ", blob.sizes.size(),
+             " dimensions (at most ", kMaxRank, ")");
   Intrusive<TensorImpl> made =
       TensorImpl::make(storage(blob.storage), blob.dtype, blob.sizes, blob.strides, blob.storage_offset);
   made->set_conj(blob.is_conj);
@@ -77,16 +78,18 @@ std::shared_ptr<const StorageBlob> TensorDescriber::storage(const Intrusive<Stor
     blob->owner = owner_of<const void>(storage);
     known = std::move(blob);
   }
-  LOHE_CHECK(known->dtype == dtype && known->untyped == untyped,
-             "Cannot save multiple tensors or storages that view the same data as different types; clone() one of "
-             "them. The types are ",
-             info(known->dtype).name, known->untyped ? " (untyped storage)" : "", " and ", info(dtype).name,
-             untyped ? " (untyped storage)" : "");
+  LOHE_CHECK(
+      known->dtype == dtype && known->untyped == untyped,
+      "Cannot save multiple tensors or storages that view the same data as different types; clone() one of "
+      "them. The types are ",
+      info(known->dtype).name, known->untyped ? " (untyped storage)" : "", " and ", info(dtype).name,
+      untyped ? " (untyped storage)" : "");
   return known;
 }
 
 TensorBlob TensorDescriber::tensor(TensorImpl& tensor) {
-  LOHE_CHECK(!tensor.extension, "cannot save a tensor inside a function transform; save it outside of vmap, grad or jvp");
+  LOHE_CHECK(!tensor.extension,
+             "cannot save a tensor inside a function transform; save it outside of vmap, grad or jvp");
   TensorBlob blob;
   blob.dtype = tensor.dtype();
   blob.sizes.assign(tensor.sizes().begin(), tensor.sizes().end());

@@ -28,8 +28,11 @@ Node Graph::scalar(int number, Dtype dtype) {
 }
 
 Node Graph::constant(Dtype dtype, double real, double imag) {
-  return add({.prim = Prim::kConst, .dtype = dtype, .imm = static_cast<int64_t>(is_integral(dtype, true) ? real : 0),
-              .real = real, .imag = imag});
+  return add({.prim = Prim::kConst,
+              .dtype = dtype,
+              .imm = static_cast<int64_t>(is_integral(dtype, true) ? real : 0),
+              .real = real,
+              .imag = imag});
 }
 
 Node Graph::constant_int(Dtype dtype, int64_t value) {
@@ -45,10 +48,15 @@ Node Graph::iota(Space group, Dtype dtype) {
 }
 
 Node Graph::philox(Node counter, Node key, int word) {
-  LOHE_INTERNAL_ASSERT(counter.dtype() == Dtype::kInt64 && key.dtype() == Dtype::kInt64 && word >= 0 && word < 4,
-                       "philox takes int64 counters and keys and a word from 0 to 3");
-  return add({.prim = Prim::kPhilox, .dtype = Dtype::kInt64, .space = static_cast<Space>(counter.space() | key.space()),
-              .a = counter.id(), .b = key.id(), .imm = word});
+  LOHE_INTERNAL_ASSERT(
+      counter.dtype() == Dtype::kInt64 && key.dtype() == Dtype::kInt64 && word >= 0 && word < 4,
+      "philox takes int64 counters and keys and a word from 0 to 3");
+  return add({.prim = Prim::kPhilox,
+              .dtype = Dtype::kInt64,
+              .space = static_cast<Space>(counter.space() | key.space()),
+              .a = counter.id(),
+              .b = key.id(),
+              .imm = word});
 }
 
 Node Graph::apply(Prim prim, Dtype result, Node a, Node b, Node c) {
@@ -67,7 +75,11 @@ Node Graph::apply(Prim prim, Dtype result, Node a, Node b, Node c) {
 
 Node Graph::reduce(Prim prim, Node a, Space groups) {
   const Dtype dtype = prim == Prim::kArgmax || prim == Prim::kArgmin ? Dtype::kInt64 : a.dtype();
-  return add({.prim = prim, .dtype = dtype, .space = static_cast<Space>(a.space() & ~groups), .span = groups, .a = a.id()});
+  return add({.prim = prim,
+              .dtype = dtype,
+              .space = static_cast<Space>(a.space() & ~groups),
+              .span = groups,
+              .a = a.id()});
 }
 
 void Graph::check(Node condition, std::string message, bool index_error) {
@@ -97,7 +109,8 @@ std::vector<Node> inline_graph(const Graph& from, const std::vector<int32_t>& ro
     } else if (n.prim == Prim::kScalar) {
       copy = scalars[static_cast<size_t>(n.imm)];
     } else if (n.prim == Prim::kConst) {
-      copy = is_integral(n.dtype, true) ? into.constant_int(n.dtype, n.imm) : into.constant(n.dtype, n.real, n.imag);
+      copy = is_integral(n.dtype, true) ? into.constant_int(n.dtype, n.imm)
+                                        : into.constant(n.dtype, n.real, n.imag);
     } else if (n.prim == Prim::kExtent) {
       copy = into.extent(n.dtype, n.span);
     } else if (n.prim == Prim::kIota) {
@@ -150,7 +163,8 @@ std::vector<Node> differentiate(Graph& graph, const std::vector<std::pair<int32_
     for (int which = 0; which < 3; ++which) {
       const int32_t x = operands[which];
       if (x < 0 || !relevant[static_cast<size_t>(x)]) continue;
-      const Node g = derivative(n.prim, which, flow[i], graph.at(static_cast<int32_t>(i)), node(n.a), node(n.b), node(n.c));
+      const Node g = derivative(n.prim, which, flow[i], graph.at(static_cast<int32_t>(i)), node(n.a),
+                                node(n.b), node(n.c));
       if (g.defined()) accumulate(x, g);
     }
   }
@@ -222,8 +236,8 @@ Node operator>(Node a, Node b) { return binary(Prim::kLt, b, a); }
 Node operator>=(Node a, Node b) { return binary(Prim::kLe, b, a); }
 
 Node select(Node condition, Node a, Node b) {
-  LOHE_INTERNAL_ASSERT(condition.dtype() == Dtype::kBool && a.dtype() == b.dtype(), "select of ", a.dtype(), " and ",
-                       b.dtype());
+  LOHE_INTERNAL_ASSERT(condition.dtype() == Dtype::kBool && a.dtype() == b.dtype(), "select of ", a.dtype(),
+                       " and ", b.dtype());
   return a.graph()->apply(Prim::kSelect, a.dtype(), condition, a, b);
 }
 
@@ -233,7 +247,8 @@ Node cast(Node a, Dtype dtype) {
   const GraphNode& n = a.graph()->node(a.id());
   if (n.prim == Prim::kCast) {
     const Dtype from = a.graph()->node(n.a).dtype;
-    if (from == dtype && is_differentiable(from) && itemsize(from) < itemsize(n.dtype)) return a.graph()->at(n.a);
+    if (from == dtype && is_differentiable(from) && itemsize(from) < itemsize(n.dtype))
+      return a.graph()->at(n.a);
   }
   return a.graph()->apply(Prim::kCast, dtype, a);
 }

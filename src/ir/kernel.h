@@ -8,12 +8,16 @@
 
 #include "lohe/dtype.h"
 
-/// The loop-level kernel IR. One kernel is a nest of loops over run-time extents; every back end (LLVM vector code, SIMT
-/// text, the interpreter) reads this and nothing else, and all give the same bits:
-///  - every arithmetic instruction is an exactly specified IEEE or two's complement operation (no libm, no contraction);
-///  - a reduction in a vector loop has a fixed number of virtual lanes: element i goes to lane i % lanes, lanes are
-///    combined by halving. The result therefore depends on neither the vector width nor the number of threads.
-/// Memory types of two-byte floats exist only to be cast; complex numbers are pairs of loads made by the lowering.
+/// The loop-level kernel IR. One kernel is a nest of loops over run-time extents; every back end (LLVM vector
+/// code, SIMT text, the interpreter) reads this and nothing else, and all give the same bits:
+///  - every arithmetic instruction is an exactly specified IEEE or two's complement operation (no libm, no
+///  contraction);
+///  - a reduction in a vector loop has a fixed number of virtual lanes: element i goes to lane i % lanes,
+///  lanes are
+///    combined by halving. The result therefore depends on neither the vector width nor the number of
+///    threads.
+/// Memory types of two-byte floats exist only to be cast; complex numbers are pairs of loads made by the
+/// lowering.
 namespace lohe::ir {
 
 enum class Type : uint8_t { kBool, kU8, kI8, kI16, kI32, kU32, kI64, kU64, kF16, kBF16, kF32, kF64 };
@@ -37,25 +41,44 @@ Type type_of(Dtype d);
 enum class Op : uint8_t {
   // Leaves
   kConst,  ///< imm: the bits, zero extended
-  kParam,  ///< imm: slot in the 64-bit parameter array; integers are read whole, floats from the slot's low bytes
+  kParam,  ///< imm: slot in the 64-bit parameter array; integers are read whole, floats from the slot's low
+           ///< bytes
   kBegin,  ///< first outer iteration of this call (i64)
   kEnd,    ///< one past the last outer iteration of this call (i64)
   kIndex,  ///< a loop's index (i64); defined by its Loop
-  kCarry,  ///< an accumulator or right-hand side inside a Reduce's combine block, or its result; defined there
+  kCarry,  ///< an accumulator or right-hand side inside a Reduce's combine block, or its result; defined
+           ///< there
   // Memory. Indices count elements of the buffer's type.
   kLoad,      ///< buffer[a]; a varies over lanes: gather
   kLoadUnit,  ///< buffer[a + i], i the index of the enclosing vector loop, a uniform: one vector load
   // Arithmetic: operands and result of one type. Integers wrap.
-  kAdd, kSub, kMul, kNeg, kAbs,
-  kMin, kMax,  ///< integers only; floats compare and select
-  kDiv,        ///< floats: IEEE. Integers: truncating; x / 0 = 0 (callers check), INT_MIN / -1 = INT_MIN
-  kRem,        ///< integers only: truncating; x % 0 = x, x % -1 = 0
-  kFma,        ///< a * b + c, one rounding
-  kSqrt, kFloor, kCeil, kTrunc, kRoundEven,
-  kAnd, kOr, kXor, kNot,  ///< integers and bool
-  kShl, kShr,  ///< arithmetic for signed types; counts outside [0, bits): kShl gives 0, kShr the sign (0 if unsigned)
+  kAdd,
+  kSub,
+  kMul,
+  kNeg,
+  kAbs,
+  kMin,
+  kMax,  ///< integers only; floats compare and select
+  kDiv,  ///< floats: IEEE. Integers: truncating; x / 0 = 0 (callers check), INT_MIN / -1 = INT_MIN
+  kRem,  ///< integers only: truncating; x % 0 = x, x % -1 = 0
+  kFma,  ///< a * b + c, one rounding
+  kSqrt,
+  kFloor,
+  kCeil,
+  kTrunc,
+  kRoundEven,
+  kAnd,
+  kOr,
+  kXor,
+  kNot,  ///< integers and bool
+  kShl,
+  kShr,  ///< arithmetic for signed types; counts outside [0, bits): kShl gives 0, kShr the sign (0 if
+         ///< unsigned)
   // Comparisons give bool; any comparison with NaN is false except kNe.
-  kEq, kNe, kLt, kLe,
+  kEq,
+  kNe,
+  kLt,
+  kLe,
   kSelect,   ///< a ? b : c
   kCast,     ///< see Builder::cast
   kBitcast,  ///< same size
@@ -77,38 +100,43 @@ struct Loop;
 
 struct Store {
   int16_t buffer;
-  bool unit;    ///< buffer[index + i], i the index of the enclosing vector loop
+  bool unit;  ///< buffer[index + i], i the index of the enclosing vector loop
   Value index;
   Value value;  ///< of the buffer's type
 };
 
-/// The kernel goes on, and returns `code` (> 0; the largest failing one wins) if `condition` was false for any element.
-/// Later loads must be safe all the same: clamp the index.
+/// The kernel goes on, and returns `code` (> 0; the largest failing one wins) if `condition` was false for
+/// any element. Later loads must be safe all the same: clamp the index.
 struct Check {
   Value condition;
   int32_t code;
 };
 
-struct Define { Value value; };  ///< computes insts[value] here
+struct Define {
+  Value value;
+};  ///< computes insts[value] here
 
 using Stmt = std::variant<Define, Store, Check, std::unique_ptr<Loop>>;
 using Block = std::vector<Stmt>;
 
 /// Folds `elements` of every iteration into `results` with an associative function of k accumulators.
 struct Reduce {
-  std::vector<Value> init;      ///< uniform over the loop; in a vector loop every lane starts with it
-  std::vector<Value> elements;  ///< computed by the loop's body
+  std::vector<Value> init;         ///< uniform over the loop; in a vector loop every lane starts with it
+  std::vector<Value> elements;     ///< computed by the loop's body
   std::vector<Value> left, right;  ///< kCarry: operands of combine
   Block combine;
   std::vector<Value> combined;  ///< what combine leaves
   std::vector<Value> results;   ///< kCarry: visible after the loop
-  int lanes = 0;                ///< vector loops: a power of two >= 16; serial loops: 0, a chain in index order
+  int lanes = 0;  ///< vector loops: a power of two >= 16; serial loops: 0, a chain in index order
 };
 
-/// A nest of dims (outermost first). A vector loop's last dim is spread over lanes (masked tail); loops inside it are
-/// serial, and their values are vectors where they depend on its index. Vector loops do not nest.
+/// A nest of dims (outermost first). A vector loop's last dim is spread over lanes (masked tail); loops
+/// inside it are serial, and their values are vectors where they depend on its index. Vector loops do not
+/// nest.
 struct Loop {
-  struct Dim { Value index, begin, end; };
+  struct Dim {
+    Value index, begin, end;
+  };
   std::vector<Dim> dims;
   bool vector = false;
   Block body;
@@ -121,8 +149,9 @@ struct Buffer {
   bool scratch = false;  ///< private to one call; its size is in Kernel::scratch_elements
 };
 
-/// int32_t kernel(void* const* buffers, const int64_t* params, int64_t begin, int64_t end): 0 or the code of a Check.
-/// A call does outer iterations [begin, end) and nothing else; calls on disjoint ranges may run at the same time.
+/// int32_t kernel(void* const* buffers, const int64_t* params, int64_t begin, int64_t end): 0 or the code of
+/// a Check. A call does outer iterations [begin, end) and nothing else; calls on disjoint ranges may run at
+/// the same time.
 struct Kernel {
   std::string name;
   std::vector<Buffer> buffers;
@@ -134,9 +163,11 @@ using KernelFunction = int32_t (*)(void* const* buffers, const int64_t* params, 
 
 /// Text form: one line an instruction; equal kernels have equal text (the key of the kernel cache).
 std::string print(const Kernel& kernel);
-/// @throws internal error naming the first ill-formed instruction: type rules, dominance, uniformity, nesting.
+/// @throws internal error naming the first ill-formed instruction: type rules, dominance, uniformity,
+/// nesting.
 void check(const Kernel& kernel);
 /// Runs the kernel element by element: the oracle, and the fallback where code cannot be generated.
-int32_t interpret(const Kernel& kernel, void* const* buffers, const int64_t* params, int64_t begin, int64_t end);
+int32_t interpret(const Kernel& kernel, void* const* buffers, const int64_t* params, int64_t begin,
+                  int64_t end);
 
 }  // namespace lohe::ir

@@ -2,10 +2,10 @@
 
 #include "ir/builder.h"
 
-/// The elementary functions as kernel-IR instructions: the only numerics there are, for eager kernels, fused kernels and
-/// the interpreter alike. Arguments and results are kF32 or kF64. Every function is within 2 ulp of the exact value over
-/// its whole domain (the special functions state their own bound), with IEEE results for NaN, infinities, signed zeros and
-/// denormals.
+/// The elementary functions as kernel-IR instructions: the only numerics there are, for eager kernels, fused
+/// kernels and the interpreter alike. Arguments and results are kF32 or kF64. Every function is within 2 ulp
+/// of the exact value over its whole domain (the special functions state their own bound), with IEEE results
+/// for NaN, infinities, signed zeros and denormals.
 namespace lohe::ir::math {
 
 V exp(V x);
@@ -32,11 +32,11 @@ V sigmoid(V x);  ///< 1 / (1 + exp(-x))
 V rsqrt(V x);    ///< 1 / sqrt(x), two roundings
 V erf(V x);
 V erfc(V x);
-V erfinv(V x);   ///< 2.5 ulp
-V lgamma(V x);   ///< 6 ulp in kF64, relative where |lgamma| > 1, absolute below
-V digamma(V x);  ///< kF64: a few ulp for x > 0; for x < 0 of the larger of the reflection's two terms
-V pow(V x, V y);     ///< C99 special cases
-V fmod(V x, V y);    ///< exact, sign of x
-V hypot(V x, V y);   ///< no overflow in between
+V erfinv(V x);      ///< 2.5 ulp
+V lgamma(V x);      ///< 6 ulp in kF64, relative where |lgamma| > 1, absolute below
+V digamma(V x);     ///< kF64: a few ulp for x > 0; for x < 0 of the larger of the reflection's two terms
+V pow(V x, V y);    ///< C99 special cases
+V fmod(V x, V y);   ///< exact, sign of x
+V hypot(V x, V y);  ///< no overflow in between
 
 }  // namespace lohe::ir::math

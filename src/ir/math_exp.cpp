@@ -52,8 +52,8 @@ V exp_pair(V high, V low, int shift) {
 }
 
 V exp(V x) {
-  // Where the result is 0 it is selected, not computed: on x86 an underflow costs more than a hundred cycles, and masked
-  // scores make it common.
+  // Where the result is 0 it is selected, not computed: on x86 an underflow costs more than a hundred cycles,
+  // and masked scores make it common.
   const V vanishes = x < lowest(x);
   const V bounded = select(x > highest(x), literal(x, highest(x)), select(vanishes, literal(x, 0), x));
   return select(vanishes, literal(x, 0), exp_within(bounded));

@@ -11,24 +11,23 @@ namespace lohe::ir {
 namespace {
 
 constexpr std::array<Primitive, static_cast<size_t>(Prim::kCount)> kTable{{
-    {"input", 0, 0}, {"scalar", 0, 0}, {"const", 0, 0}, {"extent", 0, 0}, {"iota", 0, 0},
-    {"add", 2, 1}, {"sub", 2, 1}, {"mul", 2, 1}, {"div", 2, 4}, {"neg", 1, 1}, {"abs", 1, 1}, {"sign", 1, 2},
-    {"reciprocal", 1, 4}, {"square", 1, 1},
-    {"floor_div", 2, 20}, {"trunc_div", 2, 8}, {"remainder", 2, 20}, {"fmod", 2, 15},
-    {"minimum", 2, 3}, {"maximum", 2, 3}, {"fmin", 2, 3}, {"fmax", 2, 3},
-    {"pow", 2, 40}, {"sqrt", 1, 4}, {"rsqrt", 1, 6},
-    {"exp", 1, 15}, {"exp2", 1, 15}, {"expm1", 1, 20}, {"log", 1, 15}, {"log2", 1, 15}, {"log10", 1, 15}, {"log1p", 1, 20},
-    {"sin", 1, 25}, {"cos", 1, 25}, {"tan", 1, 30}, {"asin", 1, 20}, {"acos", 1, 20}, {"atan", 1, 20}, {"atan2", 2, 25},
-    {"sinh", 1, 25}, {"cosh", 1, 25}, {"tanh", 1, 20}, {"asinh", 1, 25}, {"acosh", 1, 25}, {"atanh", 1, 25},
-    {"erf", 1, 20}, {"erfc", 1, 30}, {"erfinv", 1, 30}, {"lgamma", 1, 60}, {"digamma", 1, 60}, {"sigmoid", 1, 20},
-    {"hypot", 2, 10}, {"floor", 1, 1}, {"ceil", 1, 1}, {"trunc", 1, 1}, {"round", 1, 1},
-    {"and", 2, 1}, {"or", 2, 1}, {"xor", 2, 1}, {"not", 1, 1}, {"shl", 2, 1}, {"shr", 2, 1},
-    {"eq", 2, 1}, {"ne", 2, 1}, {"lt", 2, 1}, {"le", 2, 1}, {"is_nan", 1, 1}, {"signbit", 1, 1},
-    {"select", 3, 1}, {"cast", 1, 1}, {"bitcast", 1, 0},
-    {"real", 1, 0}, {"imag", 1, 0}, {"conj", 1, 1}, {"complex", 2, 0}, {"angle", 1, 25},
-    {"philox", 2, 60},
-    {"sum", 1, 1}, {"prod", 1, 1}, {"amax", 1, 2}, {"amin", 1, 2}, {"any", 1, 1}, {"all", 1, 1},
-    {"argmax", 1, 4}, {"argmin", 1, 4},
+    {"input", 0, 0},     {"scalar", 0, 0},     {"const", 0, 0},      {"extent", 0, 0},  {"iota", 0, 0},
+    {"add", 2, 1},       {"sub", 2, 1},        {"mul", 2, 1},        {"div", 2, 4},     {"neg", 1, 1},
+    {"abs", 1, 1},       {"sign", 1, 2},       {"reciprocal", 1, 4}, {"square", 1, 1},  {"floor_div", 2, 20},
+    {"trunc_div", 2, 8}, {"remainder", 2, 20}, {"fmod", 2, 15},      {"minimum", 2, 3}, {"maximum", 2, 3},
+    {"fmin", 2, 3},      {"fmax", 2, 3},       {"pow", 2, 40},       {"sqrt", 1, 4},    {"rsqrt", 1, 6},
+    {"exp", 1, 15},      {"exp2", 1, 15},      {"expm1", 1, 20},     {"log", 1, 15},    {"log2", 1, 15},
+    {"log10", 1, 15},    {"log1p", 1, 20},     {"sin", 1, 25},       {"cos", 1, 25},    {"tan", 1, 30},
+    {"asin", 1, 20},     {"acos", 1, 20},      {"atan", 1, 20},      {"atan2", 2, 25},  {"sinh", 1, 25},
+    {"cosh", 1, 25},     {"tanh", 1, 20},      {"asinh", 1, 25},     {"acosh", 1, 25},  {"atanh", 1, 25},
+    {"erf", 1, 20},      {"erfc", 1, 30},      {"erfinv", 1, 30},    {"lgamma", 1, 60}, {"digamma", 1, 60},
+    {"sigmoid", 1, 20},  {"hypot", 2, 10},     {"floor", 1, 1},      {"ceil", 1, 1},    {"trunc", 1, 1},
+    {"round", 1, 1},     {"and", 2, 1},        {"or", 2, 1},         {"xor", 2, 1},     {"not", 1, 1},
+    {"shl", 2, 1},       {"shr", 2, 1},        {"eq", 2, 1},         {"ne", 2, 1},      {"lt", 2, 1},
+    {"le", 2, 1},        {"is_nan", 1, 1},     {"signbit", 1, 1},    {"select", 3, 1},  {"cast", 1, 1},
+    {"bitcast", 1, 0},   {"real", 1, 0},       {"imag", 1, 0},       {"conj", 1, 1},    {"complex", 2, 0},
+    {"angle", 1, 25},    {"philox", 2, 60},    {"sum", 1, 1},        {"prod", 1, 1},    {"amax", 1, 2},
+    {"amin", 1, 2},      {"any", 1, 1},        {"all", 1, 1},        {"argmax", 1, 4},  {"argmin", 1, 4},
 }};
 
 bool floating(V x) { return is_float(x.type()); }
@@ -80,14 +79,14 @@ V int_pow(V base, V exponent) {
     const V odd = (acc[2] & one(acc[2])) != zero(acc[2]);
     return {select(odd, acc[0] * acc[1], acc[0]), acc[1] * acc[1], acc[2] >> one(acc[2])};
   };
-  const auto result = b.reduce({{b.constant_int(Type::kI64, 0), b.constant_int(Type::kI64, bits)}}, false, {r},
-                               [&](const std::vector<V>&) {
-                                 return std::vector<std::vector<V>>{{one(base), one(base), one(base)}};
-                               });
+  const auto result = b.reduce(
+      {{b.constant_int(Type::kI64, 0), b.constant_int(Type::kI64, bits)}}, false, {r},
+      [&](const std::vector<V>&) { return std::vector<std::vector<V>>{{one(base), one(base), one(base)}}; });
   if (!is_signed_int(base.type())) return result[0][0];
   const V minus = zero(base) - one(base);
   const V odd = (exponent & one(exponent)) != zero(exponent);
-  const V negative = select(base == one(base), one(base), select(base == minus, select(odd, minus, one(base)), zero(base)));
+  const V negative =
+      select(base == one(base), one(base), select(base == minus, select(odd, minus, one(base)), zero(base)));
   return select(exponent < zero(exponent), negative, result[0][0]);
 }
 
@@ -106,12 +105,17 @@ V philox(Builder& b, V counter, V key, int word) {
   const V thirty_two = b.constant_bits(Type::kU64, 32);
   V c[4] = {low(wide), low(wide >> thirty_two), c32(0), c32(0)};
   V k0 = low(wide_key), k1 = low(wide_key >> thirty_two);
-  const auto multiply = [&](uint32_t m, V x) { return b.constant_bits(Type::kU64, m) * b.cast(x, Type::kU64); };
+  const auto multiply = [&](uint32_t m, V x) {
+    return b.constant_bits(Type::kU64, m) * b.cast(x, Type::kU64);
+  };
   for (int round = 0; round < 10; ++round) {
     const V p0 = multiply(0xD2511F53u, c[0]), p1 = multiply(0xCD9E8D57u, c[2]);
     const V n0 = low(p1 >> thirty_two) ^ c[1] ^ k0, n1 = low(p1);
     const V n2 = low(p0 >> thirty_two) ^ c[3] ^ k1, n3 = low(p0);
-    c[0] = n0; c[1] = n1; c[2] = n2; c[3] = n3;
+    c[0] = n0;
+    c[1] = n1;
+    c[2] = n2;
+    c[3] = n3;
     k0 = k0 + c32(0x9E3779B9u);
     k1 = k1 + c32(0xBB67AE85u);
   }
@@ -127,7 +131,8 @@ V to_type(V x, Type type) {
     return b.cast(x, type);
   }
   if (is_half(type) && x.type() != Type::kF32 && x.type() != type) return b.cast(b.cast(x, Type::kF32), type);
-  if (is_half(x.type()) && type != Type::kF32 && x.type() != type) return to_type(b.cast(x, Type::kF32), type);
+  if (is_half(x.type()) && type != Type::kF32 && x.type() != type)
+    return to_type(b.cast(x, Type::kF32), type);
   return b.cast(x, type);
 }
 
@@ -135,83 +140,151 @@ V lower_real(Builder& b, const GraphNode& n, V x, V y, V z) {
   using namespace math;
   const bool boolean = x.builder != nullptr && x.type() == Type::kBool;
   switch (n.prim) {
-    case Prim::kAdd: return boolean ? x | y : x + y;
-    case Prim::kSub: return boolean ? x ^ y : x - y;
-    case Prim::kMul: return boolean ? x & y : x * y;
-    case Prim::kDiv: return x / y;
-    case Prim::kNeg: return -x;
-    case Prim::kAbs: return boolean || !(floating(x) || is_signed_int(x.type())) ? x : ir::abs(x);
+    case Prim::kAdd:
+      return boolean ? x | y : x + y;
+    case Prim::kSub:
+      return boolean ? x ^ y : x - y;
+    case Prim::kMul:
+      return boolean ? x & y : x * y;
+    case Prim::kDiv:
+      return x / y;
+    case Prim::kNeg:
+      return -x;
+    case Prim::kAbs:
+      return boolean || !(floating(x) || is_signed_int(x.type())) ? x : ir::abs(x);
     case Prim::kSign:
       if (boolean) return x;
       if (!floating(x) && !is_signed_int(x.type())) return select(x != zero(x), one(x), zero(x));
       return select(zero(x) < x, one(x), select(x < zero(x), literal(x, -1), zero(x)));
-    case Prim::kReciprocal: return one(x) / x;
-    case Prim::kSquare: return x * x;
-    case Prim::kFloorDiv: return floor_div(x, y);
-    case Prim::kTruncDiv: return floating(x) ? ir::trunc(x / y) : x / y;
-    case Prim::kRemainder: return remainder(x, y);
-    case Prim::kFmod: return floating(x) ? math::fmod(x, y) : x % y;
-    case Prim::kMinimum: return minimum(x, y, false);
-    case Prim::kMaximum: return minimum(x, y, true);
-    case Prim::kFmin: return floating(x) ? select((x <= y) | is_nan(y), x, y) : minimum(x, y, false);
-    case Prim::kFmax: return floating(x) ? select((y <= x) | is_nan(y), x, y) : minimum(x, y, true);
-    case Prim::kPow: return floating(x) ? math::pow(x, y) : int_pow(x, y);
-    case Prim::kSqrt: return ir::sqrt(x);
-    case Prim::kRsqrt: return math::rsqrt(x);
-    case Prim::kExp: return math::exp(x);
-    case Prim::kExp2: return math::exp2(x);
-    case Prim::kExpm1: return math::expm1(x);
-    case Prim::kLog: return math::log(x);
-    case Prim::kLog2: return math::log2(x);
-    case Prim::kLog10: return math::log10(x);
-    case Prim::kLog1p: return math::log1p(x);
-    case Prim::kSin: return math::sin(x);
-    case Prim::kCos: return math::cos(x);
-    case Prim::kTan: return math::tan(x);
-    case Prim::kAsin: return math::asin(x);
-    case Prim::kAcos: return math::acos(x);
-    case Prim::kAtan: return math::atan(x);
-    case Prim::kAtan2: return math::atan2(x, y);
-    case Prim::kSinh: return math::sinh(x);
-    case Prim::kCosh: return math::cosh(x);
-    case Prim::kTanh: return math::tanh(x);
-    case Prim::kAsinh: return math::asinh(x);
-    case Prim::kAcosh: return math::acosh(x);
-    case Prim::kAtanh: return math::atanh(x);
-    case Prim::kErf: return math::erf(x);
-    case Prim::kErfc: return math::erfc(x);
-    case Prim::kErfinv: return math::erfinv(x);
-    case Prim::kLgamma: return math::lgamma(x);
-    case Prim::kDigamma: return math::digamma(x);
-    case Prim::kSigmoid: return math::sigmoid(x);
-    case Prim::kHypot: return math::hypot(x, y);
-    case Prim::kFloor: return floating(x) ? ir::floor(x) : x;
-    case Prim::kCeil: return floating(x) ? ir::ceil(x) : x;
-    case Prim::kTrunc: return floating(x) ? ir::trunc(x) : x;
-    case Prim::kRound: return floating(x) ? ir::round_even(x) : x;
-    case Prim::kAnd: return x & y;
-    case Prim::kOr: return x | y;
-    case Prim::kXor: return x ^ y;
-    case Prim::kNot: return ~x;
-    case Prim::kShl: return x << y;
-    case Prim::kShr: return x >> y;
-    case Prim::kEq: return boolean ? ~(x ^ y) : x == y;
-    case Prim::kNe: return boolean ? x ^ y : x != y;
-    case Prim::kLt: return boolean ? ~x & y : x < y;
-    case Prim::kLe: return boolean ? ~x | y : x <= y;
-    case Prim::kIsNan: return floating(x) ? is_nan(x) : b.constant_int(Type::kBool, 0);
+    case Prim::kReciprocal:
+      return one(x) / x;
+    case Prim::kSquare:
+      return x * x;
+    case Prim::kFloorDiv:
+      return floor_div(x, y);
+    case Prim::kTruncDiv:
+      return floating(x) ? ir::trunc(x / y) : x / y;
+    case Prim::kRemainder:
+      return remainder(x, y);
+    case Prim::kFmod:
+      return floating(x) ? math::fmod(x, y) : x % y;
+    case Prim::kMinimum:
+      return minimum(x, y, false);
+    case Prim::kMaximum:
+      return minimum(x, y, true);
+    case Prim::kFmin:
+      return floating(x) ? select((x <= y) | is_nan(y), x, y) : minimum(x, y, false);
+    case Prim::kFmax:
+      return floating(x) ? select((y <= x) | is_nan(y), x, y) : minimum(x, y, true);
+    case Prim::kPow:
+      return floating(x) ? math::pow(x, y) : int_pow(x, y);
+    case Prim::kSqrt:
+      return ir::sqrt(x);
+    case Prim::kRsqrt:
+      return math::rsqrt(x);
+    case Prim::kExp:
+      return math::exp(x);
+    case Prim::kExp2:
+      return math::exp2(x);
+    case Prim::kExpm1:
+      return math::expm1(x);
+    case Prim::kLog:
+      return math::log(x);
+    case Prim::kLog2:
+      return math::log2(x);
+    case Prim::kLog10:
+      return math::log10(x);
+    case Prim::kLog1p:
+      return math::log1p(x);
+    case Prim::kSin:
+      return math::sin(x);
+    case Prim::kCos:
+      return math::cos(x);
+    case Prim::kTan:
+      return math::tan(x);
+    case Prim::kAsin:
+      return math::asin(x);
+    case Prim::kAcos:
+      return math::acos(x);
+    case Prim::kAtan:
+      return math::atan(x);
+    case Prim::kAtan2:
+      return math::atan2(x, y);
+    case Prim::kSinh:
+      return math::sinh(x);
+    case Prim::kCosh:
+      return math::cosh(x);
+    case Prim::kTanh:
+      return math::tanh(x);
+    case Prim::kAsinh:
+      return math::asinh(x);
+    case Prim::kAcosh:
+      return math::acosh(x);
+    case Prim::kAtanh:
+      return math::atanh(x);
+    case Prim::kErf:
+      return math::erf(x);
+    case Prim::kErfc:
+      return math::erfc(x);
+    case Prim::kErfinv:
+      return math::erfinv(x);
+    case Prim::kLgamma:
+      return math::lgamma(x);
+    case Prim::kDigamma:
+      return math::digamma(x);
+    case Prim::kSigmoid:
+      return math::sigmoid(x);
+    case Prim::kHypot:
+      return math::hypot(x, y);
+    case Prim::kFloor:
+      return floating(x) ? ir::floor(x) : x;
+    case Prim::kCeil:
+      return floating(x) ? ir::ceil(x) : x;
+    case Prim::kTrunc:
+      return floating(x) ? ir::trunc(x) : x;
+    case Prim::kRound:
+      return floating(x) ? ir::round_even(x) : x;
+    case Prim::kAnd:
+      return x & y;
+    case Prim::kOr:
+      return x | y;
+    case Prim::kXor:
+      return x ^ y;
+    case Prim::kNot:
+      return ~x;
+    case Prim::kShl:
+      return x << y;
+    case Prim::kShr:
+      return x >> y;
+    case Prim::kEq:
+      return boolean ? ~(x ^ y) : x == y;
+    case Prim::kNe:
+      return boolean ? x ^ y : x != y;
+    case Prim::kLt:
+      return boolean ? ~x & y : x < y;
+    case Prim::kLe:
+      return boolean ? ~x | y : x <= y;
+    case Prim::kIsNan:
+      return floating(x) ? is_nan(x) : b.constant_int(Type::kBool, 0);
     case Prim::kSignbit: {
       if (!floating(x)) return is_signed_int(x.type()) ? x < zero(x) : b.constant_int(Type::kBool, 0);
       const V bits = b.bitcast(x, x.type() == Type::kF32 ? Type::kI32 : Type::kI64);
       return bits < zero(bits);
     }
-    case Prim::kSelect: return select(x, y, z);
-    case Prim::kReal: case Prim::kConj: return x;
-    case Prim::kImag: return zero(x);
-    case Prim::kAngle: return select(is_nan(x), x, select(x < zero(x), literal(x, 3.14159265358979323846), zero(x)));
-    default: break;
+    case Prim::kSelect:
+      return select(x, y, z);
+    case Prim::kReal:
+    case Prim::kConj:
+      return x;
+    case Prim::kImag:
+      return zero(x);
+    case Prim::kAngle:
+      return select(is_nan(x), x, select(x < zero(x), literal(x, 3.14159265358979323846), zero(x)));
+    default:
+      break;
   }
-  raise(ErrorKind::kInternal, "primitive ", kTable[static_cast<size_t>(n.prim)].name, " has no real instructions");
+  raise(ErrorKind::kInternal, "primitive ", kTable[static_cast<size_t>(n.prim)].name,
+        " has no real instructions");
 }
 
 // --- complex: textbook formulas on pairs
@@ -261,43 +334,74 @@ C c_tanh(C a) {
 C c_unrotate(C a) { return {a.im, -a.re}; }  // times -i
 C c_asinh(C a) { return c_log(c_add(a, c_sqrt(c_add(c_mul(a, a), c_one(a))))); }
 C c_acosh(C a) { return c_log(c_add(a, c_mul(c_sqrt(c_add(a, c_one(a))), c_sqrt(c_sub(a, c_one(a)))))); }
-C c_atanh(C a) { return c_scale(c_sub(c_log(c_add(c_one(a), a)), c_log(c_sub(c_one(a), a))), literal(a.re, 0.5)); }
+C c_atanh(C a) {
+  return c_scale(c_sub(c_log(c_add(c_one(a), a)), c_log(c_sub(c_one(a), a))), literal(a.re, 0.5));
+}
 
 C lower_complex(Builder& b, const GraphNode& n, const C& x, const C& y, const C& z) {
   switch (n.prim) {
-    case Prim::kAdd: return c_add(x, y);
-    case Prim::kSub: return c_sub(x, y);
-    case Prim::kMul: return c_mul(x, y);
-    case Prim::kDiv: return c_div(x, y);
-    case Prim::kNeg: return {-x.re, -x.im};
-    case Prim::kAbs: return {c_abs(x), {}};
-    case Prim::kReciprocal: return c_div(c_one(x), x);
-    case Prim::kSquare: return c_mul(x, x);
-    case Prim::kSqrt: return c_sqrt(x);
-    case Prim::kRsqrt: return c_div(c_one(x), c_sqrt(x));
-    case Prim::kExp: return c_exp(x);
-    case Prim::kExp2: return c_exp(c_scale(x, literal(x.re, 0.69314718055994530942)));
-    case Prim::kExpm1: return c_sub(c_exp(x), c_one(x));
-    case Prim::kLog: return c_log(x);
-    case Prim::kLog2: return c_scale(c_log(x), literal(x.re, 1.44269504088896340736));
-    case Prim::kLog10: return c_scale(c_log(x), literal(x.re, 0.43429448190325182765));
-    case Prim::kLog1p: return c_log(c_add(c_one(x), x));
-    case Prim::kSin: return c_unrotate(c_sinh(c_times_i(x)));
-    case Prim::kCos: return c_cosh(c_times_i(x));
-    case Prim::kTan: return c_unrotate(c_tanh(c_times_i(x)));
-    case Prim::kSinh: return c_sinh(x);
-    case Prim::kCosh: return c_cosh(x);
-    case Prim::kTanh: return c_tanh(x);
-    case Prim::kAsin: return c_unrotate(c_asinh(c_times_i(x)));
+    case Prim::kAdd:
+      return c_add(x, y);
+    case Prim::kSub:
+      return c_sub(x, y);
+    case Prim::kMul:
+      return c_mul(x, y);
+    case Prim::kDiv:
+      return c_div(x, y);
+    case Prim::kNeg:
+      return {-x.re, -x.im};
+    case Prim::kAbs:
+      return {c_abs(x), {}};
+    case Prim::kReciprocal:
+      return c_div(c_one(x), x);
+    case Prim::kSquare:
+      return c_mul(x, x);
+    case Prim::kSqrt:
+      return c_sqrt(x);
+    case Prim::kRsqrt:
+      return c_div(c_one(x), c_sqrt(x));
+    case Prim::kExp:
+      return c_exp(x);
+    case Prim::kExp2:
+      return c_exp(c_scale(x, literal(x.re, 0.69314718055994530942)));
+    case Prim::kExpm1:
+      return c_sub(c_exp(x), c_one(x));
+    case Prim::kLog:
+      return c_log(x);
+    case Prim::kLog2:
+      return c_scale(c_log(x), literal(x.re, 1.44269504088896340736));
+    case Prim::kLog10:
+      return c_scale(c_log(x), literal(x.re, 0.43429448190325182765));
+    case Prim::kLog1p:
+      return c_log(c_add(c_one(x), x));
+    case Prim::kSin:
+      return c_unrotate(c_sinh(c_times_i(x)));
+    case Prim::kCos:
+      return c_cosh(c_times_i(x));
+    case Prim::kTan:
+      return c_unrotate(c_tanh(c_times_i(x)));
+    case Prim::kSinh:
+      return c_sinh(x);
+    case Prim::kCosh:
+      return c_cosh(x);
+    case Prim::kTanh:
+      return c_tanh(x);
+    case Prim::kAsin:
+      return c_unrotate(c_asinh(c_times_i(x)));
     case Prim::kAcos: {
       const C s = c_unrotate(c_asinh(c_times_i(x)));
       return {literal(x.re, 1.57079632679489661923) - s.re, -s.im};
     }
-    case Prim::kAtan: return c_unrotate(c_atanh(c_times_i(x)));
-    case Prim::kAsinh: return c_asinh(x);
-    case Prim::kAcosh: return c_acosh(x);
-    case Prim::kAtanh: return c_atanh(x);
-    case Prim::kSigmoid: return c_div(c_one(x), c_add(c_one(x), c_exp({-x.re, -x.im})));
+    case Prim::kAtan:
+      return c_unrotate(c_atanh(c_times_i(x)));
+    case Prim::kAsinh:
+      return c_asinh(x);
+    case Prim::kAcosh:
+      return c_acosh(x);
+    case Prim::kAtanh:
+      return c_atanh(x);
+    case Prim::kSigmoid:
+      return c_div(c_one(x), c_add(c_one(x), c_exp({-x.re, -x.im})));
     case Prim::kPow: {
       const C p = c_exp(c_mul(y, c_log(x)));
       const V base_zero = (x.re == zero(x.re)) & (x.im == zero(x.im));
@@ -311,19 +415,30 @@ C lower_complex(Builder& b, const GraphNode& n, const C& x, const C& y, const C&
       const V at_zero = r == zero(r);
       return {select(at_zero, zero(r), x.re / r), select(at_zero, zero(r), x.im / r)};
     }
-    case Prim::kEq: return {(x.re == y.re) & (x.im == y.im), {}};
-    case Prim::kNe: return {(x.re != y.re) | (x.im != y.im), {}};
-    case Prim::kIsNan: return {is_nan(x.re) | is_nan(x.im), {}};
-    case Prim::kSelect: return {select(x.re, y.re, z.re), select(x.re, y.im, z.im)};
-    case Prim::kReal: return {x.re, {}};
-    case Prim::kImag: return {x.im, {}};
-    case Prim::kConj: return {x.re, -x.im};
-    case Prim::kAngle: return {math::atan2(x.im, x.re), {}};
-    case Prim::kRound: return {round_even(x.re), round_even(x.im)};
-    default: break;
+    case Prim::kEq:
+      return {(x.re == y.re) & (x.im == y.im), {}};
+    case Prim::kNe:
+      return {(x.re != y.re) | (x.im != y.im), {}};
+    case Prim::kIsNan:
+      return {is_nan(x.re) | is_nan(x.im), {}};
+    case Prim::kSelect:
+      return {select(x.re, y.re, z.re), select(x.re, y.im, z.im)};
+    case Prim::kReal:
+      return {x.re, {}};
+    case Prim::kImag:
+      return {x.im, {}};
+    case Prim::kConj:
+      return {x.re, -x.im};
+    case Prim::kAngle:
+      return {math::atan2(x.im, x.re), {}};
+    case Prim::kRound:
+      return {round_even(x.re), round_even(x.im)};
+    default:
+      break;
   }
   (void)b;
-  raise(ErrorKind::kNotImplemented, "'", kTable[static_cast<size_t>(n.prim)].name, "' is not implemented for complex dtypes");
+  raise(ErrorKind::kNotImplemented, "'", kTable[static_cast<size_t>(n.prim)].name,
+        "' is not implemented for complex dtypes");
 }
 
 }  // namespace
@@ -332,28 +447,43 @@ const Primitive& primitive(Prim prim) { return kTable[static_cast<size_t>(prim)]
 
 Dtype result_dtype(Prim prim, Dtype d) {
   switch (prim) {
-    case Prim::kEq: case Prim::kNe: case Prim::kLt: case Prim::kLe: case Prim::kIsNan: case Prim::kSignbit:
+    case Prim::kEq:
+    case Prim::kNe:
+    case Prim::kLt:
+    case Prim::kLe:
+    case Prim::kIsNan:
+    case Prim::kSignbit:
       return Dtype::kBool;
-    case Prim::kAbs: case Prim::kReal: case Prim::kImag: case Prim::kAngle: return info(d).value_dtype;
-    default: return d;
+    case Prim::kAbs:
+    case Prim::kReal:
+    case Prim::kImag:
+    case Prim::kAngle:
+      return info(d).value_dtype;
+    default:
+      return d;
   }
 }
 
-Registers lower(Builder& b, const GraphNode& n, Dtype dtype, const Registers& x, const Registers& y, const Registers& z) {
+Registers lower(Builder& b, const GraphNode& n, Dtype dtype, const Registers& x, const Registers& y,
+                const Registers& z) {
   switch (n.prim) {
     case Prim::kCast: {
       if (!is_complex(n.dtype)) {
         // To bool: any part that is not zero.
-        if (n.dtype == Dtype::kBool && x.complex()) return {to_type(x.re, Type::kBool) | to_type(x.im, Type::kBool), {}};
+        if (n.dtype == Dtype::kBool && x.complex())
+          return {to_type(x.re, Type::kBool) | to_type(x.im, Type::kBool), {}};
         return {to_type(x.re, type_of(n.dtype)), {}};
       }
       const Type part = type_of(info(n.dtype).value_dtype);
       const V re = to_type(x.re, part);
       return {re, x.complex() ? to_type(x.im, part) : literal(re, 0)};
     }
-    case Prim::kBitcast: return {b.bitcast(x.re, type_of(n.dtype)), {}};
-    case Prim::kComplex: return {x.re, y.re};
-    case Prim::kPhilox: return {philox(b, x.re, y.re, static_cast<int>(n.imm)), {}};
+    case Prim::kBitcast:
+      return {b.bitcast(x.re, type_of(n.dtype)), {}};
+    case Prim::kComplex:
+      return {x.re, y.re};
+    case Prim::kPhilox:
+      return {philox(b, x.re, y.re, static_cast<int>(n.imm)), {}};
     case Prim::kSelect:
       if (is_complex(n.dtype)) return lower_complex(b, n, x, y, z);
       break;
@@ -376,7 +506,8 @@ std::vector<V> reduction_identity(Builder& b, Prim prim, Dtype dtype) {
   const Type type = type_of(info(dtype).value_dtype);
   const auto number = [&](double v) { return b.constant(type, v); };
   const auto lowest = [&](bool max) {
-    if (is_float(type)) return number(max ? -std::numeric_limits<double>::infinity() : std::numeric_limits<double>::infinity());
+    if (is_float(type))
+      return number(max ? -std::numeric_limits<double>::infinity() : std::numeric_limits<double>::infinity());
     if (type == Type::kBool) return b.constant_int(type, max ? 0 : 1);
     if (type == Type::kU8) return b.constant_int(type, max ? 0 : 255);
     const int bits = size_of(type) * 8;
@@ -384,20 +515,31 @@ std::vector<V> reduction_identity(Builder& b, Prim prim, Dtype dtype) {
     return b.constant_int(type, static_cast<int64_t>(max ? (bits == 64 ? low : ~low + 1) : low - 1));
   };
   switch (prim) {
-    case Prim::kSum: if (is_complex(dtype)) return {number(0), number(0)}; return {number(0)};
-    case Prim::kProd: if (is_complex(dtype)) return {number(1), number(0)}; return {number(1)};
-    case Prim::kAmax: return {lowest(true)};
-    case Prim::kAmin: return {lowest(false)};
-    case Prim::kAny: return {b.constant_int(Type::kBool, 0)};
-    case Prim::kAll: return {b.constant_int(Type::kBool, 1)};
-    case Prim::kArgmax: case Prim::kArgmin:
+    case Prim::kSum:
+      if (is_complex(dtype)) return {number(0), number(0)};
+      return {number(0)};
+    case Prim::kProd:
+      if (is_complex(dtype)) return {number(1), number(0)};
+      return {number(1)};
+    case Prim::kAmax:
+      return {lowest(true)};
+    case Prim::kAmin:
+      return {lowest(false)};
+    case Prim::kAny:
+      return {b.constant_int(Type::kBool, 0)};
+    case Prim::kAll:
+      return {b.constant_int(Type::kBool, 1)};
+    case Prim::kArgmax:
+    case Prim::kArgmin:
       return {lowest(prim == Prim::kArgmax), b.constant_int(Type::kI64, std::numeric_limits<int64_t>::max())};
-    default: break;
+    default:
+      break;
   }
   raise(ErrorKind::kInternal, "not a reduction: ", primitive(prim).name);
 }
 
-std::vector<V> reduction_combine(Builder& b, Prim prim, Dtype dtype, const std::vector<V>& l, const std::vector<V>& r) {
+std::vector<V> reduction_combine(Builder& b, Prim prim, Dtype dtype, const std::vector<V>& l,
+                                 const std::vector<V>& r) {
   (void)b;
   switch (prim) {
     case Prim::kSum:
@@ -409,11 +551,16 @@ std::vector<V> reduction_combine(Builder& b, Prim prim, Dtype dtype, const std::
         return {p.re, p.im};
       }
       return {l[0].type() == Type::kBool ? l[0] & r[0] : l[0] * r[0]};
-    case Prim::kAmax: return {minimum(l[0], r[0], true)};
-    case Prim::kAmin: return {minimum(l[0], r[0], false)};
-    case Prim::kAny: return {l[0] | r[0]};
-    case Prim::kAll: return {l[0] & r[0]};
-    case Prim::kArgmax: case Prim::kArgmin: {
+    case Prim::kAmax:
+      return {minimum(l[0], r[0], true)};
+    case Prim::kAmin:
+      return {minimum(l[0], r[0], false)};
+    case Prim::kAny:
+      return {l[0] | r[0]};
+    case Prim::kAll:
+      return {l[0] & r[0]};
+    case Prim::kArgmax:
+    case Prim::kArgmin: {
       const bool max = prim == Prim::kArgmax;
       const bool boolean = l[0].type() == Type::kBool;
       const auto before = [&](V x, V y) {  // x is strictly more extreme than y
@@ -425,7 +572,8 @@ std::vector<V> reduction_combine(Builder& b, Prim prim, Dtype dtype, const std::
       const V take_left = left_wins | (~right_wins & (l[1] <= r[1]));
       return {select(take_left, l[0], r[0]), select(take_left, l[1], r[1])};
     }
-    default: break;
+    default:
+      break;
   }
   raise(ErrorKind::kInternal, "not a reduction: ", primitive(prim).name);
 }

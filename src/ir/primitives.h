@@ -11,15 +11,16 @@ namespace lohe::ir {
 struct Primitive {
   std::string_view name;
   int operands;
-  /// What the compiler should think it costs, in simple instructions; a dear value is kept rather than made again.
+  /// What the compiler should think it costs, in simple instructions; a dear value is kept rather than made
+  /// again.
   int cost;
 };
 const Primitive& primitive(Prim prim);
 /// Result dtype of an elementwise primitive on `operand`.
 Dtype result_dtype(Prim prim, Dtype operand);
 
-/// Cotangent of operand `which` given the cotangent `g` of result `y`; undefined where there is none. For complex values
-/// this is the conjugate Wirtinger derivative.
+/// Cotangent of operand `which` given the cotangent `g` of result `y`; undefined where there is none. For
+/// complex values this is the conjugate Wirtinger derivative.
 Node derivative(Prim prim, int which, Node g, Node y, Node a, Node b, Node c);
 
 /// A value of a graph node in a kernel: two registers for complex dtypes.
@@ -28,11 +29,13 @@ struct Registers {
   bool complex() const { return im.builder != nullptr; }
 };
 /// Instructions of an elementwise primitive; `dtype` is the operands', `result` the node's.
-Registers lower(Builder& b, const GraphNode& node, Dtype dtype, const Registers& x, const Registers& y, const Registers& z);
+Registers lower(Builder& b, const GraphNode& node, Dtype dtype, const Registers& x, const Registers& y,
+                const Registers& z);
 /// A constant of a dtype.
 Registers lower_constant(Builder& b, const GraphNode& node);
 /// Neutral element and combining function of a reduction; argmax and argmin fold (value, position) pairs.
 std::vector<V> reduction_identity(Builder& b, Prim prim, Dtype dtype);
-std::vector<V> reduction_combine(Builder& b, Prim prim, Dtype dtype, const std::vector<V>& left, const std::vector<V>& right);
+std::vector<V> reduction_combine(Builder& b, Prim prim, Dtype dtype, const std::vector<V>& left,
+                                 const std::vector<V>& right);
 
 }  // namespace lohe::ir

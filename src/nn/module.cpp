@@ -102,8 +102,8 @@ void Module::train(bool on) {
 }
 
 void Module::to(Dtype dtype) {
-  LOHE_CHECK_TYPE(is_floating(dtype) || is_complex(dtype), "nn.Module.to only accepts floating point or complex dtypes, but got ",
-                  info(dtype).name);
+  LOHE_CHECK_TYPE(is_floating(dtype) || is_complex(dtype),
+                  "nn.Module.to only accepts floating point or complex dtypes, but got ", info(dtype).name);
   const NoGradGuard no_grad;
   for (const auto& [path, module] : walk(true)) {
     for (const auto* owned : {&module->parameters_, &module->buffers_}) {
@@ -120,18 +120,22 @@ void Module::zero_grad(bool set_to_none) {
   const NoGradGuard no_grad;
   for (Tensor& p : parameters()) {
     if (!p.grad().defined()) continue;
-    if (set_to_none) p.mutable_grad().reset();
-    else p.mutable_grad().detach().zero_();
+    if (set_to_none)
+      p.mutable_grad().reset();
+    else
+      p.mutable_grad().detach().zero_();
   }
 }
 
 void Module::pretty_print(std::ostream& stream) const { stream << name(); }
 
 void Module::check_name(const std::string& name) const {
-  LOHE_CHECK_KIND(kKey, !name.empty() && name.find('.') == std::string::npos, "a name of a module's item must not be empty or "
-                  "contain a dot, got '", name, "'");
-  LOHE_CHECK_KIND(kKey, !parameters_.contains(name) && !buffers_.contains(name) && !children_.contains(name), "'", name,
-                  "' already defined in ", this->name());
+  LOHE_CHECK_KIND(kKey, !name.empty() && name.find('.') == std::string::npos,
+                  "a name of a module's item must not be empty or "
+                  "contain a dot, got '",
+                  name, "'");
+  LOHE_CHECK_KIND(kKey, !parameters_.contains(name) && !buffers_.contains(name) && !children_.contains(name),
+                  "'", name, "' already defined in ", this->name());
 }
 
 Tensor& Module::register_parameter(std::string name, Tensor tensor, bool requires_grad) {
@@ -161,8 +165,10 @@ std::ostream& operator<<(std::ostream& stream, const Module& module) {
     stream << "(\n";
     for (const auto& [name, child] : m.named_children()) {
       stream << indent << "  (" << name << "): ";
-      if (child) self(self, *child, indent + "  ");
-      else stream << "None";
+      if (child)
+        self(self, *child, indent + "  ");
+      else
+        stream << "None";
       stream << "\n";
     }
     stream << indent << ")";

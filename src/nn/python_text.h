@@ -26,7 +26,9 @@ inline std::string python_text(IntArrayRef v) {
   return text + (v.size() == 1 ? ",)" : ")");
 }
 template <class T>
-std::string python_text(const std::optional<T>& v) { return v.has_value() ? python_text(*v) : "None"; }
+std::string python_text(const std::optional<T>& v) {
+  return v.has_value() ? python_text(*v) : "None";
+}
 
 inline std::string python_repr(std::string_view v) { return "'" + std::string(v) + "'"; }
 
@@ -42,7 +44,9 @@ inline std::optional<int64_t> reduction_number(std::string_view name) {
 inline Tensor& written(const Tensor& t) { return const_cast<Tensor&>(t); }
 
 /// Python's x[i] and x[from:].
-inline int64_t at(const IntList& list, int64_t i) { return list.at(static_cast<size_t>(i < 0 ? i + static_cast<int64_t>(list.size()) : i)); }
+inline int64_t at(const IntList& list, int64_t i) {
+  return list.at(static_cast<size_t>(i < 0 ? i + static_cast<int64_t>(list.size()) : i));
+}
 inline IntList from(const IntList& list, int64_t begin) {
   const auto size = static_cast<int64_t>(list.size());
   const int64_t first = std::clamp<int64_t>(begin < 0 ? begin + size : begin, 0, size);
@@ -88,7 +92,8 @@ inline int64_t floor_mod(int64_t a, int64_t b) { return a - floor_div(a, b) * b;
 
 inline std::string lower(std::string_view text) {
   std::string result(text);
-  std::transform(result.begin(), result.end(), result.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::transform(result.begin(), result.end(), result.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return result;
 }
 

@@ -29,11 +29,13 @@ void real_bounds(const OpDef& op, Args a) {
 }
 
 void known_approximation(const OpDef&, Args a) {
-  LOHE_CHECK(a[1].str() == "none" || a[1].str() == "tanh", "approximate argument must be either none or tanh.");
+  LOHE_CHECK(a[1].str() == "none" || a[1].str() == "tanh",
+             "approximate argument must be either none or tanh.");
 }
 
 void shrinks(const OpDef&, Args a) {
-  LOHE_CHECK(a[1].scalar().to_double() >= 0, "lambda must be greater or equal to 0, but found to be ", a[1].scalar().to_double(), ".");
+  LOHE_CHECK(a[1].scalar().to_double() >= 0, "lambda must be greater or equal to 0, but found to be ",
+             a[1].scalar().to_double(), ".");
 }
 
 void divisible_alpha(const OpDef&, Args a) {
@@ -50,7 +52,8 @@ Value gelu(Value x, Str approximate) {
 }
 
 /// Constants of Klambauer et al., arXiv:1706.02515.
-constexpr double kSeluAlpha = 1.6732632423543772848170429916717, kSeluScale = 1.0507009873554804934193349852946;
+constexpr double kSeluAlpha = 1.6732632423543772848170429916717,
+                 kSeluScale = 1.0507009873554804934193349852946;
 
 Value selu(Value x) { return select(x <= 0.0, expm1(x) * kSeluAlpha, x) * kSeluScale; }
 
@@ -58,7 +61,9 @@ Value bounded(Value x, Value low, Value high) { return minimum(maximum(x, low), 
 
 /// Between -lambd and lambd: 0.
 template <class T>
-Value beyond(Value x, Value lambd, T value) { return select((x >= -lambd) & (x <= lambd), zero(x), value); }
+Value beyond(Value x, Value lambd, T value) {
+  return select((x >= -lambd) & (x <= lambd), zero(x), value);
+}
 
 TensorPtr narrowed(TensorImpl* x, int64_t dim, int64_t start, int64_t length) {
   static const OpRef narrow("narrow");
@@ -70,8 +75,8 @@ Results glu(Args a) {
   TensorImpl* x = a[0].tensor;
   LOHE_CHECK(x->dim() > 0, "glu does not support 0-dimensional tensors");
   const int64_t dim = a[1].integer < 0 ? a[1].integer + x->dim() : a[1].integer;
-  LOHE_CHECK_INDEX(dim >= 0 && dim < x->dim(), "Dimension out of range (expected to be in range of [", -x->dim(), ", ", x->dim() - 1,
-                   "], but got ", a[1].integer, ")");
+  LOHE_CHECK_INDEX(dim >= 0 && dim < x->dim(), "Dimension out of range (expected to be in range of [",
+                   -x->dim(), ", ", x->dim() - 1, "], but got ", a[1].integer, ")");
   const int64_t size = x->sizes()[static_cast<size_t>(dim)];
   LOHE_CHECK(size % 2 == 0, "Halving dimension must be even, but dimension ", dim, " is size ", size);
   return Results(gated(narrowed(x, dim, 0, size / 2), narrowed(x, dim, size / 2, size / 2)));
@@ -80,12 +85,15 @@ Results glu(Args a) {
 Results prelu(Args a) {
   static const OpRef kernel("_prelu_kernel"), view("view");
   TensorImpl *x = a[0].tensor, *w = a[1].tensor;
-  LOHE_CHECK(x->dtype() == w->dtype(), "prelu: Type promoting not supported. Got ", info(x->dtype()).name, " and ", info(w->dtype()).name);
-  LOHE_CHECK(w->dim() <= 1, "prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = ", w->dim());
+  LOHE_CHECK(x->dtype() == w->dtype(), "prelu: Type promoting not supported. Got ", info(x->dtype()).name,
+             " and ", info(w->dtype()).name);
+  LOHE_CHECK(w->dim() <= 1,
+             "prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = ", w->dim());
   if (w->numel() == 1) return Results(kernel(x, view(w, Dims{})));
   LOHE_CHECK(x->dim() > 0, "Not allow zero-dim input tensor.");
   const int64_t channels = x->dim() > 1 ? x->sizes()[1] : 1;
-  LOHE_CHECK(channels == w->numel(), "Mismatch of parameter numbers and input channel size. Found parameter numbers = ", w->numel(),
+  LOHE_CHECK(channels == w->numel(),
+             "Mismatch of parameter numbers and input channel size. Found parameter numbers = ", w->numel(),
              " and channel size = ", channels, ".");
   Dims shape(static_cast<size_t>(x->dim()), 1);
   shape[1] = channels;
@@ -105,109 +113,169 @@ Results rrelu(Args a, dispatch::Form form) {
   return dispatch::call(kernel.op(), std::array{a[0], Arg(slope)}, form);
 }
 
-const OpFamily activation_family("activation", {
-    pointwise("relu(Tensor self) -> Tensor", [](Value x) { return maximum(x, zero(x)); })
-        .dtypes_are(kReals).checked(no_bool).gradient_reads({"result"})
-        .derivative([](Value g, Value y) { return select(y <= 0.0, zero(g), g); }).describe("self, but at least 0."),
-    pointwise("relu6(Tensor self) -> Tensor", [](Value x) { return bounded(x, zero(x), x.literal(6)); })
-        .dtypes_are(kReals).checked(no_bool)
-        .derivative([](Value g, Value, Value x) { return select((x <= 0.0) | (x >= 6.0), zero(g), g); })
-        .in("nn").inplace().describe("self bounded by 0 and 6."),
-    pointwise("hardtanh(Tensor self, Scalar min_val=-1, Scalar max_val=1) -> Tensor",
-              [](Value x, Value low, Value high) { return bounded(x, low, high); })
-        .dtypes_are(kReals).checked(real_bounds)
-        .derivative([](Value g, Value, Value x, Value low, Value high) { return select((x <= low) | (x >= high), zero(g), g); })
-        .in("nn").inplace().describe("self bounded by min_val and max_val."),
-    pointwise("threshold(Tensor self, Scalar threshold, Scalar value) -> Tensor",
-              [](Value x, Value t, Value v) { return select(x <= t, v, x); })
-        .dtypes_are(kReals).derivative([](Value g, Value, Value x, Value t) { return select(x <= t, zero(g), g); })
-        .describe("self where it is greater than threshold, else value."),
-    activation("leaky_relu(Tensor self, Scalar negative_slope=0.01) -> Tensor",
-               [](Value x, Value slope) { return select(x > 0.0, x, x * slope); })
-        .derivative([](Value g, Value, Value x, Value slope) { return select(x > 0.0, g, g * slope); })
-        .in("nn").inplace().describe("self where positive, else negative_slope * self."),
-    activation("elu(Tensor self, Scalar alpha=1, Scalar scale=1, Scalar input_scale=1) -> Tensor",
-               [](Value x, Value alpha, Value scale, Value input_scale) {
-                 return select(x <= 0.0, expm1(x * input_scale) * (alpha * scale), x * scale);
-               })
-        .derivative([](Value g, Value, Value x, Value alpha, Value scale, Value input_scale) {
-          return select(x <= 0.0, g * input_scale * (alpha * scale) * exp(x * input_scale), g * scale);
-        })
-        .in("nn").inplace().describe("scale * (self where positive, else alpha * (exp(input_scale * self) - 1))."),
-    activation("selu(Tensor self) -> Tensor", [](Value x) { return selu(x); })
-        .derivative([](Value g, Value, Value x) {
-          return select(x <= 0.0, g * (kSeluAlpha * kSeluScale) * exp(x), g * kSeluScale);
-        })
-        .describe("The self-normalizing exponential linear unit."),
-    activation("celu(Tensor self, Scalar alpha=1.0) -> Tensor",
-               [](Value x, Value alpha) { return select(x <= 0.0, alpha * expm1(x / alpha), x); })
-        .checked(divisible_alpha)
-        .derivative([](Value g, Value, Value x, Value alpha) { return select(x <= 0.0, g * exp(x / alpha), g); })
-        .describe("self where positive, else alpha * (exp(self / alpha) - 1)."),
-    activation("gelu(Tensor self, *, str approximate='none') -> Tensor", [](Value x, Str approximate) { return gelu(x, approximate); })
-        .checked(known_approximation).in("nn").inplace()
-        .describe("self * Phi(self), Phi the normal distribution function; 'tanh' approximates it."),
-    pointwise("silu(Tensor self) -> Tensor", [](Value x) { return x * sigmoid(x); })
-        .dtypes_are(kFloatingOrComplex)
-        .derivative([](Value g, Value, Value x) {
-          const Value s = sigmoid(x);
-          return g * conj(s * (1 + x * (1 - s)));
-        })
-        .in("nn").inplace().describe("self * sigmoid(self)."),
-    activation("mish(Tensor self) -> Tensor", [](Value x) { return x * tanh(log1p(exp(x))); })
-        .derivative([](Value g, Value, Value x) {
-          const Value t = tanh(log1p(exp(x))), s = sigmoid(x);
-          return g * (t + x * s * (1 - t * t));
-        })
-        .in("nn").inplace().describe("self * tanh(softplus(self))."),
-    activation("softplus(Tensor self, Scalar beta=1, Scalar threshold=20) -> Tensor",
-               [](Value x, Value beta, Value threshold) {
-                 return select(x * beta > threshold, x, log1p(exp(x * beta)) / beta);
-               })
-        .derivative([](Value g, Value, Value x, Value beta, Value threshold) {
-          return select(x * beta > threshold, g, g * sigmoid(x * beta));
-        })
-        .in("nn").describe("log(1 + exp(beta * self)) / beta; self where beta * self is above threshold."),
-    activation("log_sigmoid(Tensor self) -> Tensor", [](Value x) { return minimum(x, zero(x)) - log1p(exp(-abs(x))); })
-        .derivative([](Value g, Value, Value x) { return g * sigmoid(-x); }).in("nn").describe("log(sigmoid(self)), without its loss of precision."),
-    pointwise("softsign(Tensor self) -> Tensor", [](Value x) { return x / (1 + abs(x)); })
-        .dtypes_are(kFloating).in("nn").describe("self / (1 + |self|)."),
-    pointwise("tanhshrink(Tensor self) -> Tensor", [](Value x) { return x - tanh(x); })
-        .dtypes_are(kFloatingOrComplex).in("nn").describe("self - tanh(self)."),
-    activation("hardswish(Tensor self) -> Tensor",
-               [](Value x) { return x * bounded(x + 3, zero(x), x.literal(6)) / 6; })
-        .derivative([](Value g, Value, Value x) {
-          return select(x <= -3.0, zero(g), select(x < 3.0, g * (x / 3 + 0.5), g));
-        })
-        .in("nn").inplace().describe("self * relu6(self + 3) / 6."),
-    activation("hardsigmoid(Tensor self) -> Tensor", [](Value x) { return bounded(x + 3, zero(x), x.literal(6)) / 6; })
-        .derivative([](Value g, Value, Value x) { return select((x > -3.0) & (x < 3.0), g / 6, zero(g)); })
-        .in("nn").inplace().describe("relu6(self + 3) / 6."),
-    activation("hardshrink(Tensor self, Scalar lambd=0.5) -> Tensor", [](Value x, Value lambd) { return beyond(x, lambd, x); })
-        .derivative([](Value g, Value, Value x, Value lambd) { return beyond(x, lambd, g); }).no_inplace()
-        .describe("self where its magnitude is above lambd, else 0."),
-    activation("softshrink(Tensor self, Scalar lambd=0.5) -> Tensor",
-               [](Value x, Value lambd) { return select(x > lambd, x - lambd, select(x < -lambd, x + lambd, x * 0)); })
-        .checked(shrinks).derivative([](Value g, Value, Value x, Value lambd) { return beyond(x, lambd, g); })
-        .in("nn").describe("self moved towards 0 by lambd, at most to 0."),
-    pointwise("_glu(Tensor self, Tensor gate) -> Tensor", [](Value x, Value gate) { return x * sigmoid(gate); })
-        .dtypes_are(kFloating).in("_C").describe("self * sigmoid(gate)."),
-    function("glu(Tensor self, int dim=-1) -> Tensor", glu).in("nn").out()
-        .describe("The first half of self along dim, times the sigmoid of the second."),
-    pointwise("_prelu_kernel(Tensor self, Tensor weight) -> Tensor", [](Value x, Value w) { return select(x > 0.0, x, x * w); })
-        .dtypes_are(kFloating).derivative([](Value g, Value, Value x, Value w) {
-          return std::array{select(x > 0.0, g, g * w), select(x > 0.0, zero(g), g * x)};
-        })
-        .in("_C").describe("self where positive, else weight * self."),
-    function("prelu(Tensor self, Tensor weight) -> Tensor", prelu)
-        .describe("self where positive, else weight * self, with one weight or one a channel (dim 1)."),
-    function("rrelu(Tensor self, Scalar lower=0.125, Scalar upper=0.3333333333333333, bool training=False, Generator? generator=None) -> Tensor",
-             [](Args a) { return rrelu(a, dispatch::Form::kValue); })
-        .function_only().describe("Leaky ReLU with slopes drawn from [lower, upper] in training, their mean otherwise."),
-    function("rrelu_(Tensor(a!) self, Scalar lower=0.125, Scalar upper=0.3333333333333333, bool training=False, Generator? generator=None) -> Tensor(a!)",
-             [](Args a) { return rrelu(a, dispatch::Form::kInPlace); })
-        .function_only().describe("rrelu written into self."),
-});
+const OpFamily activation_family(
+    "activation",
+    {
+        pointwise("relu(Tensor self) -> Tensor", [](Value x) { return maximum(x, zero(x)); })
+            .dtypes_are(kReals)
+            .checked(no_bool)
+            .gradient_reads({"result"})
+            .derivative([](Value g, Value y) { return select(y <= 0.0, zero(g), g); })
+            .describe("self, but at least 0."),
+        pointwise("relu6(Tensor self) -> Tensor", [](Value x) { return bounded(x, zero(x), x.literal(6)); })
+            .dtypes_are(kReals)
+            .checked(no_bool)
+            .derivative([](Value g, Value, Value x) { return select((x <= 0.0) | (x >= 6.0), zero(g), g); })
+            .in("nn")
+            .inplace()
+            .describe("self bounded by 0 and 6."),
+        pointwise("hardtanh(Tensor self, Scalar min_val=-1, Scalar max_val=1) -> Tensor",
+                  [](Value x, Value low, Value high) { return bounded(x, low, high); })
+            .dtypes_are(kReals)
+            .checked(real_bounds)
+            .derivative([](Value g, Value, Value x, Value low, Value high) {
+              return select((x <= low) | (x >= high), zero(g), g);
+            })
+            .in("nn")
+            .inplace()
+            .describe("self bounded by min_val and max_val."),
+        pointwise("threshold(Tensor self, Scalar threshold, Scalar value) -> Tensor",
+                  [](Value x, Value t, Value v) { return select(x <= t, v, x); })
+            .dtypes_are(kReals)
+            .derivative([](Value g, Value, Value x, Value t) { return select(x <= t, zero(g), g); })
+            .describe("self where it is greater than threshold, else value."),
+        activation("leaky_relu(Tensor self, Scalar negative_slope=0.01) -> Tensor",
+                   [](Value x, Value slope) { return select(x > 0.0, x, x * slope); })
+            .derivative([](Value g, Value, Value x, Value slope) { return select(x > 0.0, g, g * slope); })
+            .in("nn")
+            .inplace()
+            .describe("self where positive, else negative_slope * self."),
+        activation("elu(Tensor self, Scalar alpha=1, Scalar scale=1, Scalar input_scale=1) -> Tensor",
+                   [](Value x, Value alpha, Value scale, Value input_scale) {
+                     return select(x <= 0.0, expm1(x * input_scale) * (alpha * scale), x * scale);
+                   })
+            .derivative([](Value g, Value, Value x, Value alpha, Value scale, Value input_scale) {
+              return select(x <= 0.0, g * input_scale * (alpha * scale) * exp(x * input_scale), g * scale);
+            })
+            .in("nn")
+            .inplace()
+            .describe("scale * (self where positive, else alpha * (exp(input_scale * self) - 1))."),
+        activation("selu(Tensor self) -> Tensor", [](Value x) { return selu(x); })
+            .derivative([](Value g, Value, Value x) {
+              return select(x <= 0.0, g * (kSeluAlpha * kSeluScale) * exp(x), g * kSeluScale);
+            })
+            .describe("The self-normalizing exponential linear unit."),
+        activation("celu(Tensor self, Scalar alpha=1.0) -> Tensor",
+                   [](Value x, Value alpha) { return select(x <= 0.0, alpha * expm1(x / alpha), x); })
+            .checked(divisible_alpha)
+            .derivative([](Value g, Value, Value x, Value alpha) {
+              return select(x <= 0.0, g * exp(x / alpha), g);
+            })
+            .describe("self where positive, else alpha * (exp(self / alpha) - 1)."),
+        activation("gelu(Tensor self, *, str approximate='none') -> Tensor",
+                   [](Value x, Str approximate) { return gelu(x, approximate); })
+            .checked(known_approximation)
+            .in("nn")
+            .inplace()
+            .describe("self * Phi(self), Phi the normal distribution function; 'tanh' approximates it."),
+        pointwise("silu(Tensor self) -> Tensor", [](Value x) { return x * sigmoid(x); })
+            .dtypes_are(kFloatingOrComplex)
+            .derivative([](Value g, Value, Value x) {
+              const Value s = sigmoid(x);
+              return g * conj(s * (1 + x * (1 - s)));
+            })
+            .in("nn")
+            .inplace()
+            .describe("self * sigmoid(self)."),
+        activation("mish(Tensor self) -> Tensor", [](Value x) { return x * tanh(log1p(exp(x))); })
+            .derivative([](Value g, Value, Value x) {
+              const Value t = tanh(log1p(exp(x))), s = sigmoid(x);
+              return g * (t + x * s * (1 - t * t));
+            })
+            .in("nn")
+            .inplace()
+            .describe("self * tanh(softplus(self))."),
+        activation("softplus(Tensor self, Scalar beta=1, Scalar threshold=20) -> Tensor",
+                   [](Value x, Value beta, Value threshold) {
+                     return select(x * beta > threshold, x, log1p(exp(x * beta)) / beta);
+                   })
+            .derivative([](Value g, Value, Value x, Value beta, Value threshold) {
+              return select(x * beta > threshold, g, g * sigmoid(x * beta));
+            })
+            .in("nn")
+            .describe("log(1 + exp(beta * self)) / beta; self where beta * self is above threshold."),
+        activation("log_sigmoid(Tensor self) -> Tensor",
+                   [](Value x) { return minimum(x, zero(x)) - log1p(exp(-abs(x))); })
+            .derivative([](Value g, Value, Value x) { return g * sigmoid(-x); })
+            .in("nn")
+            .describe("log(sigmoid(self)), without its loss of precision."),
+        pointwise("softsign(Tensor self) -> Tensor", [](Value x) { return x / (1 + abs(x)); })
+            .dtypes_are(kFloating)
+            .in("nn")
+            .describe("self / (1 + |self|)."),
+        pointwise("tanhshrink(Tensor self) -> Tensor", [](Value x) { return x - tanh(x); })
+            .dtypes_are(kFloatingOrComplex)
+            .in("nn")
+            .describe("self - tanh(self)."),
+        activation("hardswish(Tensor self) -> Tensor",
+                   [](Value x) { return x * bounded(x + 3, zero(x), x.literal(6)) / 6; })
+            .derivative([](Value g, Value, Value x) {
+              return select(x <= -3.0, zero(g), select(x < 3.0, g * (x / 3 + 0.5), g));
+            })
+            .in("nn")
+            .inplace()
+            .describe("self * relu6(self + 3) / 6."),
+        activation("hardsigmoid(Tensor self) -> Tensor",
+                   [](Value x) { return bounded(x + 3, zero(x), x.literal(6)) / 6; })
+            .derivative([](Value g, Value, Value x) {
+              return select((x > -3.0) & (x < 3.0), g / 6, zero(g));
+            })
+            .in("nn")
+            .inplace()
+            .describe("relu6(self + 3) / 6."),
+        activation("hardshrink(Tensor self, Scalar lambd=0.5) -> Tensor",
+                   [](Value x, Value lambd) { return beyond(x, lambd, x); })
+            .derivative([](Value g, Value, Value x, Value lambd) { return beyond(x, lambd, g); })
+            .no_inplace()
+            .describe("self where its magnitude is above lambd, else 0."),
+        activation("softshrink(Tensor self, Scalar lambd=0.5) -> Tensor",
+                   [](Value x, Value lambd) {
+                     return select(x > lambd, x - lambd, select(x < -lambd, x + lambd, x * 0));
+                   })
+            .checked(shrinks)
+            .derivative([](Value g, Value, Value x, Value lambd) { return beyond(x, lambd, g); })
+            .in("nn")
+            .describe("self moved towards 0 by lambd, at most to 0."),
+        pointwise("_glu(Tensor self, Tensor gate) -> Tensor",
+                  [](Value x, Value gate) { return x * sigmoid(gate); })
+            .dtypes_are(kFloating)
+            .in("_C")
+            .describe("self * sigmoid(gate)."),
+        function("glu(Tensor self, int dim=-1) -> Tensor", glu)
+            .in("nn")
+            .out()
+            .describe("The first half of self along dim, times the sigmoid of the second."),
+        pointwise("_prelu_kernel(Tensor self, Tensor weight) -> Tensor",
+                  [](Value x, Value w) { return select(x > 0.0, x, x * w); })
+            .dtypes_are(kFloating)
+            .derivative([](Value g, Value, Value x, Value w) {
+              return std::array{select(x > 0.0, g, g * w), select(x > 0.0, zero(g), g * x)};
+            })
+            .in("_C")
+            .describe("self where positive, else weight * self."),
+        function("prelu(Tensor self, Tensor weight) -> Tensor", prelu)
+            .describe("self where positive, else weight * self, with one weight or one a channel (dim 1)."),
+        function(
+            "rrelu(Tensor self, Scalar lower=0.125, Scalar upper=0.3333333333333333, bool training=False, Generator? generator=None) -> Tensor",
+            [](Args a) { return rrelu(a, dispatch::Form::kValue); })
+            .function_only()
+            .describe("Leaky ReLU with slopes drawn from [lower, upper] in training, their mean otherwise."),
+        function(
+            "rrelu_(Tensor(a!) self, Scalar lower=0.125, Scalar upper=0.3333333333333333, bool training=False, Generator? generator=None) -> Tensor(a!)",
+            [](Args a) { return rrelu(a, dispatch::Form::kInPlace); })
+            .function_only()
+            .describe("rrelu written into self."),
+    });
 
 }  // namespace
 }  // namespace lohe::ops

@@ -9,21 +9,34 @@
 #include "lohe/scalar.h"
 #include "tensor/tensor_impl.h"
 
-/// The uniform form of a call's arguments and results. Arguments borrow: whoever makes them keeps what they point to.
+/// The uniform form of a call's arguments and results. Arguments borrow: whoever makes them keeps what they
+/// point to.
 namespace lohe {
 
 class Generator;
 
 struct Arg {
   enum Kind : uint8_t {
-    kNone, kTensor, kBool, kInt, kFloat, kComplex, kStr, kDtype, kDevice, kInts, kFloats, kTensors, kGenerator
+    kNone,
+    kTensor,
+    kBool,
+    kInt,
+    kFloat,
+    kComplex,
+    kStr,
+    kDtype,
+    kDevice,
+    kInts,
+    kFloats,
+    kTensors,
+    kGenerator
   };
   Kind kind = kNone;
   Dtype dtype = Dtype::kUndefined;  ///< kDtype
   Device device{};                  ///< kDevice
   int32_t count = 0;                ///< kInts, kFloats, kTensors, kStr
   union {
-    TensorImpl* tensor;          ///< never null: an absent tensor is kNone
+    TensorImpl* tensor;  ///< never null: an absent tensor is kNone
     int64_t integer = 0;
     double real;
     const int64_t* ints;
@@ -48,7 +61,8 @@ struct Arg {
   Arg(const char* s) : Arg(std::string_view(s)) {}
   Arg(std::span<const int64_t> v) : kind(kInts), count(static_cast<int32_t>(v.size())), ints(v.data()) {}
   Arg(std::span<const double> v) : kind(kFloats), count(static_cast<int32_t>(v.size())), floats(v.data()) {}
-  Arg(std::span<TensorImpl* const> v) : kind(kTensors), count(static_cast<int32_t>(v.size())), tensors(v.data()) {}
+  Arg(std::span<TensorImpl* const> v)
+      : kind(kTensors), count(static_cast<int32_t>(v.size())), tensors(v.data()) {}
   Arg(Generator* g) : kind(g == nullptr ? kNone : kGenerator), generator(g) {}
   Arg(const Scalar& s);
 
@@ -70,9 +84,14 @@ class Results {
  public:
   Results() = default;
   Results(TensorPtr t) : count_(1) { first_[0] = std::move(t); }
-  Results(TensorPtr a, TensorPtr b) : count_(2) { first_[0] = std::move(a); first_[1] = std::move(b); }
+  Results(TensorPtr a, TensorPtr b) : count_(2) {
+    first_[0] = std::move(a);
+    first_[1] = std::move(b);
+  }
   Results(TensorPtr a, TensorPtr b, TensorPtr c) : count_(3) {
-    first_[0] = std::move(a); first_[1] = std::move(b); first_[2] = std::move(c);
+    first_[0] = std::move(a);
+    first_[1] = std::move(b);
+    first_[2] = std::move(c);
   }
   explicit Results(std::vector<TensorPtr> list) : list_(std::move(list)), is_list_(true) {}
   explicit Results(Scalar number) : number_(number), is_number_(true) {}
@@ -85,7 +104,10 @@ class Results {
       for (auto& f : first_) list_.push_back(std::move(f));
       is_list_ = true;
     }
-    if (is_list_) list_.push_back(std::move(t)); else first_[count_++] = std::move(t);
+    if (is_list_)
+      list_.push_back(std::move(t));
+    else
+      first_[count_++] = std::move(t);
   }
   bool is_number() const { return is_number_; }
   const Scalar& number() const { return number_; }

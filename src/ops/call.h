@@ -12,15 +12,16 @@ enum class Form : uint8_t {
   kOut,      ///< writes the tensors in `out` and gives them back
 };
 
-/// Arguments are complete (defaults filled in) and of the kinds that the schema names; a number may stand for a tensor in a
-/// pointwise op. @throws Error; all arguments are then as they were.
-Results call(const ops::OpDef& op, Args args, Form form = Form::kValue, std::span<TensorImpl* const> out = {});
+/// Arguments are complete (defaults filled in) and of the kinds that the schema names; a number may stand for
+/// a tensor in a pointwise op. @throws Error; all arguments are then as they were.
+Results call(const ops::OpDef& op, Args args, Form form = Form::kValue,
+             std::span<TensorImpl* const> out = {});
 
 /// Modes: one thread-local word, tested once a call. Zero is the plain path.
 enum Mode : uint32_t {
-  kNoGrad = 1,        ///< grad mode is off (tested by the tape only)
-  kInference = 2,     ///< inference mode
-  kIntercepted = 4,   ///< the stack of interceptors is not empty
+  kNoGrad = 1,       ///< grad mode is off (tested by the tape only)
+  kInference = 2,    ///< inference mode
+  kIntercepted = 4,  ///< the stack of interceptors is not empty
 };
 extern thread_local uint32_t mode_word __attribute__((tls_model("initial-exec")));
 inline bool grad_enabled() { return (mode_word & (kNoGrad | kInference)) == 0; }
@@ -32,8 +33,8 @@ union ArgStack {
   Arg slots[kSize];
 };
 
-/// Row "add" called with C++ values; arguments that are left out take their defaults. For rows and the tape: the public C++
-/// functions (generated) come to the same call.
+/// Row "add" called with C++ values; arguments that are left out take their defaults. For rows and the tape:
+/// the public C++ functions (generated) come to the same call.
 template <class... A>
 Results call_op(const ops::OpDef& op, const A&... arguments) {
   ArgStack args;
@@ -65,7 +66,9 @@ class OpRef {
     return dispatch::call_op(op(), arguments...)[0];
   }
   template <class... A>
-  Results all(const A&... arguments) const { return dispatch::call_op(op(), arguments...); }
+  Results all(const A&... arguments) const {
+    return dispatch::call_op(op(), arguments...);
+  }
 
  private:
   std::string_view name_;

@@ -48,28 +48,33 @@ void check_classes(const OpDef& op, Args a) {
   LOHE_CHECK(x.dim() > 0, op.schema.base, ": input must have at least one dim, the classes");
   const size_t classes = class_dim(x);
   const int64_t n = x.sizes()[classes];
-  LOHE_CHECK(a[2].none() || (a[2].tensor->dim() == 1 && a[2].tensor->numel() == n), "weight tensor should be defined either for all ", n,
-             " classes or no classes but got weight tensor of shape: ", a[2].none() ? std::string() : to_string(a[2].tensor->sizes()));
+  LOHE_CHECK(a[2].none() || (a[2].tensor->dim() == 1 && a[2].tensor->numel() == n),
+             "weight tensor should be defined either for all ", n,
+             " classes or no classes but got weight tensor of shape: ",
+             a[2].none() ? std::string() : to_string(a[2].tensor->sizes()));
   if (x.size_dims() == t.size_dims() && op.schema.base == "cross_entropy_loss") {
-    LOHE_CHECK(is_floating(t.dtype()), "Expected floating point type for target with class probabilities, got ", t.dtype());
+    LOHE_CHECK(is_floating(t.dtype()),
+               "Expected floating point type for target with class probabilities, got ", t.dtype());
     return;
   }
   Dims expected;
   for (size_t i = 0; i < x.sizes().size(); ++i) {
     if (i != classes) expected.push_back(x.sizes()[i]);
   }
-  LOHE_CHECK_KIND(kValue, x.dim() < 2 || t.dim() == 0 || t.sizes()[0] == x.sizes()[0], "Expected input batch_size (", x.sizes()[0],
-                  ") to match target batch_size (", t.dim() == 0 ? 0 : t.sizes()[0], ").");
-  LOHE_CHECK(t.size_dims() == expected, op.schema.base, ": expected target of shape ", to_string(expected), " for input of shape ",
-             to_string(x.sizes()), ", got ", to_string(t.sizes()));
-  LOHE_CHECK(t.dtype() == Dtype::kInt64 || t.dtype() == Dtype::kUInt8 || t.dtype() == Dtype::kInt32, "expected scalar type Long but found ",
-             t.dtype());
+  LOHE_CHECK_KIND(kValue, x.dim() < 2 || t.dim() == 0 || t.sizes()[0] == x.sizes()[0],
+                  "Expected input batch_size (", x.sizes()[0], ") to match target batch_size (",
+                  t.dim() == 0 ? 0 : t.sizes()[0], ").");
+  LOHE_CHECK(t.size_dims() == expected, op.schema.base, ": expected target of shape ", to_string(expected),
+             " for input of shape ", to_string(x.sizes()), ", got ", to_string(t.sizes()));
+  LOHE_CHECK(t.dtype() == Dtype::kInt64 || t.dtype() == Dtype::kUInt8 || t.dtype() == Dtype::kInt32,
+             "expected scalar type Long but found ", t.dtype());
 }
 void check_smoothing(const OpDef& op, Args a) {
   check_classes(op, a);
   const double s = a[5].scalar().to_double();
   LOHE_CHECK(s >= 0 && s <= 1, "label_smoothing must be between 0.0 and 1.0. Got: ", s);
-  LOHE_CHECK(a[0].tensor->size_dims() != a[1].tensor->size_dims() || a[4].integer < 0, "ignore_index is not supported for floating point target");
+  LOHE_CHECK(a[0].tensor->size_dims() != a[1].tensor->size_dims() || a[4].integer < 0,
+             "ignore_index is not supported for floating point target");
 }
 
 /// Class indices and what follows from them. Ignored samples weigh nothing.
@@ -84,15 +89,18 @@ Targets targets(Node x, Node target, Node weight, Node ignore_index) {
   const Node index = cast(target, Dtype::kInt64);
   t.valid = index != ignore_index;
   t.hit = (g.iota(kRow, Dtype::kInt64) == index) & t.valid;
-  g.check(~t.valid | ((index >= 0) & (index < g.extent(Dtype::kInt64, kRow))), "Target is out of bounds.", true);
-  t.weight = select(t.valid, weight.defined() ? sum(select(t.hit, weight, x.literal(0))) : x.literal(1), x.literal(0));
+  g.check(~t.valid | ((index >= 0) & (index < g.extent(Dtype::kInt64, kRow))), "Target is out of bounds.",
+          true);
+  t.weight = select(t.valid, weight.defined() ? sum(select(t.hit, weight, x.literal(0))) : x.literal(1),
+                    x.literal(0));
   return t;
 }
 
 Node total(Node per_sample) { return sum(per_sample, kOuter); }
 
 /// -weight[target] * x[target]
-std::array<Node, 2> negative_log_likelihood(Node x, Node target, Node weight, int64_t reduction, Node ignore_index) {
+std::array<Node, 2> negative_log_likelihood(Node x, Node target, Node weight, int64_t reduction,
+                                            Node ignore_index) {
   const Targets t = targets(x, target, weight, ignore_index);
   const Node picked = sum(select(t.hit, x, x.literal(0)));
   const Node loss = select(t.valid, -(t.weight * picked), x.literal(0));
@@ -100,7 +108,8 @@ std::array<Node, 2> negative_log_likelihood(Node x, Node target, Node weight, in
   const Node weights = total(t.weight);
   return {reduction == kMean ? total(loss) / weights : total(loss), weights};
 }
-std::array<Node, 3> negative_log_likelihood_gradient(Node g, Node x, Node target, Node weight, int64_t reduction, Node ignore_index) {
+std::array<Node, 3> negative_log_likelihood_gradient(Node g, Node x, Node target, Node weight,
+                                                     int64_t reduction, Node ignore_index) {
   const Targets t = targets(x, target, weight, ignore_index);
   const Node h = reduction == kMean ? g / total(t.weight) : g;
   return {select(t.hit, -(t.weight * h), x.literal(0)), {}, {}};
@@ -111,7 +120,8 @@ Node log_sum_exp(Node x) {
   return log(sum(exp(x - highest))) + highest;
 }
 
-/// Cross entropy is -sum(q * log_softmax(x)) with q from the target: smoothed probabilities times the classes' weights.
+/// Cross entropy is -sum(q * log_softmax(x)) with q from the target: smoothed probabilities times the
+/// classes' weights.
 Node cross_entropy(Node x, Node target, Node weight, int64_t reduction, Node ignore_index, double smoothing) {
   const Node lse = log_sum_exp(x), classes = count(x, kRow);
   if (is_floating(target.dtype())) {
@@ -133,8 +143,8 @@ Node cross_entropy(Node x, Node target, Node weight, int64_t reduction, Node ign
   return reduction == kMean ? total(loss) / total(t.weight) : total(loss);
 }
 
-std::array<Node, 3> cross_entropy_gradient(Node g, Node x, Node target, Node weight, int64_t reduction, Node ignore_index,
-                                           double smoothing) {
+std::array<Node, 3> cross_entropy_gradient(Node g, Node x, Node target, Node weight, int64_t reduction,
+                                           Node ignore_index, double smoothing) {
   const Node highest = amax(x), e = exp(x - highest), mass = sum(e), classes = count(x, kRow);
   if (is_floating(target.dtype())) {
     const Node h = reduction == kMean ? g / count(x, kOuter) : g;
@@ -161,66 +171,104 @@ std::array<Node, 3> cross_entropy_gradient(Node g, Node x, Node target, Node wei
   return {h * (e / mass * sum_q - (select(t.hit, at_hit, zero) + all)), {}, {}};
 }
 
-const OpFamily class_losses("class_losses", {
-    composed("nll_loss_forward(Tensor self, Tensor target, Tensor? weight, int reduction, int ignore_index) -> (Tensor output, Tensor total_weight)",
-             negative_log_likelihood)
-        .over(class_domain).shaped(class_results).promote(Promotion::kFirst).dtypes_are(kFloating).checked(check_classes)
-        .runtime({"ignore_index"}).function_only().gradient_reads({"target", "weight", "ignore_index"})
-        .derivative([](Node g, Node, Node, Node, Node x, Node target, Node weight, int64_t r, Node ignore_index) {
-          return negative_log_likelihood_gradient(g, x, target, weight, r, ignore_index);
-        })
-        .describe("nll_loss, with the sum of the weights that the mean divides by."),
-    function("nll_loss(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, int ignore_index=-100) -> Tensor",
-             [](Args a) {
-               static const OpRef row("nll_loss_forward");
-               return row(a[0], a[1], a[2], a[3], a[4]);
-             })
-        .function_only().out().describe("-weight[target] * self[target] of log-probabilities (N, C) and class indices (N)."),
-    function("nll_loss2d(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, int ignore_index=-100) -> Tensor",
-             [](Args a) {
-               static const OpRef row("nll_loss_forward");
-               return row(a[0], a[1], a[2], a[3], a[4]);
-             })
-        .function_only().out().describe("nll_loss of log-probabilities (N, C, H, W) and class indices (N, H, W)."),
-    function("nll_loss_nd(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, int ignore_index=-100) -> Tensor",
-             [](Args a) {
-               static const OpRef row("nll_loss_forward");
-               return row(a[0], a[1], a[2], a[3], a[4]);
-             })
-        .function_only().describe("nll_loss of log-probabilities (N, C, ...) and class indices (N, ...)."),
-    composed("cross_entropy_loss(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, int ignore_index=-100, float label_smoothing=0.0) -> Tensor",
-             [](Node x, Node target, Node weight, int64_t r, Node ignore_index, Arg smoothing) {
-               return cross_entropy(x, target, weight, r, ignore_index, smoothing.scalar().to_double());
-             })
-        .over(class_domain).shaped(class_results).promote(Promotion::kFirst).dtypes_are(kFloating).checked(check_smoothing)
-        .runtime({"ignore_index"}).function_only().gradient_reads({"self", "target", "weight", "ignore_index"})
-        .derivative([](Node g, Node, Node x, Node target, Node weight, int64_t r, Node ignore_index, Arg smoothing) {
-          return cross_entropy_gradient(g, x, target, weight, r, ignore_index, smoothing.scalar().to_double());
-        })
-        .describe("-log(softmax(self)) at the target classes, or weighted by class probabilities target."),
-    function("multi_margin_loss(Tensor self, Tensor target, Scalar p=1, Scalar margin=1, Tensor? weight=None, int reduction=1) -> Tensor",
-             [](Args a) {
-               static const OpRef row("_multi_margin_loss");
-               const double p = a[2].scalar().to_double();
-               LOHE_CHECK(p == 1 || p == 2, "only p == 1 and p == 2 supported");
-               return row(a[0], a[1], a[4], p == 2, a[3].scalar().to_double(), a[5]);
-             })
-        .function_only().out().describe("sum(max(0, margin - self[target] + self[other]) ** p) / C."),
-    composed("_multi_margin_loss(Tensor self, Tensor target, Tensor? weight, bool squared, float margin, int reduction) -> Tensor",
-             [](Node x, Node target, Node weight, bool squared, Node margin, int64_t r) {
-               Graph& g = *x.graph();
-               const Targets t = targets(x, target, {}, g.constant_int(Dtype::kInt64, -1));
-               const Node zero = x.literal(0);
-               const Node room = cast(margin, x.dtype()) - sum(select(t.hit, x, zero)) + x;
-               Node term = select((room > 0) & ~t.hit, room, zero);
-               if (squared) term = term * term;
-               if (weight.defined()) term = term * sum(select(t.hit, weight, zero));
-               const Node loss = sum(term) / count(x, kRow);
-               return r == kNone ? loss : r == kMean ? total(loss) / count(x, kOuter) : total(loss);
-             })
-        .over(class_domain).shaped(class_results).promote(Promotion::kFirst).dtypes_are(kFloating).checked(check_classes)
-        .runtime({"margin"}).in("_C").describe("multi_margin_loss with a static power."),
-});
+const OpFamily class_losses(
+    "class_losses",
+    {
+        composed(
+            "nll_loss_forward(Tensor self, Tensor target, Tensor? weight, int reduction, int ignore_index) -> (Tensor output, Tensor total_weight)",
+            negative_log_likelihood)
+            .over(class_domain)
+            .shaped(class_results)
+            .promote(Promotion::kFirst)
+            .dtypes_are(kFloating)
+            .checked(check_classes)
+            .runtime({"ignore_index"})
+            .function_only()
+            .gradient_reads({"target", "weight", "ignore_index"})
+            .derivative([](Node g, Node, Node, Node, Node x, Node target, Node weight, int64_t r,
+                           Node ignore_index) {
+              return negative_log_likelihood_gradient(g, x, target, weight, r, ignore_index);
+            })
+            .describe("nll_loss, with the sum of the weights that the mean divides by."),
+        function(
+            "nll_loss(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, int ignore_index=-100) -> Tensor",
+            [](Args a) {
+              static const OpRef row("nll_loss_forward");
+              return row(a[0], a[1], a[2], a[3], a[4]);
+            })
+            .function_only()
+            .out()
+            .describe("-weight[target] * self[target] of log-probabilities (N, C) and class indices (N)."),
+        function(
+            "nll_loss2d(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, int ignore_index=-100) -> Tensor",
+            [](Args a) {
+              static const OpRef row("nll_loss_forward");
+              return row(a[0], a[1], a[2], a[3], a[4]);
+            })
+            .function_only()
+            .out()
+            .describe("nll_loss of log-probabilities (N, C, H, W) and class indices (N, H, W)."),
+        function(
+            "nll_loss_nd(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, int ignore_index=-100) -> Tensor",
+            [](Args a) {
+              static const OpRef row("nll_loss_forward");
+              return row(a[0], a[1], a[2], a[3], a[4]);
+            })
+            .function_only()
+            .describe("nll_loss of log-probabilities (N, C, ...) and class indices (N, ...)."),
+        composed(
+            "cross_entropy_loss(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, int ignore_index=-100, float label_smoothing=0.0) -> Tensor",
+            [](Node x, Node target, Node weight, int64_t r, Node ignore_index, Arg smoothing) {
+              return cross_entropy(x, target, weight, r, ignore_index, smoothing.scalar().to_double());
+            })
+            .over(class_domain)
+            .shaped(class_results)
+            .promote(Promotion::kFirst)
+            .dtypes_are(kFloating)
+            .checked(check_smoothing)
+            .runtime({"ignore_index"})
+            .function_only()
+            .gradient_reads({"self", "target", "weight", "ignore_index"})
+            .derivative([](Node g, Node, Node x, Node target, Node weight, int64_t r, Node ignore_index,
+                           Arg smoothing) {
+              return cross_entropy_gradient(g, x, target, weight, r, ignore_index,
+                                            smoothing.scalar().to_double());
+            })
+            .describe(
+                "-log(softmax(self)) at the target classes, or weighted by class probabilities target."),
+        function(
+            "multi_margin_loss(Tensor self, Tensor target, Scalar p=1, Scalar margin=1, Tensor? weight=None, int reduction=1) -> Tensor",
+            [](Args a) {
+              static const OpRef row("_multi_margin_loss");
+              const double p = a[2].scalar().to_double();
+              LOHE_CHECK(p == 1 || p == 2, "only p == 1 and p == 2 supported");
+              return row(a[0], a[1], a[4], p == 2, a[3].scalar().to_double(), a[5]);
+            })
+            .function_only()
+            .out()
+            .describe("sum(max(0, margin - self[target] + self[other]) ** p) / C."),
+        composed(
+            "_multi_margin_loss(Tensor self, Tensor target, Tensor? weight, bool squared, float margin, int reduction) -> Tensor",
+            [](Node x, Node target, Node weight, bool squared, Node margin, int64_t r) {
+              Graph& g = *x.graph();
+              const Targets t = targets(x, target, {}, g.constant_int(Dtype::kInt64, -1));
+              const Node zero = x.literal(0);
+              const Node room = cast(margin, x.dtype()) - sum(select(t.hit, x, zero)) + x;
+              Node term = select((room > 0) & ~t.hit, room, zero);
+              if (squared) term = term * term;
+              if (weight.defined()) term = term * sum(select(t.hit, weight, zero));
+              const Node loss = sum(term) / count(x, kRow);
+              return r == kNone ? loss : r == kMean ? total(loss) / count(x, kOuter) : total(loss);
+            })
+            .over(class_domain)
+            .shaped(class_results)
+            .promote(Promotion::kFirst)
+            .dtypes_are(kFloating)
+            .checked(check_classes)
+            .runtime({"margin"})
+            .in("_C")
+            .describe("multi_margin_loss with a static power."),
+    });
 
 }  // namespace
 }  // namespace lohe::ops

@@ -33,63 +33,81 @@ Results copy_of(TensorImpl* self, Dtype dtype, const Arg& format) {
   return result;
 }
 
-const OpFamily copying("copying", {
-    pointwise("copy_(Tensor(a!) self, Tensor src, bool non_blocking=False) -> Tensor(a!)",
-              [](Value, Value src, bool) { return src; })
-        .promote(Promotion::kFirst).method_only().no_inplace()
-        .describe("Writes src, broadcast and converted, into self."),
-    pointwise("fill_.Tensor(Tensor(a!) self, Tensor value) -> Tensor(a!)", [](Value, Value v) { return v; })
-        .promote(Promotion::kFirst).no_inplace().describe("Writes one number everywhere."),
-    pointwise("fill_(Tensor(a!) self, Scalar value) -> Tensor(a!)", [](Value, Value v) { return v; })
-        .promote(Promotion::kFirst).no_inplace().describe("Writes one number everywhere."),
-    function("zero_(Tensor(a!) self) -> Tensor(a!)",
-             [](Args a) {
-               static const OpRef fill("fill_");
-               return Results(fill(a[0].tensor, int64_t{0}));
-             })
-        .describe("Writes zeros."),
-    function("clone(Tensor self, *, MemoryFormat? memory_format=None) -> Tensor",
-             [](Args a) { return copy_of(a[0].tensor, a[0].tensor->dtype(), a[1]); })
-        .describe("A copy that gradients flow through."),
-    function("contiguous(Tensor(a) self, *, MemoryFormat memory_format=0) -> Tensor(a)",
-             [](Args a) -> Results {
-               TensorImpl* t = a[0].tensor;
-               const bool last = a[1].integer == kChannelsLast || a[1].integer == kChannelsLast3d;
-               if (last ? is_channels_last(t->sizes(), t->strides()) : t->contiguous()) return TensorPtr(t);
-               return copy_of(t, t->dtype(), a[1]);
-             })
-        .method_only().describe("self, or a copy in the given memory format."),
-    function("to.dtype(Tensor(a) self, ScalarType dtype, bool non_blocking=False, bool copy=False, MemoryFormat? memory_format=None) -> Tensor(a)",
-             [](Args a) -> Results {
-               TensorImpl* t = a[0].tensor;
-               if (t->dtype() == a[1].dtype && a[3].integer == 0 && a[4].none()) return TensorPtr(t);
-               return copy_of(t, a[1].dtype, a[4]);
-             })
-        .method_only().describe("self converted to a dtype; self itself if it already has it."),
-    function("_to_copy(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, bool non_blocking=False, MemoryFormat? memory_format=None) -> Tensor",
-             [](Args a) { return copy_of(a[0].tensor, a[1].kind == Arg::kDtype ? a[1].dtype : a[0].tensor->dtype(), a[6]); })
-        .in("_C").describe("A copy, converted to a dtype and memory format."),
-    function("type_as(Tensor(a) self, Tensor other) -> Tensor(a)",
-             [](Args a) -> Results {
-               if (a[0].tensor->dtype() == a[1].tensor->dtype()) return TensorPtr(a[0].tensor);
-               return copy_of(a[0].tensor, a[1].tensor->dtype(), Arg());
-             })
-        .method_only().describe("self converted to other's dtype; self itself if it already has it."),
-    pointwise("conj_physical(Tensor self) -> Tensor", [](Value x) { return conj(x); })
-        .describe("The complex conjugate, computed at once."),
-    function("resolve_conj(Tensor(a) self) -> Tensor(a)",
-             [](Args a) -> Results {
-               if (!a[0].tensor->conj()) return TensorPtr(a[0].tensor);
-               return copy_of(a[0].tensor, a[0].tensor->dtype(), Arg());
-             })
-        .describe("self without a pending conjugation."),
-    function("resolve_neg(Tensor(a) self) -> Tensor(a)",
-             [](Args a) -> Results {
-               if (!a[0].tensor->neg()) return TensorPtr(a[0].tensor);
-               return copy_of(a[0].tensor, a[0].tensor->dtype(), Arg());
-             })
-        .describe("self without a pending negation."),
-});
+const OpFamily copying(
+    "copying",
+    {
+        pointwise("copy_(Tensor(a!) self, Tensor src, bool non_blocking=False) -> Tensor(a!)",
+                  [](Value, Value src, bool) { return src; })
+            .promote(Promotion::kFirst)
+            .method_only()
+            .no_inplace()
+            .describe("Writes src, broadcast and converted, into self."),
+        pointwise("fill_.Tensor(Tensor(a!) self, Tensor value) -> Tensor(a!)",
+                  [](Value, Value v) { return v; })
+            .promote(Promotion::kFirst)
+            .no_inplace()
+            .describe("Writes one number everywhere."),
+        pointwise("fill_(Tensor(a!) self, Scalar value) -> Tensor(a!)", [](Value, Value v) { return v; })
+            .promote(Promotion::kFirst)
+            .no_inplace()
+            .describe("Writes one number everywhere."),
+        function("zero_(Tensor(a!) self) -> Tensor(a!)",
+                 [](Args a) {
+                   static const OpRef fill("fill_");
+                   return Results(fill(a[0].tensor, int64_t{0}));
+                 })
+            .describe("Writes zeros."),
+        function("clone(Tensor self, *, MemoryFormat? memory_format=None) -> Tensor",
+                 [](Args a) { return copy_of(a[0].tensor, a[0].tensor->dtype(), a[1]); })
+            .describe("A copy that gradients flow through."),
+        function("contiguous(Tensor(a) self, *, MemoryFormat memory_format=0) -> Tensor(a)",
+                 [](Args a) -> Results {
+                   TensorImpl* t = a[0].tensor;
+                   const bool last = a[1].integer == kChannelsLast || a[1].integer == kChannelsLast3d;
+                   if (last ? is_channels_last(t->sizes(), t->strides()) : t->contiguous())
+                     return TensorPtr(t);
+                   return copy_of(t, t->dtype(), a[1]);
+                 })
+            .method_only()
+            .describe("self, or a copy in the given memory format."),
+        function(
+            "to.dtype(Tensor(a) self, ScalarType dtype, bool non_blocking=False, bool copy=False, MemoryFormat? memory_format=None) -> Tensor(a)",
+            [](Args a) -> Results {
+              TensorImpl* t = a[0].tensor;
+              if (t->dtype() == a[1].dtype && a[3].integer == 0 && a[4].none()) return TensorPtr(t);
+              return copy_of(t, a[1].dtype, a[4]);
+            })
+            .method_only()
+            .describe("self converted to a dtype; self itself if it already has it."),
+        function(
+            "_to_copy(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, bool non_blocking=False, MemoryFormat? memory_format=None) -> Tensor",
+            [](Args a) {
+              return copy_of(a[0].tensor, a[1].kind == Arg::kDtype ? a[1].dtype : a[0].tensor->dtype(), a[6]);
+            })
+            .in("_C")
+            .describe("A copy, converted to a dtype and memory format."),
+        function("type_as(Tensor(a) self, Tensor other) -> Tensor(a)",
+                 [](Args a) -> Results {
+                   if (a[0].tensor->dtype() == a[1].tensor->dtype()) return TensorPtr(a[0].tensor);
+                   return copy_of(a[0].tensor, a[1].tensor->dtype(), Arg());
+                 })
+            .method_only()
+            .describe("self converted to other's dtype; self itself if it already has it."),
+        pointwise("conj_physical(Tensor self) -> Tensor", [](Value x) { return conj(x); })
+            .describe("The complex conjugate, computed at once."),
+        function("resolve_conj(Tensor(a) self) -> Tensor(a)",
+                 [](Args a) -> Results {
+                   if (!a[0].tensor->conj()) return TensorPtr(a[0].tensor);
+                   return copy_of(a[0].tensor, a[0].tensor->dtype(), Arg());
+                 })
+            .describe("self without a pending conjugation."),
+        function("resolve_neg(Tensor(a) self) -> Tensor(a)",
+                 [](Args a) -> Results {
+                   if (!a[0].tensor->neg()) return TensorPtr(a[0].tensor);
+                   return copy_of(a[0].tensor, a[0].tensor->dtype(), Arg());
+                 })
+            .describe("self without a pending negation."),
+    });
 
 }  // namespace
 }  // namespace lohe::ops

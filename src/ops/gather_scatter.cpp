@@ -11,12 +11,17 @@ namespace {
 using namespace ir;
 using backend::Combine;
 
-int64_t stride_at(const TensorImpl& t, int64_t dim) { return t.dim() == 0 ? 1 : t.strides()[static_cast<size_t>(dim)]; }
-int64_t size_at(const TensorImpl& t, int64_t dim) { return t.dim() == 0 ? 1 : t.sizes()[static_cast<size_t>(dim)]; }
+int64_t stride_at(const TensorImpl& t, int64_t dim) {
+  return t.dim() == 0 ? 1 : t.strides()[static_cast<size_t>(dim)];
+}
+int64_t size_at(const TensorImpl& t, int64_t dim) {
+  return t.dim() == 0 ? 1 : t.sizes()[static_cast<size_t>(dim)];
+}
 int64_t rank_of(const TensorImpl& t) { return std::max<int64_t>(t.dim(), 1); }
 
 /// Lines of `index` along `dim`. @param other_strides elements, by dim of index.
-backend::LineIndex line_walk(TensorImpl& self, int64_t dim, const TensorImpl& index, char* other, std::span<const int64_t> other_strides) {
+backend::LineIndex line_walk(TensorImpl& self, int64_t dim, const TensorImpl& index, char* other,
+                             std::span<const int64_t> other_strides) {
   backend::LineIndex x;
   const int64_t size = self.itemsize(), index_size = index.itemsize();
   x.self = self.data();
@@ -30,7 +35,8 @@ backend::LineIndex line_walk(TensorImpl& self, int64_t dim, const TensorImpl& in
   for (int64_t d = 0; d < index.dim(); ++d) {
     const auto k = static_cast<size_t>(d);
     if (d == dim) continue;
-    x.lines.add(index.sizes()[k], {(self.dim() == 0 ? 0 : self.strides()[k]) * size, other_strides[k] * size, index.strides()[k] * index_size});
+    x.lines.add(index.sizes()[k], {(self.dim() == 0 ? 0 : self.strides()[k]) * size, other_strides[k] * size,
+                                   index.strides()[k] * index_size});
   }
   return x;
 }
@@ -43,7 +49,8 @@ void check_index_dtype(std::string_view op, const TensorImpl& index) {
 void check_index_range(const TensorImpl& index, int64_t size, int64_t dim) {
   const IndexRange range = index_range(index);
   LOHE_CHECK(index.numel() == 0 || (range.least >= 0 && range.greatest < size), "index ",
-             range.greatest >= size ? range.greatest : range.least, " is out of bounds for dimension ", dim, " with size ", size);
+             range.greatest >= size ? range.greatest : range.least, " is out of bounds for dimension ", dim,
+             " with size ", size);
 }
 
 void run_gather(Args a, Results& r) {
@@ -55,33 +62,43 @@ void run_gather(Args a, Results& r) {
   const TensorPtr out = empty(index.sizes(), self.dtype());
   r.push(out);
   if (index.numel() == 0) return;
-  LOHE_CHECK(rank_of(self) == rank_of(index), "Index tensor must have the same number of dimensions as input tensor");
+  LOHE_CHECK(rank_of(self) == rank_of(index),
+             "Index tensor must have the same number of dimensions as input tensor");
   for (int64_t d = 0; d < self.dim() && index.dim() > 0; ++d) {
     const auto k = static_cast<size_t>(d);
-    LOHE_CHECK(d == dim || index.sizes()[k] <= self.sizes()[k], "Size does not match at dimension ", d, " expected index ",
-               to_string(index.sizes()), " to be no larger than self ", to_string(self.sizes()), " apart from dimension ", dim);
+    LOHE_CHECK(d == dim || index.sizes()[k] <= self.sizes()[k], "Size does not match at dimension ", d,
+               " expected index ", to_string(index.sizes()), " to be no larger than self ",
+               to_string(self.sizes()), " apart from dimension ", dim);
   }
   check_index_range(index, size_at(self, dim), dim);
   backend::gather_lines(line_walk(self, dim, index, out->data(), out->strides()), self.itemsize());
 }
 
-void check_scatter(std::string_view op, const TensorImpl& self, int64_t dim, const TensorImpl& index, const TensorImpl* src) {
+void check_scatter(std::string_view op, const TensorImpl& self, int64_t dim, const TensorImpl& index,
+                   const TensorImpl* src) {
   check_index_dtype(op, index);
-  LOHE_CHECK(src == nullptr || src->dtype() == self.dtype(), op, "(): Expected self.dtype to be equal to src.dtype");
+  LOHE_CHECK(src == nullptr || src->dtype() == self.dtype(), op,
+             "(): Expected self.dtype to be equal to src.dtype");
   if (index.numel() == 0) return;
-  LOHE_CHECK(rank_of(self) == rank_of(index), "Index tensor must have the same number of dimensions as self tensor");
-  LOHE_CHECK(src == nullptr || rank_of(*src) == rank_of(index), "Index tensor must have the same number of dimensions as src tensor");
+  LOHE_CHECK(rank_of(self) == rank_of(index),
+             "Index tensor must have the same number of dimensions as self tensor");
+  LOHE_CHECK(src == nullptr || rank_of(*src) == rank_of(index),
+             "Index tensor must have the same number of dimensions as src tensor");
   bool fits = true;
-  const auto size = [](const TensorImpl& t, int64_t d) { return t.dim() == 0 ? 1 : t.sizes()[static_cast<size_t>(d)]; };
+  const auto size = [](const TensorImpl& t, int64_t d) {
+    return t.dim() == 0 ? 1 : t.sizes()[static_cast<size_t>(d)];
+  };
   for (int64_t d = 0; d < rank_of(self); ++d) {
-    fits = fits && (d == dim || size(index, d) <= size(self, d)) && (src == nullptr || size(index, d) <= size(*src, d));
+    fits = fits && (d == dim || size(index, d) <= size(self, d)) &&
+           (src == nullptr || size(index, d) <= size(*src, d));
   }
   if (src != nullptr) {
-    LOHE_CHECK(fits, "Expected index ", to_string(index.sizes()), " to be no larger than self ", to_string(self.sizes()),
-               " apart from dimension ", dim, " and to be no larger size than src ", to_string(src->sizes()));
+    LOHE_CHECK(fits, "Expected index ", to_string(index.sizes()), " to be no larger than self ",
+               to_string(self.sizes()), " apart from dimension ", dim, " and to be no larger size than src ",
+               to_string(src->sizes()));
   } else {
-    LOHE_CHECK(fits, "Expected index ", to_string(index.sizes()), " to be no larger than self ", to_string(self.sizes()),
-               " apart from dimension ", dim);
+    LOHE_CHECK(fits, "Expected index ", to_string(index.sizes()), " to be no larger than self ",
+               to_string(self.sizes()), " apart from dimension ", dim);
   }
   check_index_range(index, size_at(self, dim), dim);
 }
@@ -96,7 +113,9 @@ void scatter_into(std::string_view op, Args a, TensorImpl* given, bool number, C
     check_written(op, self, {&index, src.get()});
     if (index.numel() == 0 || self.numel() == 0) return;
     const Dims still(index.sizes().size());
-    backend::LineIndex x = line_walk(self, dim, index, src->data(), number || src->dim() == 0 ? std::span<const int64_t>(still) : src->strides());
+    backend::LineIndex x =
+        line_walk(self, dim, index, src->data(),
+                  number || src->dim() == 0 ? std::span<const int64_t>(still) : src->strides());
     if (number) x.other_step = 0;
     backend::scatter_lines(x, self.dtype(), combine);
   });
@@ -104,7 +123,8 @@ void scatter_into(std::string_view op, Args a, TensorImpl* given, bool number, C
 
 TensorPtr number_tensor(const Arg& value, Dtype dtype) {
   static const OpRef full("full");
-  LOHE_CHECK(value.kind != Arg::kComplex || is_complex(dtype), "value cannot be converted to type ", info(dtype).name, " without overflow");
+  LOHE_CHECK(value.kind != Arg::kComplex || is_complex(dtype), "value cannot be converted to type ",
+             info(dtype).name, " without overflow");
   const WithoutGrad guard;
   return full(Dims{}, value, dtype);
 }
@@ -158,22 +178,25 @@ Scalar neutral(std::string_view reduce, Dtype dtype) {
 }
 
 void run_scatter_reduce(Args a, Results& r) {
-  static const OpRef scatter("scatter_.value"), add("scatter_add_"), zeros("zeros"), ones("ones"), div("div"), copy("copy_"),
-      floor_div("div.Tensor_mode"), dense("_nonzero_or_one");
+  static const OpRef scatter("scatter_.value"), add("scatter_add_"), zeros("zeros"), ones("ones"), div("div"),
+      copy("copy_"), floor_div("div.Tensor_mode"), dense("_nonzero_or_one");
   const std::string_view reduce = a[4].str();
   const bool include = a[5].integer != 0;
   TensorImpl* self = a[0].tensor;
   LOHE_CHECK(reduce == "sum" || reduce == "prod" || reduce == "mean" || is_order(reduce),
              "reduce argument must be either sum, prod, mean, amax or amin, got ", reduce);
-  LOHE_CHECK_KIND(kNotImplemented, !is_order(reduce) || !is_complex(self->dtype()), "\"scatter_reduce\" not implemented for '",
-                  type_word(self->dtype()), "'");
+  LOHE_CHECK_KIND(kNotImplemented, !is_order(reduce) || !is_complex(self->dtype()),
+                  "\"scatter_reduce\" not implemented for '", type_word(self->dtype()), "'");
   const int64_t dim = wrap_dim(a[1].integer, self->dim());
   check_scatter("scatter", *self, dim, *a[2].tensor, a[3].tensor);
   const WithoutGrad guard;
   check_written("scatter_reduce_", *self, {a[2].tensor, a[3].tensor});
-  if (!include && a[2].tensor->numel() != 0) scatter(self, dim, a[2].tensor, Arg(neutral(reduce, self->dtype())));
-  const Combine how = reduce == "prod" ? Combine::kMultiply : reduce == "amax" ? Combine::kMaximum
-                      : reduce == "amin" ? Combine::kMinimum : Combine::kAdd;
+  if (!include && a[2].tensor->numel() != 0)
+    scatter(self, dim, a[2].tensor, Arg(neutral(reduce, self->dtype())));
+  const Combine how = reduce == "prod"   ? Combine::kMultiply
+                      : reduce == "amax" ? Combine::kMaximum
+                      : reduce == "amin" ? Combine::kMinimum
+                                         : Combine::kAdd;
   scatter_into("scatter", a, a[3].tensor, false, how, r);
   if (reduce != "mean" || a[2].tensor->numel() == 0) return;
   const TensorPtr counts = include ? ones(self->sizes(), self->dtype()) : zeros(self->sizes(), self->dtype());
@@ -184,8 +207,9 @@ void run_scatter_reduce(Args a, Results& r) {
 }
 
 void scatter_reduce_backward(Backward& b) {
-  static const OpRef gather("gather"), add("scatter_add"), reduce_row("scatter_reduce.two"), mul("mul"), div("div"), zeros("zeros"),
-      ones("ones"), at_least_one("_nonzero_or_one"), equal("_equal_as"), nonzero("_nonzero_or_one"), prod_source("_prod_source_gradient");
+  static const OpRef gather("gather"), add("scatter_add"), reduce_row("scatter_reduce.two"), mul("mul"),
+      div("div"), zeros("zeros"), ones("ones"), at_least_one("_nonzero_or_one"), equal("_equal_as"),
+      nonzero("_nonzero_or_one"), prod_source("_prod_source_gradient");
   const std::string_view reduce = b.arg(4).str();
   const bool include = b.arg(5).integer != 0;
   const Arg dim = b.arg(1);
@@ -193,7 +217,8 @@ void scatter_reduce_backward(Backward& b) {
   TensorPtr to_self, to_src;
   const auto fitted = [&](const TensorPtr& t) {  // src laid over the index
     static const OpRef as_strided("as_strided");
-    return t->size_dims() == index->size_dims() ? t : as_strided(t, index->sizes(), t->strides(), t->offset());
+    return t->size_dims() == index->size_dims() ? t
+                                                : as_strided(t, index->sizes(), t->strides(), t->offset());
   };
   if (reduce == "sum") {
     to_self = g;
@@ -208,13 +233,16 @@ void scatter_reduce_backward(Backward& b) {
     const TensorPtr dense = nonzero(self);
     to_self = div(mul(g, reduce_row(dense, dim, index, src, "prod", include)), dense);
     const TensorPtr is_zero = equal(fitted(src), 0.0);
-    const TensorPtr zero_count = gather(add(zeros(self->sizes(), self->dtype()), dim, index, is_zero), dim, index);
+    const TensorPtr zero_count =
+        gather(add(zeros(self->sizes(), self->dtype()), dim, index, is_zero), dim, index);
     // Where a single factor is zero the others' product still reaches it.
     const TensorPtr others = reduce_row(self, dim, index, nonzero(src), "prod", include);
-    to_src = prod_source(gather(mul(g, others), dim, index), gather(mul(g, result), dim, index), fitted(src), zero_count);
+    to_src = prod_source(gather(mul(g, others), dim, index), gather(mul(g, result), dim, index), fitted(src),
+                         zero_count);
   } else {
     const TensorPtr result = b.result();
-    const TensorPtr self_wins = equal(self, result), src_wins = equal(fitted(src), gather(result, dim, index));
+    const TensorPtr self_wins = equal(self, result),
+                    src_wins = equal(fitted(src), gather(result, dim, index));
     const TensorPtr share = div(g, at_least_one(add(self_wins, dim, index, src_wins)));
     to_self = mul(self_wins, share);
     to_src = mul(src_wins, gather(share, dim, index));
@@ -224,126 +252,200 @@ void scatter_reduce_backward(Backward& b) {
   if (b.needs(3)) b.set(3, to_source(b, 3, to_src));
 }
 
-const OpFamily gather_scatter("gather_scatter", {
-    primitive("gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor", nullptr, run_gather)
-        .exact_out().gradient_reads({"index"})
-        .grad([](Backward& b) {
-          static const OpRef add("scatter_add_");
-          if (b.needs(0)) b.set(0, add(zeros_as(b.meta(0)), b.arg(1), b.tensor(2), b.grad()));
-        })
-        .describe("result[i][j] = self[index[i][j]][j] for dim 0, and so on."),
-    primitive("scatter_.src(Tensor(a!) self, int dim, Tensor index, Tensor src) -> Tensor(a!)", nullptr,
-              [](Args a, Results& r) { scatter_into("scatter", a, a[3].tensor, false, Combine::kCopy, r); })
-        .method_only().gradient_reads({"index"})
-        .grad([](Backward& b) {
-          if (b.needs(0)) b.set(0, without_written(b));
-          if (b.needs(3)) b.set(3, gathered(b, 3));
-        })
-        .describe("self[index[i][j]][j] = src[i][j] for dim 0; the last of equal indices stays."),
-    primitive("scatter_.value(Tensor(a!) self, int dim, Tensor index, Scalar value) -> Tensor(a!)", nullptr,
-              [](Args a, Results& r) {
-                const TensorPtr n = number_tensor(a[3], a[0].tensor->dtype());
-                scatter_into("scatter", a, n.get(), true, Combine::kCopy, r);
-              })
-        .method_only().gradient_reads({"index"})
-        .grad([](Backward& b) { if (b.needs(0)) b.set(0, without_written(b)); })
-        .describe("Writes one number where index names an element."),
-    primitive("scatter_.reduce(Tensor(a!) self, int dim, Tensor index, Tensor src, *, str reduce) -> Tensor(a!)", nullptr,
-              [](Args a, Results& r) {
-                const Combine how = reduce_word(a[4]);
-                scatter_into("scatter", a, a[3].tensor, false, how, r);
-              })
-        .method_only().describe("Adds or multiplies src into the elements that index names."),
-    primitive("scatter_.value_reduce(Tensor(a!) self, int dim, Tensor index, Scalar value, *, str reduce) -> Tensor(a!)", nullptr,
-              [](Args a, Results& r) {
-                const Combine how = reduce_word(a[4]);
-                const TensorPtr n = number_tensor(a[3], a[0].tensor->dtype());
-                scatter_into("scatter", a, n.get(), true, how, r);
-              })
-        .method_only().describe("Adds or multiplies one number into the elements that index names."),
-    function("scatter.src(Tensor self, int dim, Tensor index, Tensor src) -> Tensor",
-             [](Args a) { static const OpRef row("scatter_.src"); return through_copy(row, a, true); })
-        .exact_out().describe("A copy of self with src where index names an element."),
-    function("scatter.value(Tensor self, int dim, Tensor index, Scalar value) -> Tensor",
-             [](Args a) { static const OpRef row("scatter_.value"); return through_copy(row, a, true); })
-        .exact_out().describe("A copy of self with one number where index names an element."),
-    function("scatter.reduce(Tensor self, int dim, Tensor index, Tensor src, *, str reduce) -> Tensor",
-             [](Args a) { static const OpRef row("scatter_.reduce"); return through_copy(row, a, true); })
-        .exact_out().describe("A copy of self with src added or multiplied in."),
-    function("scatter.value_reduce(Tensor self, int dim, Tensor index, Scalar value, *, str reduce) -> Tensor",
-             [](Args a) { static const OpRef row("scatter_.value_reduce"); return through_copy(row, a, true); })
-        .exact_out().describe("A copy of self with one number added or multiplied in."),
-    primitive("scatter_add_(Tensor(a!) self, int dim, Tensor index, Tensor src) -> Tensor(a!)", nullptr,
-              [](Args a, Results& r) { scatter_into("scatter", a, a[3].tensor, false, Combine::kAdd, r); })
-        .method_only().gradient_reads({"index"})
-        .grad([](Backward& b) {
-          if (b.needs(0)) b.set(0, b.grad());
-          if (b.needs(3)) b.set(3, gathered(b, 3));
-        })
-        .describe("self[index[i][j]][j] += src[i][j] for dim 0; equal indices add up in order."),
-    function("scatter_add(Tensor self, int dim, Tensor index, Tensor src) -> Tensor",
-             [](Args a) { static const OpRef row("scatter_add_"); return through_copy(row, a, true); })
-        .exact_out().describe("A copy of self with src added where index names an element."),
-    primitive("_scatter_reduce_(Tensor(a!) self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor(a!)",
-              nullptr, run_scatter_reduce)
-        .function_only().in("_C").describe("scatter_reduce_ without gradient."),
-    function("scatter_reduce_.two(Tensor(a!) self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor(a!)",
-             [](Args a) {
-               static const OpRef plain_row("_scatter_reduce_"), row("scatter_reduce.two"), copy("copy_"), clone("clone");
-               const bool tracked = dispatch::grad_enabled() && (a[0].tensor->requires_grad || a[3].tensor->requires_grad);
-               if (!tracked) return dispatch::call(plain_row.op(), a);
-               // The gradient reads the old values, which the write would destroy.
-               const TensorPtr old = clone(a[0].tensor);
-               return Results(copy(a[0].tensor, row(old, a[1], a[2], a[3], a[4], a[5])));
-             })
-        .method_only()
-        .describe("Sum, product, mean or extreme of what index sends to each element, with or without its own value."),
-    primitive("scatter_reduce.two(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor", nullptr,
-              [](Args a, Results& r) {
-                static const OpRef row("_scatter_reduce_");
-                const WithoutGrad guard;
-                r = through_copy(row, a, true);
-              })
-        .exact_out().gradient_reads({"self", "index", "src", "result"}).grad(scatter_reduce_backward)
-        .describe("Sum, product, mean or extreme of what index sends to each element, with or without its own value."),
-    function("take_along_dim(Tensor self, Tensor indices, int? dim=None) -> Tensor",
-             [](Args a) {
-               static const OpRef gather("gather"), reshape("reshape"), expand("expand");
-               const TensorImpl &self = *a[0].tensor, &index = *a[1].tensor;
-               LOHE_CHECK(index.dtype() == Dtype::kInt64 || index.dtype() == Dtype::kInt32, "gather(): Expected dtype int32/int64 for index");
-               static const OpRef wrapped("_wrapped_index");
-               if (a[2].none()) {
-                 return Results(gather(reshape(a[0].tensor, Dims{-1}), int64_t{0}, reshape(wrapped(a[1].tensor, self.numel()), Dims{-1})));
-               }
-               LOHE_CHECK(self.dim() == index.dim(), "torch.take_along_dim(): input and indices should have the same number of dimensions, "
-                          "but got ", self.dim(), " dimensions for input, and ", index.dim(), " dimensions for indices");
-               const int64_t dim = wrap_dim(a[2].integer, self.dim());
-               Dims s = self.size_dims(), i = index.size_dims();
-               if (self.dim() > 0) {
-                 s[static_cast<size_t>(dim)] = i[static_cast<size_t>(dim)] = 1;
-                 const Dims common = broadcast_shapes(s, i);
-                 s = i = common;
-                 s[static_cast<size_t>(dim)] = self.sizes()[static_cast<size_t>(dim)];
-                 i[static_cast<size_t>(dim)] = index.sizes()[static_cast<size_t>(dim)];
-               }
-               return Results(gather(expand(a[0].tensor, s), dim, expand(wrapped(a[1].tensor, size_at(self, dim)), i)));
-             })
-        .out().describe("Elements along dim at broadcast indices; without dim, of self seen as one row."),
-    pointwise("_wrapped_index(Tensor self, int size) -> Tensor", [](Value x, Value size) { return select(x < 0, x + cast(size, x.dtype()), x); })
-        .dtypes_are(kInts).runtime({"size"}).not_differentiable().function_only().in("_C").describe("Negative indices counted from the end."),
-    pointwise("_equal_as(Tensor self, Tensor other) -> Tensor",
-              [](Value x, Value y) { return select(x == y, x.literal(1), x.literal(0)); })
-        .gradient_reads({}).derivative([](Value g) { return std::array<Value, 2>{g.literal(0), g.literal(0)}; })
-        .function_only().in("_C").describe("1 where both are equal, else 0, in their own dtype."),
-    pointwise("_nonzero_or_one(Tensor self) -> Tensor", [](Value x) { return select(x == 0, x.literal(1), x); })
-        .function_only().in("_C").describe("self with 1 in place of 0."),
-    pointwise("_prod_source_gradient(Tensor others, Tensor all, Tensor src, Tensor zeros) -> Tensor",
-              [](Value others, Value all, Value src, Value zeros) {
-                const Value dense = select(src == 0, src.literal(1), src);
-                return select((src == 0) & (zeros == 1), others, all / dense);
-              })
-        .function_only().in("_C").describe("The gradient of a factor of a product."),
-});
+const OpFamily gather_scatter(
+    "gather_scatter",
+    {
+        primitive("gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor", nullptr,
+                  run_gather)
+            .exact_out()
+            .gradient_reads({"index"})
+            .grad([](Backward& b) {
+              static const OpRef add("scatter_add_");
+              if (b.needs(0)) b.set(0, add(zeros_as(b.meta(0)), b.arg(1), b.tensor(2), b.grad()));
+            })
+            .describe("result[i][j] = self[index[i][j]][j] for dim 0, and so on."),
+        primitive("scatter_.src(Tensor(a!) self, int dim, Tensor index, Tensor src) -> Tensor(a!)", nullptr,
+                  [](Args a, Results& r) {
+                    scatter_into("scatter", a, a[3].tensor, false, Combine::kCopy, r);
+                  })
+            .method_only()
+            .gradient_reads({"index"})
+            .grad([](Backward& b) {
+              if (b.needs(0)) b.set(0, without_written(b));
+              if (b.needs(3)) b.set(3, gathered(b, 3));
+            })
+            .describe("self[index[i][j]][j] = src[i][j] for dim 0; the last of equal indices stays."),
+        primitive("scatter_.value(Tensor(a!) self, int dim, Tensor index, Scalar value) -> Tensor(a!)",
+                  nullptr,
+                  [](Args a, Results& r) {
+                    const TensorPtr n = number_tensor(a[3], a[0].tensor->dtype());
+                    scatter_into("scatter", a, n.get(), true, Combine::kCopy, r);
+                  })
+            .method_only()
+            .gradient_reads({"index"})
+            .grad([](Backward& b) {
+              if (b.needs(0)) b.set(0, without_written(b));
+            })
+            .describe("Writes one number where index names an element."),
+        primitive(
+            "scatter_.reduce(Tensor(a!) self, int dim, Tensor index, Tensor src, *, str reduce) -> Tensor(a!)",
+            nullptr,
+            [](Args a, Results& r) {
+              const Combine how = reduce_word(a[4]);
+              scatter_into("scatter", a, a[3].tensor, false, how, r);
+            })
+            .method_only()
+            .describe("Adds or multiplies src into the elements that index names."),
+        primitive(
+            "scatter_.value_reduce(Tensor(a!) self, int dim, Tensor index, Scalar value, *, str reduce) -> Tensor(a!)",
+            nullptr,
+            [](Args a, Results& r) {
+              const Combine how = reduce_word(a[4]);
+              const TensorPtr n = number_tensor(a[3], a[0].tensor->dtype());
+              scatter_into("scatter", a, n.get(), true, how, r);
+            })
+            .method_only()
+            .describe("Adds or multiplies one number into the elements that index names."),
+        function("scatter.src(Tensor self, int dim, Tensor index, Tensor src) -> Tensor",
+                 [](Args a) {
+                   static const OpRef row("scatter_.src");
+                   return through_copy(row, a, true);
+                 })
+            .exact_out()
+            .describe("A copy of self with src where index names an element."),
+        function("scatter.value(Tensor self, int dim, Tensor index, Scalar value) -> Tensor",
+                 [](Args a) {
+                   static const OpRef row("scatter_.value");
+                   return through_copy(row, a, true);
+                 })
+            .exact_out()
+            .describe("A copy of self with one number where index names an element."),
+        function("scatter.reduce(Tensor self, int dim, Tensor index, Tensor src, *, str reduce) -> Tensor",
+                 [](Args a) {
+                   static const OpRef row("scatter_.reduce");
+                   return through_copy(row, a, true);
+                 })
+            .exact_out()
+            .describe("A copy of self with src added or multiplied in."),
+        function(
+            "scatter.value_reduce(Tensor self, int dim, Tensor index, Scalar value, *, str reduce) -> Tensor",
+            [](Args a) {
+              static const OpRef row("scatter_.value_reduce");
+              return through_copy(row, a, true);
+            })
+            .exact_out()
+            .describe("A copy of self with one number added or multiplied in."),
+        primitive("scatter_add_(Tensor(a!) self, int dim, Tensor index, Tensor src) -> Tensor(a!)", nullptr,
+                  [](Args a, Results& r) {
+                    scatter_into("scatter", a, a[3].tensor, false, Combine::kAdd, r);
+                  })
+            .method_only()
+            .gradient_reads({"index"})
+            .grad([](Backward& b) {
+              if (b.needs(0)) b.set(0, b.grad());
+              if (b.needs(3)) b.set(3, gathered(b, 3));
+            })
+            .describe("self[index[i][j]][j] += src[i][j] for dim 0; equal indices add up in order."),
+        function("scatter_add(Tensor self, int dim, Tensor index, Tensor src) -> Tensor",
+                 [](Args a) {
+                   static const OpRef row("scatter_add_");
+                   return through_copy(row, a, true);
+                 })
+            .exact_out()
+            .describe("A copy of self with src added where index names an element."),
+        primitive(
+            "_scatter_reduce_(Tensor(a!) self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor(a!)",
+            nullptr, run_scatter_reduce)
+            .function_only()
+            .in("_C")
+            .describe("scatter_reduce_ without gradient."),
+        function(
+            "scatter_reduce_.two(Tensor(a!) self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor(a!)",
+            [](Args a) {
+              static const OpRef plain_row("_scatter_reduce_"), row("scatter_reduce.two"), copy("copy_"),
+                  clone("clone");
+              const bool tracked =
+                  dispatch::grad_enabled() && (a[0].tensor->requires_grad || a[3].tensor->requires_grad);
+              if (!tracked) return dispatch::call(plain_row.op(), a);
+              // The gradient reads the old values, which the write would destroy.
+              const TensorPtr old = clone(a[0].tensor);
+              return Results(copy(a[0].tensor, row(old, a[1], a[2], a[3], a[4], a[5])));
+            })
+            .method_only()
+            .describe(
+                "Sum, product, mean or extreme of what index sends to each element, with or without its own value."),
+        primitive(
+            "scatter_reduce.two(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor",
+            nullptr,
+            [](Args a, Results& r) {
+              static const OpRef row("_scatter_reduce_");
+              const WithoutGrad guard;
+              r = through_copy(row, a, true);
+            })
+            .exact_out()
+            .gradient_reads({"self", "index", "src", "result"})
+            .grad(scatter_reduce_backward)
+            .describe(
+                "Sum, product, mean or extreme of what index sends to each element, with or without its own value."),
+        function("take_along_dim(Tensor self, Tensor indices, int? dim=None) -> Tensor",
+                 [](Args a) {
+                   static const OpRef gather("gather"), reshape("reshape"), expand("expand");
+                   const TensorImpl &self = *a[0].tensor, &index = *a[1].tensor;
+                   LOHE_CHECK(index.dtype() == Dtype::kInt64 || index.dtype() == Dtype::kInt32,
+                              "gather(): Expected dtype int32/int64 for index");
+                   static const OpRef wrapped("_wrapped_index");
+                   if (a[2].none()) {
+                     return Results(gather(reshape(a[0].tensor, Dims{-1}), int64_t{0},
+                                           reshape(wrapped(a[1].tensor, self.numel()), Dims{-1})));
+                   }
+                   LOHE_CHECK(
+                       self.dim() == index.dim(),
+                       "torch.take_along_dim(): input and indices should have the same number of dimensions, "
+                       "but got ",
+                       self.dim(), " dimensions for input, and ", index.dim(), " dimensions for indices");
+                   const int64_t dim = wrap_dim(a[2].integer, self.dim());
+                   Dims s = self.size_dims(), i = index.size_dims();
+                   if (self.dim() > 0) {
+                     s[static_cast<size_t>(dim)] = i[static_cast<size_t>(dim)] = 1;
+                     const Dims common = broadcast_shapes(s, i);
+                     s = i = common;
+                     s[static_cast<size_t>(dim)] = self.sizes()[static_cast<size_t>(dim)];
+                     i[static_cast<size_t>(dim)] = index.sizes()[static_cast<size_t>(dim)];
+                   }
+                   return Results(gather(expand(a[0].tensor, s), dim,
+                                         expand(wrapped(a[1].tensor, size_at(self, dim)), i)));
+                 })
+            .out()
+            .describe("Elements along dim at broadcast indices; without dim, of self seen as one row."),
+        pointwise("_wrapped_index(Tensor self, int size) -> Tensor",
+                  [](Value x, Value size) { return select(x < 0, x + cast(size, x.dtype()), x); })
+            .dtypes_are(kInts)
+            .runtime({"size"})
+            .not_differentiable()
+            .function_only()
+            .in("_C")
+            .describe("Negative indices counted from the end."),
+        pointwise("_equal_as(Tensor self, Tensor other) -> Tensor",
+                  [](Value x, Value y) { return select(x == y, x.literal(1), x.literal(0)); })
+            .gradient_reads({})
+            .derivative([](Value g) { return std::array<Value, 2>{g.literal(0), g.literal(0)}; })
+            .function_only()
+            .in("_C")
+            .describe("1 where both are equal, else 0, in their own dtype."),
+        pointwise("_nonzero_or_one(Tensor self) -> Tensor",
+                  [](Value x) { return select(x == 0, x.literal(1), x); })
+            .function_only()
+            .in("_C")
+            .describe("self with 1 in place of 0."),
+        pointwise("_prod_source_gradient(Tensor others, Tensor all, Tensor src, Tensor zeros) -> Tensor",
+                  [](Value others, Value all, Value src, Value zeros) {
+                    const Value dense = select(src == 0, src.literal(1), src);
+                    return select((src == 0) & (zeros == 1), others, all / dense);
+                  })
+            .function_only()
+            .in("_C")
+            .describe("The gradient of a factor of a product."),
+    });
 
 }  // namespace
 }  // namespace lohe::ops

@@ -22,10 +22,13 @@ std::string type_word(Dtype dtype) {
   return std::string(t.substr(0, t.size() - 6));
 }
 
-void check_written(std::string_view op, const TensorImpl& self, std::initializer_list<const TensorImpl*> sources) {
-  LOHE_CHECK(!may_overlap(self.sizes(), self.strides()), "unsupported operation: more than one element of the written-to tensor refers "
+void check_written(std::string_view op, const TensorImpl& self,
+                   std::initializer_list<const TensorImpl*> sources) {
+  LOHE_CHECK(!may_overlap(self.sizes(), self.strides()),
+             "unsupported operation: more than one element of the written-to tensor refers "
              "to a single memory location. Please clone() the tensor before performing the operation.");
-  LOHE_CHECK(self.storage().writable(), op, ": the memory of the written tensor is read-only; clone() it first");
+  LOHE_CHECK(self.storage().writable(), op,
+             ": the memory of the written tensor is read-only; clone() it first");
   const auto extent = [](const TensorImpl& x) {
     int64_t last = 0;
     for (size_t i = 0; i < x.sizes().size(); ++i) last += (x.sizes()[i] - 1) * x.strides()[i];
@@ -35,8 +38,10 @@ void check_written(std::string_view op, const TensorImpl& self, std::initializer
     if (s == nullptr || &s->storage() != &self.storage() || s->numel() == 0 || self.numel() == 0) continue;
     const auto [a0, a1] = extent(*s);
     const auto [b0, b1] = extent(self);
-    LOHE_CHECK(a1 <= b0 || b1 <= a0, "unsupported operation: some elements of the input tensor and the written-to tensor refer to a "
-               "single memory location. Please clone() the tensor before performing the operation.");
+    LOHE_CHECK(
+        a1 <= b0 || b1 <= a0,
+        "unsupported operation: some elements of the input tensor and the written-to tensor refer to a "
+        "single memory location. Please clone() the tensor before performing the operation.");
   }
 }
 
@@ -94,17 +99,21 @@ TensorPtr nonzero_of(const TensorImpl& t) {
     using T = decltype(zero);
     const int64_t step = loops.run_strides()[0];
     const auto is_set = [](const char* p) {
-      if constexpr (std::is_same_v<T, bool>) return *reinterpret_cast<const uint8_t*>(p) != 0;
-      else if constexpr (std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>) return static_cast<float>(*reinterpret_cast<const T*>(p)) != 0;
-      else return *reinterpret_cast<const T*>(p) != T{};
+      if constexpr (std::is_same_v<T, bool>)
+        return *reinterpret_cast<const uint8_t*>(p) != 0;
+      else if constexpr (std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>)
+        return static_cast<float>(*reinterpret_cast<const T*>(p)) != 0;
+      else
+        return *reinterpret_cast<const T*>(p) != T{};
     };
     parallel_for(blocks, 1, [&](int64_t b0, int64_t b1) {
       for (int64_t b = b0; b < b1; ++b) {
         int64_t found = 0;
-        loops.range(b * kBlock, std::min(total, (b + 1) * kBlock), [&](const std::array<int64_t, 1>& at, int64_t n) {
-          const char* p = t.data() + at[0];
-          for (int64_t i = 0; i < n; ++i) found += is_set(p + i * step) ? 1 : 0;
-        });
+        loops.range(b * kBlock, std::min(total, (b + 1) * kBlock),
+                    [&](const std::array<int64_t, 1>& at, int64_t n) {
+                      const char* p = t.data() + at[0];
+                      for (int64_t i = 0; i < n; ++i) found += is_set(p + i * step) ? 1 : 0;
+                    });
         first[static_cast<size_t>(b) + 1] = found;
       }
     });
@@ -116,19 +125,20 @@ TensorPtr nonzero_of(const TensorImpl& t) {
     parallel_for(blocks, 1, [&](int64_t b0, int64_t b1) {
       for (int64_t b = b0; b < b1; ++b) {
         int64_t to = first[static_cast<size_t>(b)], logical = b * kBlock;
-        loops.range(b * kBlock, std::min(total, (b + 1) * kBlock), [&](const std::array<int64_t, 1>& at, int64_t n) {
-          const char* p = t.data() + at[0];
-          for (int64_t i = 0; i < n; ++i, ++logical) {
-            if (!is_set(p + i * step)) continue;
-            int64_t rest = logical;
-            for (int64_t d = rank; d-- > 0;) {
-              const int64_t size = t.sizes()[static_cast<size_t>(d)];
-              out[d * count + to] = rest % size;
-              rest /= size;
-            }
-            ++to;
-          }
-        });
+        loops.range(b * kBlock, std::min(total, (b + 1) * kBlock),
+                    [&](const std::array<int64_t, 1>& at, int64_t n) {
+                      const char* p = t.data() + at[0];
+                      for (int64_t i = 0; i < n; ++i, ++logical) {
+                        if (!is_set(p + i * step)) continue;
+                        int64_t rest = logical;
+                        for (int64_t d = rank; d-- > 0;) {
+                          const int64_t size = t.sizes()[static_cast<size_t>(d)];
+                          out[d * count + to] = rest % size;
+                          rest /= size;
+                        }
+                        ++to;
+                      }
+                    });
       }
     });
     return transpose(columns, 0, 1);
@@ -167,12 +177,14 @@ struct AdvancedIndex {
   /// Element strides of self in the result's dims; 0 along the positions.
   Dims restrided(const TensorImpl& self) const {
     Dims s(result.size());
-    for (size_t i = 0; i < slice_dims.size(); ++i) s[i < at ? i : i + shape.size()] = self.strides()[slice_dims[i]];
+    for (size_t i = 0; i < slice_dims.size(); ++i)
+      s[i < at ? i : i + shape.size()] = self.strides()[slice_dims[i]];
     return s;
   }
 
   /// The walk between self and a tensor laid over the result. @param strides elements, by result dim.
-  backend::SliceIndex walk(TensorImpl& self, char* other, std::span<const int64_t> strides, std::vector<int64_t>& storage) const {
+  backend::SliceIndex walk(TensorImpl& self, char* other, std::span<const int64_t> strides,
+                           std::vector<int64_t>& storage) const {
     backend::SliceIndex x;
     x.self = self.data();
     x.other = other;
@@ -180,7 +192,8 @@ struct AdvancedIndex {
     x.positions = static_cast<int64_t>(offsets.size());
     const int64_t size = self.itemsize();
     for (size_t i = 0; i < slice_dims.size(); ++i) {
-      x.slice.add(self.sizes()[slice_dims[i]], {self.strides()[slice_dims[i]] * size, strides[i < at ? i : i + shape.size()] * size});
+      x.slice.add(self.sizes()[slice_dims[i]],
+                  {self.strides()[slice_dims[i]] * size, strides[i < at ? i : i + shape.size()] * size});
     }
     Loops<1> positions;
     for (size_t i = 0; i < shape.size(); ++i) positions.add(shape[i], {strides[at + i] * size});
@@ -206,7 +219,8 @@ struct AdvancedIndex {
   void expand_masks(const TensorImpl& self, std::span<TensorImpl* const> indices) {
     static const OpRef select("as_strided");
     const auto rank = static_cast<size_t>(self.dim());
-    LOHE_CHECK_INDEX(indices.size() <= rank, "too many indices for tensor of dimension ", rank, " (got ", indices.size(), ")");
+    LOHE_CHECK_INDEX(indices.size() <= rank, "too many indices for tensor of dimension ", rank, " (got ",
+                     indices.size(), ")");
     for (TensorImpl* t : indices) {
       if (t == nullptr) {
         kept.push_back(nullptr);
@@ -221,9 +235,10 @@ struct AdvancedIndex {
       }
       const size_t first = kept.size();
       for (size_t k = 0; k < static_cast<size_t>(t->dim()); ++k) {
-        LOHE_CHECK_INDEX(first + k < rank && t->sizes()[k] == self.sizes()[first + k], "The shape of the mask ", to_string(t->sizes()),
-                         " at index ", k, " does not match the shape of the indexed tensor ", to_string(self.sizes()), " at index ",
-                         first + k);
+        LOHE_CHECK_INDEX(first + k < rank && t->sizes()[k] == self.sizes()[first + k],
+                         "The shape of the mask ", to_string(t->sizes()), " at index ", k,
+                         " does not match the shape of the indexed tensor ", to_string(self.sizes()),
+                         " at index ", first + k);
       }
       const TensorPtr positions = nonzero_of(*t);
       const int64_t n = positions->sizes()[0];
@@ -231,7 +246,8 @@ struct AdvancedIndex {
         kept.push_back(select(positions, Dims{n}, Dims{1}, k * n));
       }
     }
-    LOHE_CHECK_INDEX(kept.size() <= rank, "too many indices for tensor of dimension ", rank, " (got ", kept.size(), ")");
+    LOHE_CHECK_INDEX(kept.size() <= rank, "too many indices for tensor of dimension ", rank, " (got ",
+                     kept.size(), ")");
   }
 
   void broadcast(const TensorImpl& t) {
@@ -240,7 +256,8 @@ struct AdvancedIndex {
     } catch (const Error&) {
       std::string all;
       for (const size_t d : dims) all += (all.empty() ? "" : ", ") + to_string(kept[d]->sizes());
-      raise(ErrorKind::kIndex, "shape mismatch: indexing tensors could not be broadcast together with shapes ", all);
+      raise(ErrorKind::kIndex,
+            "shape mismatch: indexing tensors could not be broadcast together with shapes ", all);
     }
   }
 
@@ -255,8 +272,8 @@ struct AdvancedIndex {
       if (numel_of(result) == 0) continue;
       const IndexRange range = index_range(t);
       if (range.greatest >= size || range.least < -size) {
-        raise(ErrorKind::kIndex, "index ", range.greatest >= size ? range.greatest : range.least, " is out of bounds for dimension ", d,
-              " with size ", size);
+        raise(ErrorKind::kIndex, "index ", range.greatest >= size ? range.greatest : range.least,
+              " is out of bounds for dimension ", d, " with size ", size);
       }
       const Dims strides = broadcast_strides(t.sizes(), t.strides(), shape);
       const Loops<1> loops = make_loops<1>(shape, {std::span<const int64_t>(strides)}, {t.itemsize()});
@@ -290,17 +307,21 @@ void run_index(Args a, Results& r) {
     laid.push_back(std::move(s));
   }
   std::vector<std::span<const int64_t>> operands(laid.begin(), laid.end());
-  const TensorPtr out = empty_strided(index.result, elementwise_strides(index.result, operands), self.dtype());
+  const TensorPtr out =
+      empty_strided(index.result, elementwise_strides(index.result, operands), self.dtype());
   std::vector<int64_t> storage;
-  if (out->numel() != 0) backend::gather_slices(index.walk(self, out->data(), out->strides(), storage), self.itemsize());
+  if (out->numel() != 0)
+    backend::gather_slices(index.walk(self, out->data(), out->strides(), storage), self.itemsize());
   r.push(out);
 }
 
 void run_index_put(Args a, Results& r) {
   const TensorPtr values = plain(a[2].tensor);
   const bool accumulate = a[3].integer != 0;
-  LOHE_CHECK(values->dtype() == a[0].tensor->dtype(), "Index put requires the source and destination dtypes match, got ",
-             type_word(a[0].tensor->dtype()), " for the destination and ", type_word(values->dtype()), " for the source.");
+  LOHE_CHECK(values->dtype() == a[0].tensor->dtype(),
+             "Index put requires the source and destination dtypes match, got ",
+             type_word(a[0].tensor->dtype()), " for the destination and ", type_word(values->dtype()),
+             " for the source.");
   r = write_to(a[0].tensor, [&](TensorImpl& self) {
     TensorPtr source = values;
     check_written("index_put_", self, {});
@@ -312,7 +333,8 @@ void run_index_put(Args a, Results& r) {
     Dims strides;
     bool fits = values->sizes().size() <= index.result.size();
     for (size_t i = 0; fits && i < values->sizes().size(); ++i) {
-      const int64_t v = values->sizes()[i], want = index.result[index.result.size() - values->sizes().size() + i];
+      const int64_t v = values->sizes()[i],
+                    want = index.result[index.result.size() - values->sizes().size() + i];
       fits = v == 1 || v == want;
     }
     LOHE_CHECK(fits, "shape mismatch: value tensor of shape ", to_string(values->sizes()),
@@ -361,7 +383,8 @@ std::vector<int64_t> flat_offsets(const TensorImpl& self, const TensorImpl& inde
   LOHE_CHECK_INDEX(size != 0 || index.numel() == 0, "take(): tried to take from an empty tensor");
   const IndexRange range = index_range(index);
   LOHE_CHECK_INDEX(range.greatest < size && range.least >= -size, "out of range: tried to access index ",
-                   range.greatest >= size ? range.greatest : range.least, " on a tensor of ", size, " elements.");
+                   range.greatest >= size ? range.greatest : range.least, " on a tensor of ", size,
+                   " elements.");
   std::vector<int64_t> offsets = offsets_along(index, 1, size);
   for (int64_t& o : offsets) {
     if (self.contiguous()) {
@@ -379,8 +402,8 @@ std::vector<int64_t> flat_offsets(const TensorImpl& self, const TensorImpl& inde
 }
 
 /// A list of single elements of self beside the elements of `other` in row-major order.
-backend::SliceIndex element_walk(TensorImpl& self, const std::vector<int64_t>& offsets, const TensorImpl& other,
-                                 std::vector<int64_t>& storage) {
+backend::SliceIndex element_walk(TensorImpl& self, const std::vector<int64_t>& offsets,
+                                 const TensorImpl& other, std::vector<int64_t>& storage) {
   backend::SliceIndex x;
   x.self = self.data();
   x.other = other.data();
@@ -403,7 +426,8 @@ void run_take(Args a, Results& r) {
   static const OpRef empty("empty");
   TensorImpl& self = *a[0].tensor;
   const TensorImpl& index = *a[1].tensor;
-  LOHE_CHECK(index.dtype() == Dtype::kInt64, "take(): Expected a long tensor for index, but got ", type_word(index.dtype()));
+  LOHE_CHECK(index.dtype() == Dtype::kInt64, "take(): Expected a long tensor for index, but got ",
+             type_word(index.dtype()));
   const TensorPtr out = empty(index.sizes(), self.dtype());
   const std::vector<int64_t> offsets = flat_offsets(self, index);
   std::vector<int64_t> storage;
@@ -414,11 +438,15 @@ void run_take(Args a, Results& r) {
 void run_put(Args a, Results& r) {
   const TensorImpl& index = *a[1].tensor;
   const TensorPtr source = plain(a[2].tensor);
-  LOHE_CHECK(index.dtype() == Dtype::kInt64, "put_(): Expected a long tensor for index, but got ", type_word(index.dtype()));
-  LOHE_CHECK(source->dtype() == a[0].tensor->dtype(), "put_(): self and source expected to have the same dtype, but got self.dtype = ",
+  LOHE_CHECK(index.dtype() == Dtype::kInt64, "put_(): Expected a long tensor for index, but got ",
+             type_word(index.dtype()));
+  LOHE_CHECK(source->dtype() == a[0].tensor->dtype(),
+             "put_(): self and source expected to have the same dtype, but got self.dtype = ",
              type_word(a[0].tensor->dtype()), " and source.dtype = ", type_word(source->dtype()));
-  LOHE_CHECK_INDEX(source->numel() == index.numel(), "put_(): Expected source and index to have the same number of elements, but got "
-                   "source.numel() = ", source->numel(), ", index.numel() = ", index.numel());
+  LOHE_CHECK_INDEX(source->numel() == index.numel(),
+                   "put_(): Expected source and index to have the same number of elements, but got "
+                   "source.numel() = ",
+                   source->numel(), ", index.numel() = ", index.numel());
   r = write_to(a[0].tensor, [&](TensorImpl& self) {
     check_written("put_", self, {a[1].tensor, source.get()});
     const std::vector<int64_t> offsets = flat_offsets(self, index);
@@ -429,72 +457,110 @@ void run_put(Args a, Results& r) {
   });
 }
 
-const OpFamily indexing("indexing", {
-    primitive("index.Tensor(Tensor self, Tensor?[] indices) -> Tensor", nullptr, run_index)
-        .gradient_reads({"indices"})
-        .grad([](Backward& b) {
-          static const OpRef index_put("index_put_");
-          if (!b.needs(0)) return;
-          const SavedIndices indices(b, 1);
-          b.set(0, index_put(zeros_as(b.meta(0)), indices.arg(), b.grad(), true));
-        })
-        .function_only().in("_C").describe("self[indices]: index tensors broadcast together; masks stand for the positions of True."),
-    primitive("index_put_(Tensor(a!) self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor(a!)", nullptr, run_index_put)
-        .gradient_reads({"indices"})
-        .grad([](Backward& b) {
-          static const OpRef index_put("index_put"), index("index.Tensor");
-          const SavedIndices indices(b, 1);
-          if (b.needs(0)) {
-            b.set(0, b.arg(3).integer != 0 ? b.grad() : index_put(b.grad(), indices.arg(), zero_of(b.meta(0).dtype), false));
-          }
-          if (b.needs(2)) b.set(2, index(b.grad(), indices.arg()));
-        })
-        .describe("self[indices] = values, or += with accumulate; the last of equal positions stays."),
-    function("index_put(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor",
-             [](Args a) { static const OpRef row("index_put_"); return through_copy(row, a, false); })
-        .describe("A copy of self with self[indices] = values."),
-    function("_index_put_impl_(Tensor(a!) self, Tensor?[] indices, Tensor values, bool accumulate=False, bool unsafe=False) -> Tensor(a!)",
-             [](Args a) { static const OpRef row("index_put_"); return dispatch::call(row.op(), a.first(4)); })
-        .function_only().describe("As index_put_."),
-    primitive("take(Tensor self, Tensor index) -> Tensor", nullptr, run_take)
-        .exact_out().gradient_reads({"index"})
-        .grad([](Backward& b) {
-          static const OpRef put("put_");
-          if (b.needs(0)) b.set(0, put(zeros_as(b.meta(0)), b.tensor(1), b.grad(), true));
-        })
-        .describe("Elements at positions of self seen as one row."),
-    primitive("put_(Tensor(a!) self, Tensor index, Tensor source, bool accumulate=False) -> Tensor(a!)", nullptr, run_put)
-        .method_only().gradient_reads({"index"})
-        .grad([](Backward& b) {
-          static const OpRef put("put"), take("take"), reshape("reshape");
-          if (b.needs(0)) {
-            Meta m = b.meta(2);
-            b.set(0, b.arg(3).integer != 0 ? b.grad() : put(b.grad(), b.tensor(1), zeros_as(m), false));
-          }
-          if (b.needs(2)) b.set(2, reshape(take(b.grad(), b.tensor(1)), b.meta(2).sizes));
-        })
-        .describe("Writes source at positions of self seen as one row."),
-    function("put(Tensor self, Tensor index, Tensor source, bool accumulate=False) -> Tensor",
-             [](Args a) { static const OpRef row("put_"); return through_copy(row, a, false); })
-        .describe("A copy of self with source at the given positions."),
-    primitive("nonzero(Tensor self) -> Tensor", nullptr, [](Args a, Results& r) { r.push(nonzero_of(*a[0].tensor)); })
-        .not_differentiable().exact_out().describe("Indices of the elements that are not zero, one row each."),
-    function("nonzero_numpy(Tensor self) -> Tensor[]",
-             [](Args a) {
-               static const OpRef reshape("reshape");
-               const TensorPtr self = a[0].tensor->dim() == 0 ? reshape(a[0].tensor, Dims{1}) : TensorPtr(a[0].tensor);
-               const TensorPtr positions = nonzero_of(*self);
-               std::vector<TensorPtr> columns;
-               for (int64_t k = 0; k < self->dim(); ++k) columns.push_back(column(positions, k));
-               return Results(std::move(columns));
-             })
-        .not_differentiable().describe("Indices of the elements that are not zero, one tensor a dim."),
-    function("argwhere(Tensor self) -> Tensor", [](Args a) { static const OpRef nonzero("nonzero"); return Results(nonzero(a[0].tensor)); })
-        .not_differentiable().describe("Indices of the elements that are not zero, one row each."),
-    function("where(Tensor condition) -> Tensor[]",
-             [](Args a) { static const OpRef row("nonzero_numpy"); return row.all(a[0].tensor); })
-        .not_differentiable().function_only().describe("Indices of the elements that are not zero, one tensor a dim."),
-});
+const OpFamily indexing(
+    "indexing",
+    {
+        primitive("index.Tensor(Tensor self, Tensor?[] indices) -> Tensor", nullptr, run_index)
+            .gradient_reads({"indices"})
+            .grad([](Backward& b) {
+              static const OpRef index_put("index_put_");
+              if (!b.needs(0)) return;
+              const SavedIndices indices(b, 1);
+              b.set(0, index_put(zeros_as(b.meta(0)), indices.arg(), b.grad(), true));
+            })
+            .function_only()
+            .in("_C")
+            .describe(
+                "self[indices]: index tensors broadcast together; masks stand for the positions of True."),
+        primitive(
+            "index_put_(Tensor(a!) self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor(a!)",
+            nullptr, run_index_put)
+            .gradient_reads({"indices"})
+            .grad([](Backward& b) {
+              static const OpRef index_put("index_put"), index("index.Tensor");
+              const SavedIndices indices(b, 1);
+              if (b.needs(0)) {
+                b.set(0, b.arg(3).integer != 0
+                             ? b.grad()
+                             : index_put(b.grad(), indices.arg(), zero_of(b.meta(0).dtype), false));
+              }
+              if (b.needs(2)) b.set(2, index(b.grad(), indices.arg()));
+            })
+            .describe("self[indices] = values, or += with accumulate; the last of equal positions stays."),
+        function("index_put(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor",
+                 [](Args a) {
+                   static const OpRef row("index_put_");
+                   return through_copy(row, a, false);
+                 })
+            .describe("A copy of self with self[indices] = values."),
+        function(
+            "_index_put_impl_(Tensor(a!) self, Tensor?[] indices, Tensor values, bool accumulate=False, bool unsafe=False) -> Tensor(a!)",
+            [](Args a) {
+              static const OpRef row("index_put_");
+              return dispatch::call(row.op(), a.first(4));
+            })
+            .function_only()
+            .describe("As index_put_."),
+        primitive("take(Tensor self, Tensor index) -> Tensor", nullptr, run_take)
+            .exact_out()
+            .gradient_reads({"index"})
+            .grad([](Backward& b) {
+              static const OpRef put("put_");
+              if (b.needs(0)) b.set(0, put(zeros_as(b.meta(0)), b.tensor(1), b.grad(), true));
+            })
+            .describe("Elements at positions of self seen as one row."),
+        primitive("put_(Tensor(a!) self, Tensor index, Tensor source, bool accumulate=False) -> Tensor(a!)",
+                  nullptr, run_put)
+            .method_only()
+            .gradient_reads({"index"})
+            .grad([](Backward& b) {
+              static const OpRef put("put"), take("take"), reshape("reshape");
+              if (b.needs(0)) {
+                Meta m = b.meta(2);
+                b.set(0, b.arg(3).integer != 0 ? b.grad() : put(b.grad(), b.tensor(1), zeros_as(m), false));
+              }
+              if (b.needs(2)) b.set(2, reshape(take(b.grad(), b.tensor(1)), b.meta(2).sizes));
+            })
+            .describe("Writes source at positions of self seen as one row."),
+        function("put(Tensor self, Tensor index, Tensor source, bool accumulate=False) -> Tensor",
+                 [](Args a) {
+                   static const OpRef row("put_");
+                   return through_copy(row, a, false);
+                 })
+            .describe("A copy of self with source at the given positions."),
+        primitive("nonzero(Tensor self) -> Tensor", nullptr,
+                  [](Args a, Results& r) { r.push(nonzero_of(*a[0].tensor)); })
+            .not_differentiable()
+            .exact_out()
+            .describe("Indices of the elements that are not zero, one row each."),
+        function("nonzero_numpy(Tensor self) -> Tensor[]",
+                 [](Args a) {
+                   static const OpRef reshape("reshape");
+                   const TensorPtr self =
+                       a[0].tensor->dim() == 0 ? reshape(a[0].tensor, Dims{1}) : TensorPtr(a[0].tensor);
+                   const TensorPtr positions = nonzero_of(*self);
+                   std::vector<TensorPtr> columns;
+                   for (int64_t k = 0; k < self->dim(); ++k) columns.push_back(column(positions, k));
+                   return Results(std::move(columns));
+                 })
+            .not_differentiable()
+            .describe("Indices of the elements that are not zero, one tensor a dim."),
+        function("argwhere(Tensor self) -> Tensor",
+                 [](Args a) {
+                   static const OpRef nonzero("nonzero");
+                   return Results(nonzero(a[0].tensor));
+                 })
+            .not_differentiable()
+            .describe("Indices of the elements that are not zero, one row each."),
+        function("where(Tensor condition) -> Tensor[]",
+                 [](Args a) {
+                   static const OpRef row("nonzero_numpy");
+                   return row.all(a[0].tensor);
+                 })
+            .not_differentiable()
+            .function_only()
+            .describe("Indices of the elements that are not zero, one tensor a dim."),
+    });
 
 }  // namespace
 }  // namespace lohe::ops

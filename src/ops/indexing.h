@@ -13,9 +13,10 @@ TensorPtr plain(TensorImpl* t);
 /// "Float", "Long": dtypes as PyTorch's messages name them.
 std::string type_word(Dtype dtype);
 
-/// A tensor that is about to be written element by element. @throws RuntimeError where two indices name one element, where
-/// it shares memory with a source, and where the memory is read-only.
-void check_written(std::string_view op, const TensorImpl& self, std::initializer_list<const TensorImpl*> sources);
+/// A tensor that is about to be written element by element. @throws RuntimeError where two indices name one
+/// element, where it shares memory with a source, and where the memory is read-only.
+void check_written(std::string_view op, const TensorImpl& self,
+                   std::initializer_list<const TensorImpl*> sources);
 /// Inside: calls leave no history.
 class WithoutGrad {
  public:

@@ -37,7 +37,8 @@ Dims joined_strides(Tensors list, const Dims& sizes) {
 /// A list may hold None where a row takes optional tensors; these do not.
 void check_present(Tensors list, const char* name) {
   for (size_t i = 0; i < list.size(); ++i) {
-    LOHE_CHECK_TYPE(list[i] != nullptr, name, "(): expected Tensor as element ", i, " in argument 0, but got NoneType");
+    LOHE_CHECK_TYPE(list[i] != nullptr, name, "(): expected Tensor as element ", i,
+                    " in argument 0, but got NoneType");
   }
 }
 
@@ -65,10 +66,12 @@ std::vector<Meta> joined(Args a) {
   for (size_t i = 0; i < list.size(); ++i) {
     const TensorImpl& t = *list[i];
     if (is_skipped(t)) continue;
-    LOHE_CHECK(t.dim() == first->dim(), "Tensors must have same number of dimensions: got ", first->dim(), " and ", t.dim());
+    LOHE_CHECK(t.dim() == first->dim(), "Tensors must have same number of dimensions: got ", first->dim(),
+               " and ", t.dim());
     for (size_t d = 0; d < m.sizes.size(); ++d) {
-      LOHE_CHECK(d == dim || t.sizes()[d] == m.sizes[d], "Sizes of tensors must match except in dimension ", dim, ". Expected size ",
-                 m.sizes[d], " but got size ", t.sizes()[d], " for tensor number ", i, " in the list.");
+      LOHE_CHECK(d == dim || t.sizes()[d] == m.sizes[d], "Sizes of tensors must match except in dimension ",
+                 dim, ". Expected size ", m.sizes[d], " but got size ", t.sizes()[d], " for tensor number ",
+                 i, " in the list.");
     }
     m.sizes[dim] += t.sizes()[dim];
   }
@@ -118,8 +121,9 @@ Results along_new_dim(Tensors list, int64_t dim) {
   const int64_t d = wrap_dim(dim, list[0]->dim() + 1);
   std::vector<TensorPtr> rows;
   for (size_t i = 0; i < list.size(); ++i) {
-    LOHE_CHECK(list[i]->size_dims() == list[0]->size_dims(), "stack expects each tensor to be equal size, but got ",
-               to_string(list[0]->sizes()), " at entry 0 and ", to_string(list[i]->sizes()), " at entry ", i);
+    LOHE_CHECK(list[i]->size_dims() == list[0]->size_dims(),
+               "stack expects each tensor to be equal size, but got ", to_string(list[0]->sizes()),
+               " at entry 0 and ", to_string(list[i]->sizes()), " at entry ", i);
     rows.push_back(unsqueeze(list[i], d));
   }
   const auto raw = pointers_of(rows);
@@ -163,13 +167,15 @@ Results as_columns(Args a) {
   LOHE_CHECK(!list.empty(), "column_stack expects a non-empty TensorList");
   check_present(list, "column_stack");
   std::vector<TensorPtr> columns;
-  for (TensorImpl* t : list) columns.push_back(t->dim() <= 1 ? reshape(t, Dims{t->numel(), 1}) : TensorPtr(t));
+  for (TensorImpl* t : list)
+    columns.push_back(t->dim() <= 1 ? reshape(t, Dims{t->numel(), 1}) : TensorPtr(t));
   const auto raw = pointers_of(columns);
   return cat(Tensors(raw), int64_t{1});
 }
 
 Results on_diagonal(Args a) {
-  static const OpRef zeros("zeros"), at_least("atleast_2d"), pad("constant_pad_nd"), cat("cat"), to("to.dtype");
+  static const OpRef zeros("zeros"), at_least("atleast_2d"), pad("constant_pad_nd"), cat("cat"),
+      to("to.dtype");
   const Tensors list = a[0].tensor_list();
   if (list.empty()) return zeros(Dims{1, 0});
   int64_t columns = 0;
@@ -177,7 +183,8 @@ Results on_diagonal(Args a) {
   std::vector<TensorPtr> blocks;
   for (size_t i = 0; i < list.size(); ++i) {
     TensorImpl* t = list[i];
-    LOHE_CHECK(t->dim() <= 2, "torch.block_diag: Input tensors must have 2 or fewer dimensions. Input ", i, " has ", t->dim(), " dimensions");
+    LOHE_CHECK(t->dim() <= 2, "torch.block_diag: Input tensors must have 2 or fewer dimensions. Input ", i,
+               " has ", t->dim(), " dimensions");
     dtype = dtype == Dtype::kUndefined ? t->dtype() : promote_types(dtype, t->dtype());
     blocks.push_back(at_least(t));
     columns += blocks.back()->sizes()[1];
@@ -201,7 +208,8 @@ std::vector<TensorPtr> grids(Tensors list, bool swapped) {
   check_present(list, "meshgrid");
   Dims shape;
   for (const TensorImpl* t : list) {
-    LOHE_CHECK(t->dim() <= 1, "torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: ", to_string(t->sizes()));
+    LOHE_CHECK(t->dim() <= 1, "torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: ",
+               to_string(t->sizes()));
     LOHE_CHECK(t->dtype() == list[0]->dtype(), "torch.meshgrid expects all tensors to have the same dtype");
     shape.push_back(t->numel());
   }
@@ -262,48 +270,82 @@ Results combinations_of(Args a) {
   return view(select(t, int64_t{0}, view(index, Dims{-1})), index->sizes());
 }
 
-const OpFamily joining("joining", {
-    primitive("cat(Tensor[] tensors, int dim=0) -> Tensor", joined, join)
-        .grad(joined_gradient).gradient_reads({}).function_only().out().describe("The tensors one after the other along a dim."),
-    function("concat(Tensor[] tensors, int dim=0) -> Tensor",
-             [](Args a) {
-               static const OpRef cat("cat");
-               return Results(cat(a[0], a[1]));
-             })
-        .function_only().out().describe("Another name of cat."),
-    function("concatenate(Tensor[] tensors, int dim=0) -> Tensor",
-             [](Args a) {
-               static const OpRef cat("cat");
-               return Results(cat(a[0], a[1]));
-             })
-        .function_only().out().describe("Another name of cat."),
-    function("stack(Tensor[] tensors, int dim=0) -> Tensor", [](Args a) { return along_new_dim(a[0].tensor_list(), a[1].integer); })
-        .function_only().out().describe("Tensors of one shape along a new dim."),
-    function("hstack(Tensor[] tensors) -> Tensor", side_by_side).function_only().out()
-        .describe("Side by side: along dim 1, vectors along dim 0."),
-    function("vstack(Tensor[] tensors) -> Tensor", [](Args a) { return after(at_least_2d(), a[0].tensor_list(), 0, "vstack"); })
-        .function_only().out().describe("One below the other: along dim 0, vectors as rows."),
-    function("row_stack(Tensor[] tensors) -> Tensor", [](Args a) { return after(at_least_2d(), a[0].tensor_list(), 0, "row_stack"); })
-        .function_only().out().describe("Another name of vstack."),
-    function("dstack(Tensor[] tensors) -> Tensor", [](Args a) { return after(at_least_3d(), a[0].tensor_list(), 2, "dstack"); })
-        .function_only().out().describe("Along dim 2."),
-    function("column_stack(Tensor[] tensors) -> Tensor", as_columns).function_only().out()
-        .describe("Side by side, vectors as columns."),
-    function("block_diag(Tensor[] tensors) -> Tensor", on_diagonal).function_only().describe("Matrices along the diagonal of zeros."),
-    function("meshgrid(Tensor[] tensors) -> Tensor[]", [](Args a) { return Results(grids(a[0].tensor_list(), false)); })
-        .function_only().describe("Grids of coordinates: result i varies along dim i as tensor i does."),
-    function("meshgrid.indexing(Tensor[] tensors, *, str indexing) -> Tensor[]",
-             [](Args a) {
-               const bool xy = a[1].str() == "xy";
-               LOHE_CHECK(xy || a[1].str() == "ij", "torch.meshgrid: indexing must be one of \"xy\" or \"ij\", but received: ", a[1].str());
-               return Results(grids(a[0].tensor_list(), xy));
-             })
-        .function_only().describe("Grids of coordinates; with 'xy' the first two dims are swapped."),
-    function("cartesian_prod(Tensor[] tensors) -> Tensor", products_of).function_only()
-        .describe("All tuples of one element of each vector, as rows."),
-    function("combinations(Tensor self, int r=2, bool with_replacement=False) -> Tensor", combinations_of)
-        .describe("All choices of r elements of a vector, as rows."),
-});
+const OpFamily joining(
+    "joining",
+    {
+        primitive("cat(Tensor[] tensors, int dim=0) -> Tensor", joined, join)
+            .grad(joined_gradient)
+            .gradient_reads({})
+            .function_only()
+            .out()
+            .describe("The tensors one after the other along a dim."),
+        function("concat(Tensor[] tensors, int dim=0) -> Tensor",
+                 [](Args a) {
+                   static const OpRef cat("cat");
+                   return Results(cat(a[0], a[1]));
+                 })
+            .function_only()
+            .out()
+            .describe("Another name of cat."),
+        function("concatenate(Tensor[] tensors, int dim=0) -> Tensor",
+                 [](Args a) {
+                   static const OpRef cat("cat");
+                   return Results(cat(a[0], a[1]));
+                 })
+            .function_only()
+            .out()
+            .describe("Another name of cat."),
+        function("stack(Tensor[] tensors, int dim=0) -> Tensor",
+                 [](Args a) { return along_new_dim(a[0].tensor_list(), a[1].integer); })
+            .function_only()
+            .out()
+            .describe("Tensors of one shape along a new dim."),
+        function("hstack(Tensor[] tensors) -> Tensor", side_by_side)
+            .function_only()
+            .out()
+            .describe("Side by side: along dim 1, vectors along dim 0."),
+        function("vstack(Tensor[] tensors) -> Tensor",
+                 [](Args a) { return after(at_least_2d(), a[0].tensor_list(), 0, "vstack"); })
+            .function_only()
+            .out()
+            .describe("One below the other: along dim 0, vectors as rows."),
+        function("row_stack(Tensor[] tensors) -> Tensor",
+                 [](Args a) { return after(at_least_2d(), a[0].tensor_list(), 0, "row_stack"); })
+            .function_only()
+            .out()
+            .describe("Another name of vstack."),
+        function("dstack(Tensor[] tensors) -> Tensor",
+                 [](Args a) { return after(at_least_3d(), a[0].tensor_list(), 2, "dstack"); })
+            .function_only()
+            .out()
+            .describe("Along dim 2."),
+        function("column_stack(Tensor[] tensors) -> Tensor", as_columns)
+            .function_only()
+            .out()
+            .describe("Side by side, vectors as columns."),
+        function("block_diag(Tensor[] tensors) -> Tensor", on_diagonal)
+            .function_only()
+            .describe("Matrices along the diagonal of zeros."),
+        function("meshgrid(Tensor[] tensors) -> Tensor[]",
+                 [](Args a) { return Results(grids(a[0].tensor_list(), false)); })
+            .function_only()
+            .describe("Grids of coordinates: result i varies along dim i as tensor i does."),
+        function("meshgrid.indexing(Tensor[] tensors, *, str indexing) -> Tensor[]",
+                 [](Args a) {
+                   const bool xy = a[1].str() == "xy";
+                   LOHE_CHECK(xy || a[1].str() == "ij",
+                              "torch.meshgrid: indexing must be one of \"xy\" or \"ij\", but received: ",
+                              a[1].str());
+                   return Results(grids(a[0].tensor_list(), xy));
+                 })
+            .function_only()
+            .describe("Grids of coordinates; with 'xy' the first two dims are swapped."),
+        function("cartesian_prod(Tensor[] tensors) -> Tensor", products_of)
+            .function_only()
+            .describe("All tuples of one element of each vector, as rows."),
+        function("combinations(Tensor self, int r=2, bool with_replacement=False) -> Tensor", combinations_of)
+            .describe("All choices of r elements of a vector, as rows."),
+    });
 
 }  // namespace
 }  // namespace lohe::ops

@@ -5,22 +5,55 @@
 #include "ops/call.h"
 #include "tensor/shape.h"
 
-/// Products of matrices. One library call computes every element as the same chain of fused multiply-adds, whatever the
-/// shapes around it.
+/// Products of matrices. One library call computes every element as the same chain of fused multiply-adds,
+/// whatever the shapes around it.
 namespace lohe::ops {
 namespace {
 
-const OpRef& mm_row() { static const OpRef r("mm"); return r; }
-const OpRef& bmm_row() { static const OpRef r("bmm"); return r; }
-const OpRef& transpose_row() { static const OpRef r("transpose.int"); return r; }
-const OpRef& conj_row() { static const OpRef r("conj"); return r; }
-const OpRef& view_row() { static const OpRef r("view"); return r; }
-const OpRef& reshape_row() { static const OpRef r("reshape"); return r; }
-const OpRef& expand_row() { static const OpRef r("expand"); return r; }
-const OpRef& mul_row() { static const OpRef r("mul"); return r; }
-const OpRef& sum_row() { static const OpRef r("sum.dim_IntList"); return r; }
-const OpRef& unsqueeze_row() { static const OpRef r("unsqueeze"); return r; }
-const OpRef& squeeze_row() { static const OpRef r("squeeze.dim"); return r; }
+const OpRef& mm_row() {
+  static const OpRef r("mm");
+  return r;
+}
+const OpRef& bmm_row() {
+  static const OpRef r("bmm");
+  return r;
+}
+const OpRef& transpose_row() {
+  static const OpRef r("transpose.int");
+  return r;
+}
+const OpRef& conj_row() {
+  static const OpRef r("conj");
+  return r;
+}
+const OpRef& view_row() {
+  static const OpRef r("view");
+  return r;
+}
+const OpRef& reshape_row() {
+  static const OpRef r("reshape");
+  return r;
+}
+const OpRef& expand_row() {
+  static const OpRef r("expand");
+  return r;
+}
+const OpRef& mul_row() {
+  static const OpRef r("mul");
+  return r;
+}
+const OpRef& sum_row() {
+  static const OpRef r("sum.dim_IntList");
+  return r;
+}
+const OpRef& unsqueeze_row() {
+  static const OpRef r("unsqueeze");
+  return r;
+}
+const OpRef& squeeze_row() {
+  static const OpRef r("squeeze.dim");
+  return r;
+}
 
 /// Conjugate transpose of the last two dims.
 TensorPtr adjoint(const TensorPtr& t) {
@@ -29,7 +62,8 @@ TensorPtr adjoint(const TensorPtr& t) {
 }
 
 void same_dtype(std::string_view op, const TensorImpl& a, const TensorImpl& b) {
-  LOHE_CHECK(a.dtype() == b.dtype(), "expected m1 and m2 to have the same dtype, but got: ", a.dtype(), " != ", b.dtype(), " in ", op);
+  LOHE_CHECK(a.dtype() == b.dtype(), "expected m1 and m2 to have the same dtype, but got: ", a.dtype(),
+             " != ", b.dtype(), " in ", op);
 }
 
 /// The last two dims as a matrix, the one before them as the batch.
@@ -46,7 +80,8 @@ Meta meta(Dtype dtype, Dims sizes) {
 }
 
 void check_numeric(std::string_view op, const TensorImpl& t) {
-  LOHE_CHECK_KIND(kNotImplemented, t.dtype() != Dtype::kBool, "\"", op, "\" not implemented for 'Bool'; convert to a number dtype");
+  LOHE_CHECK_KIND(kNotImplemented, t.dtype() != Dtype::kBool, "\"", op,
+                  "\" not implemented for 'Bool'; convert to a number dtype");
 }
 
 // --- mm, bmm and their forms with an addend
@@ -55,8 +90,8 @@ std::vector<Meta> infer_mm(Args a) {
   const TensorImpl &x = *a[0].tensor, &y = *a[1].tensor;
   LOHE_CHECK(x.dim() == 2, "self must be a matrix");
   LOHE_CHECK(y.dim() == 2, "mat2 must be a matrix");
-  LOHE_CHECK(x.sizes()[1] == y.sizes()[0], "mat1 and mat2 shapes cannot be multiplied (", x.sizes()[0], "x", x.sizes()[1], " and ",
-             y.sizes()[0], "x", y.sizes()[1], ")");
+  LOHE_CHECK(x.sizes()[1] == y.sizes()[0], "mat1 and mat2 shapes cannot be multiplied (", x.sizes()[0], "x",
+             x.sizes()[1], " and ", y.sizes()[0], "x", y.sizes()[1], ")");
   same_dtype("mm", x, y);
   check_numeric("addmm_impl_cpu_", x);
   return {meta(x.dtype(), {x.sizes()[0], y.sizes()[1]})};
@@ -64,7 +99,8 @@ std::vector<Meta> infer_mm(Args a) {
 
 void run_mm(Args a, Results& r) {
   const TensorImpl &x = *a[0].tensor, &y = *a[1].tensor;
-  backend::matmul(x.dtype(), {1, x.sizes()[0], y.sizes()[1], x.sizes()[1]}, matrix(x), matrix(y), matrix(*r[0]));
+  backend::matmul(x.dtype(), {1, x.sizes()[0], y.sizes()[1], x.sizes()[1]}, matrix(x), matrix(y),
+                  matrix(*r[0]));
 }
 
 void grad_mm(Backward& b) {
@@ -76,8 +112,9 @@ std::vector<Meta> infer_bmm(Args a) {
   const TensorImpl &x = *a[0].tensor, &y = *a[1].tensor;
   LOHE_CHECK(x.dim() == 3, "batch1 must be a 3D tensor");
   LOHE_CHECK(y.dim() == 3, "batch2 must be a 3D tensor");
-  LOHE_CHECK(x.sizes()[0] == y.sizes()[0] && x.sizes()[2] == y.sizes()[1], "Expected size for first two dimensions of batch2 tensor to be: [",
-             x.sizes()[0], ", ", x.sizes()[2], "] but got: [", y.sizes()[0], ", ", y.sizes()[1], "].");
+  LOHE_CHECK(x.sizes()[0] == y.sizes()[0] && x.sizes()[2] == y.sizes()[1],
+             "Expected size for first two dimensions of batch2 tensor to be: [", x.sizes()[0], ", ",
+             x.sizes()[2], "] but got: [", y.sizes()[0], ", ", y.sizes()[1], "].");
   same_dtype("bmm", x, y);
   check_numeric("bmm", x);
   return {meta(x.dtype(), {x.sizes()[0], x.sizes()[1], y.sizes()[2]})};
@@ -85,7 +122,8 @@ std::vector<Meta> infer_bmm(Args a) {
 
 void run_bmm(Args a, Results& r) {
   const TensorImpl &x = *a[0].tensor, &y = *a[1].tensor;
-  backend::matmul(x.dtype(), {x.sizes()[0], x.sizes()[1], y.sizes()[2], x.sizes()[2]}, matrix(x), matrix(y), matrix(*r[0]));
+  backend::matmul(x.dtype(), {x.sizes()[0], x.sizes()[1], y.sizes()[2], x.sizes()[2]}, matrix(x), matrix(y),
+                  matrix(*r[0]));
 }
 
 void grad_bmm(Backward& b) {
@@ -101,14 +139,16 @@ Arg factor(const Arg& a, Dtype dtype) { return is_integral(dtype, true) ? Arg(a.
 bool is_number(const Arg& a, double v) { return !a.scalar().is_complex() && a.scalar().to_double() == v; }
 
 void check_addend(const TensorImpl& self, const TensorImpl& product, std::span<const int64_t> shape) {
-  LOHE_CHECK(self.dtype() == product.dtype(), "self and mat2 must have the same dtype, but got ", self.dtype(), " and ", product.dtype());
+  LOHE_CHECK(self.dtype() == product.dtype(), "self and mat2 must have the same dtype, but got ",
+             self.dtype(), " and ", product.dtype());
   LOHE_CHECK(self.sizes().size() <= shape.size(), "expand: the number of sizes provided (", shape.size(),
              ") must be greater or equal to the number of dimensions in the tensor (", self.dim(), ")");
   const size_t lead = shape.size() - self.sizes().size();
   for (size_t d = 0; d < self.sizes().size(); ++d) {
-    LOHE_CHECK(self.sizes()[d] == shape[lead + d] || self.sizes()[d] == 1, "The expanded size of the tensor (", shape[lead + d],
-               ") must match the existing size (", self.sizes()[d], ") at non-singleton dimension ", lead + d, ".  Target sizes: ",
-               to_string(shape), ".  Tensor sizes: ", to_string(self.sizes()));
+    LOHE_CHECK(self.sizes()[d] == shape[lead + d] || self.sizes()[d] == 1,
+               "The expanded size of the tensor (", shape[lead + d], ") must match the existing size (",
+               self.sizes()[d], ") at non-singleton dimension ", lead + d,
+               ".  Target sizes: ", to_string(shape), ".  Tensor sizes: ", to_string(self.sizes()));
   }
 }
 
@@ -136,14 +176,16 @@ void run_with_addend(Args a, Results& r) {
   e.beta = a[3].scalar();
   e.alpha = a[4].scalar();
   e.addend = {a[0].tensor->data(), strides[n - 2], strides[n - 1], n > 2 ? strides[n - 3] : 0};
-  backend::matmul(x.dtype(), {n > 2 ? x.sizes()[0] : 1, x.sizes()[n - 2], y.sizes()[n - 1], x.sizes()[n - 1]}, matrix(x), matrix(y),
-                  matrix(*r[0]), e);
+  backend::matmul(x.dtype(), {n > 2 ? x.sizes()[0] : 1, x.sizes()[n - 2], y.sizes()[n - 1], x.sizes()[n - 1]},
+                  matrix(x), matrix(y), matrix(*r[0]), e);
 }
 
 void grad_with_addend(Backward& b, const OpRef& product) {
   const auto scaled = [](const TensorPtr& t, const Arg& s) {
     if (is_number(s, 1)) return t;
-    return mul_row()(t, is_complex(t->dtype()) && s.scalar().is_complex() ? Arg(Scalar(std::conj(s.scalar().to_complex()))) : s);
+    return mul_row()(t, is_complex(t->dtype()) && s.scalar().is_complex()
+                            ? Arg(Scalar(std::conj(s.scalar().to_complex())))
+                            : s);
   };
   if (b.needs(0)) b.set(0, scaled(b.grad(), b.arg(3)));
   if (b.needs(1)) b.set(1, scaled(product(b.grad(), adjoint(b.tensor(2))), b.arg(4)));
@@ -154,24 +196,29 @@ void grad_with_addend(Backward& b, const OpRef& product) {
 
 std::vector<Meta> infer_linear(Args a) {
   const TensorImpl &x = *a[0].tensor, &w = *a[1].tensor;
-  LOHE_CHECK(x.dim() >= 1 && w.dim() >= 1 && w.dim() <= 2, "linear(): input and weight must have at least one dim and weight at most two, got ",
-             x.dim(), "D and ", w.dim(), "D");
+  LOHE_CHECK(x.dim() >= 1 && w.dim() >= 1 && w.dim() <= 2,
+             "linear(): input and weight must have at least one dim and weight at most two, got ", x.dim(),
+             "D and ", w.dim(), "D");
   const int64_t k = x.sizes().back();
   int64_t rows = 1;
   for (size_t d = 0; d + 1 < x.sizes().size(); ++d) rows *= x.sizes()[d];
-  LOHE_CHECK(w.sizes().back() == k, "mat1 and mat2 shapes cannot be multiplied (", rows, "x", k, " and ", w.sizes().back(), "x",
-             w.dim() == 2 ? w.sizes()[0] : 1, ")");
+  LOHE_CHECK(w.sizes().back() == k, "mat1 and mat2 shapes cannot be multiplied (", rows, "x", k, " and ",
+             w.sizes().back(), "x", w.dim() == 2 ? w.sizes()[0] : 1, ")");
   same_dtype("linear", x, w);
   check_numeric("addmm_impl_cpu_", x);
   Dims sizes(x.sizes());
   sizes.pop_back();
   if (w.dim() == 2) sizes.push_back(w.sizes()[0]);
   if (!a[2].none()) {
-    LOHE_CHECK(a[2].tensor->dtype() == x.dtype(), "self and mat2 must have the same dtype, but got ", a[2].tensor->dtype(), " and ", x.dtype());
-    LOHE_CHECK(a[2].tensor->dim() <= 1 || w.dim() == 2, "linear: bias of shape ", to_string(a[2].tensor->sizes()), " does not fit");
+    LOHE_CHECK(a[2].tensor->dtype() == x.dtype(), "self and mat2 must have the same dtype, but got ",
+               a[2].tensor->dtype(), " and ", x.dtype());
+    LOHE_CHECK(a[2].tensor->dim() <= 1 || w.dim() == 2, "linear: bias of shape ",
+               to_string(a[2].tensor->sizes()), " does not fit");
     const int64_t n = w.dim() == 2 ? w.sizes()[0] : 1;
-    LOHE_CHECK(a[2].tensor->numel() == 1 || (a[2].tensor->dim() >= 1 && a[2].tensor->sizes().back() == n && a[2].tensor->numel() == n),
-               "The expanded size of the tensor (", n, ") must match the existing size (", a[2].tensor->numel(), ") at non-singleton dimension 1.");
+    LOHE_CHECK(a[2].tensor->numel() == 1 ||
+                   (a[2].tensor->dim() >= 1 && a[2].tensor->sizes().back() == n && a[2].tensor->numel() == n),
+               "The expanded size of the tensor (", n, ") must match the existing size (",
+               a[2].tensor->numel(), ") at non-singleton dimension 1.");
   }
   return {meta(x.dtype(), std::move(sizes))};
 }
@@ -194,12 +241,14 @@ void run_linear(Args a, Results& r) {
   TensorPtr bias;
   if (!a[2].none()) {
     static const OpRef contiguous("contiguous");
-    bias = contiguous(a[2].tensor->numel() == n ? TensorPtr(a[2].tensor) : expand_row()(a[2].tensor, Dims{n}));
+    bias =
+        contiguous(a[2].tensor->numel() == n ? TensorPtr(a[2].tensor) : expand_row()(a[2].tensor, Dims{n}));
     epilogue.beta = 1;
     epilogue.addend = {bias->data(), 0, 1};
   }
   backend::matmul(x->dtype(), {1, m, n, k}, {x->data(), (*strides)[0], (*strides)[1]},
-                  {w.data(), w.strides().back(), w.dim() == 2 ? w.strides()[0] : 0}, {r[0]->data(), n, 1}, epilogue);
+                  {w.data(), w.strides().back(), w.dim() == 2 ? w.strides()[0] : 0}, {r[0]->data(), n, 1},
+                  epilogue);
 }
 
 void grad_linear(Backward& b) {
@@ -216,7 +265,8 @@ void grad_linear(Backward& b) {
   }
   if (b.needs(1)) {
     const TensorPtr x = reshape_row()(b.tensor(0), Dims{rows->sizes()[0], k});
-    TensorPtr gw = mm_row()(transpose_row()(rows, int64_t{0}, int64_t{1}), is_complex(x->dtype()) ? conj_row()(x) : x);
+    TensorPtr gw =
+        mm_row()(transpose_row()(rows, int64_t{0}, int64_t{1}), is_complex(x->dtype()) ? conj_row()(x) : x);
     b.set(1, vector ? view_row()(gw, Dims{k}) : gw);
   }
   if (!b.arg(2).none() && b.needs(2)) {
@@ -240,10 +290,12 @@ TensorPtr fold_batch(const TensorPtr& t, const Dims& batch) {
 Results run_matmul(Args a) {
   const TensorPtr x(a[0].tensor), y(a[1].tensor);
   static const OpRef dot("dot"), mv("mv");
-  LOHE_CHECK(x->dim() >= 1 && y->dim() >= 1, "both arguments to matmul need to be at least 1D, but they are ", x->dim(), "D and ", y->dim(), "D");
+  LOHE_CHECK(x->dim() >= 1 && y->dim() >= 1, "both arguments to matmul need to be at least 1D, but they are ",
+             x->dim(), "D and ", y->dim(), "D");
   if (x->dim() == 1 && y->dim() == 1) return Results(dot(x, y));
   if (x->dim() == 2 && y->dim() == 1) return Results(mv(x, y));
-  if (x->dim() == 1 && y->dim() == 2) return Results(squeeze_row()(mm_row()(unsqueeze_row()(x, int64_t{0}), y), int64_t{0}));
+  if (x->dim() == 1 && y->dim() == 2)
+    return Results(squeeze_row()(mm_row()(unsqueeze_row()(x, int64_t{0}), y), int64_t{0}));
   if (x->dim() == 2 && y->dim() == 2) return Results(mm_row()(x, y));
   // Many rows against one matrix: one product.
   if (x->dim() >= 3 && y->dim() <= 2) {
@@ -261,8 +313,9 @@ Results run_matmul(Args a) {
   const TensorPtr p = vector_x ? unsqueeze_row()(x, int64_t{0}) : x;
   const TensorPtr q = vector_y ? unsqueeze_row()(y, int64_t{1}) : y;
   const auto batch_of = [](const TensorPtr& t) { return t->sizes().first(t->sizes().size() - 2); };
-  LOHE_CHECK(p->sizes().back() == q->sizes()[q->sizes().size() - 2], "mat1 and mat2 shapes cannot be multiplied (", to_string(x->sizes()),
-             " and ", to_string(y->sizes()), ")");
+  LOHE_CHECK(p->sizes().back() == q->sizes()[q->sizes().size() - 2],
+             "mat1 and mat2 shapes cannot be multiplied (", to_string(x->sizes()), " and ",
+             to_string(y->sizes()), ")");
   const Dims batch = broadcast_shapes(batch_of(p), batch_of(q));
   const TensorPtr product = bmm_row()(fold_batch(p, batch), fold_batch(q, batch));
   Dims shape = batch;
@@ -271,121 +324,172 @@ Results run_matmul(Args a) {
   return Results(view_row()(product, shape));
 }
 
-const OpFamily products("matmul", {
-    primitive("mm(Tensor self, Tensor mat2) -> Tensor", infer_mm, run_mm).grad(grad_mm).exact_out().describe("Product of two matrices."),
-    primitive("bmm(Tensor self, Tensor mat2) -> Tensor", infer_bmm, run_bmm).grad(grad_bmm).exact_out()
-        .describe("Products of a batch of matrices."),
-    primitive("linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor", infer_linear, run_linear)
-        .grad(grad_linear).gradient_reads({"input", "weight"}).in("nn").exact_out().describe("input @ weight.T + bias."),
-    function("mv(Tensor self, Tensor vec) -> Tensor",
-             [](Args a) {
-               LOHE_CHECK(a[0].tensor->dim() == 2 && a[1].tensor->dim() == 1, "vector + matrix @ vector expected, got 1, ",
-                          a[0].tensor->dim(), ", ", a[1].tensor->dim());
-               LOHE_CHECK(a[0].tensor->sizes()[1] == a[1].tensor->sizes()[0], "size mismatch, got input (", a[0].tensor->sizes()[0],
-                          "), mat (", a[0].tensor->sizes()[0], "x", a[0].tensor->sizes()[1], "), vec (", a[1].tensor->sizes()[0], ")");
-               return Results(squeeze_row()(mm_row()(a[0].tensor, unsqueeze_row()(a[1].tensor, int64_t{1})), int64_t{1}));
-             })
-        .out().describe("Matrix times vector."),
-    function("dot(Tensor self, Tensor tensor) -> Tensor",
-             [](Args a) {
-               const TensorImpl &x = *a[0].tensor, &y = *a[1].tensor;
-               LOHE_CHECK(x.dim() == 1 && y.dim() == 1, "1D tensors expected, but got ", x.dim(), "D and ", y.dim(), "D tensors");
-               LOHE_CHECK(x.dtype() == y.dtype(), "dot : expected both vectors to have same dtype, but found ", x.dtype(), " and ", y.dtype());
-               LOHE_CHECK(x.numel() == y.numel(), "inconsistent tensor size, expected tensor [", x.numel(), "] and src [", y.numel(),
-                          "] to have the same number of elements, but got ", x.numel(), " and ", y.numel(), " elements respectively");
-               const TensorPtr p = mm_row()(unsqueeze_row()(a[0].tensor, int64_t{0}), unsqueeze_row()(a[1].tensor, int64_t{1}));
-               return Results(view_row()(p, Dims{}));
-             })
-        .out().describe("Inner product of two vectors."),
-    function("vdot(Tensor self, Tensor other) -> Tensor",
-             [](Args a) {
-               static const OpRef dot("dot");
-               return Results(dot(is_complex(a[0].tensor->dtype()) ? conj_row()(a[0].tensor) : TensorPtr(a[0].tensor), a[1].tensor));
-             })
-        .out().describe("Inner product with the first vector conjugated."),
-    function("outer(Tensor self, Tensor vec2) -> Tensor",
-             [](Args a) {
-               LOHE_CHECK(a[0].tensor->dim() == 1, "outer: Expected 1-D argument self, but got ", a[0].tensor->dim(), "-D");
-               LOHE_CHECK(a[1].tensor->dim() == 1, "outer: Expected 1-D argument vec2, but got ", a[1].tensor->dim(), "-D");
-               return Results(mul_row()(unsqueeze_row()(a[0].tensor, int64_t{1}), a[1].tensor));
-             })
-        .out().describe("Outer product of two vectors."),
-    primitive("addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
-              [](Args a) { return with_addend(infer_mm(a.subspan(1)), a); }, run_with_addend)
-        .grad([](Backward& b) { grad_with_addend(b, mm_row()); }).gradient_reads({"mat1", "mat2"})
-        .inplace().exact_out().describe("beta * self + alpha * (mat1 @ mat2)."),
-    function("addmv(Tensor self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
-             [](Args a) {
-               static const OpRef mv("mv");
-               return scaled_sum(a[0], mv(a[1].tensor, a[2].tensor), a[3], a[4]);
-             })
-        .inplace().exact_out().describe("beta * self + alpha * (mat @ vec)."),
-    primitive("baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
-              [](Args a) { return with_addend(infer_bmm(a.subspan(1)), a); }, run_with_addend)
-        .grad([](Backward& b) { grad_with_addend(b, bmm_row()); }).gradient_reads({"batch1", "batch2"})
-        .inplace().exact_out().describe("beta * self + alpha * (batch1 @ batch2)."),
-    function("addbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
-             [](Args a) {
-               const TensorPtr p = bmm_row()(a[1].tensor, a[2].tensor);
-               return scaled_sum(a[0], sum_row()(p, Dims{0}, false, p->dtype()), a[3], a[4]);
-             })
-        .inplace().exact_out().describe("beta * self + alpha * sum of (batch1 @ batch2)."),
-    function("addr(Tensor self, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
-             [](Args a) {
-               static const OpRef outer("outer");
-               return scaled_sum(a[0], outer(a[1].tensor, a[2].tensor), a[3], a[4]);
-             })
-        .inplace().exact_out().describe("beta * self + alpha * outer(vec1, vec2)."),
-    function("matmul(Tensor self, Tensor other) -> Tensor", run_matmul).exact_out()
-        .describe("Product by rank: vectors, matrices, or batches of matrices with broadcasting."),
-    function("inner(Tensor self, Tensor other) -> Tensor",
-             [](Args a) {
-               static const OpRef tensordot("tensordot");
-               const TensorImpl &x = *a[0].tensor, &y = *a[1].tensor;
-               if (x.dim() == 0 || y.dim() == 0) return Results(mul_row()(a[0].tensor, a[1].tensor));
-               LOHE_CHECK(x.sizes().back() == y.sizes().back(), "inner() the last dimension must match on both input tensors but got shapes ",
-                          to_string(x.sizes()), " and ", to_string(y.sizes()));
-               return Results(tensordot(a[0].tensor, a[1].tensor, Dims{-1}, Dims{-1}));
-             })
-        .out().describe("Sum over products of the last dims."),
-    function("tensordot(Tensor self, Tensor other, int[] dims_self, int[] dims_other) -> Tensor",
-             [](Args a) {
-               static const OpRef permute("permute");
-               const TensorImpl &x = *a[0].tensor, &y = *a[1].tensor;
-               const auto dx = a[2].int_list(), dy = a[3].int_list();
-               LOHE_CHECK(dx.size() == dy.size(), "both dimension lists should have same length");
-               Dims px, py, shape, cx, cy;
-               int64_t m = 1, k = 1, n = 1;
-               const uint64_t mx = dim_mask(dx, x.dim(), false), my = dim_mask(dy, y.dim(), false);
-               for (size_t i = 0; i < dx.size(); ++i) {
-                 const int64_t p = wrap_dim(dx[i], x.dim()), q = wrap_dim(dy[i], y.dim());
-                 LOHE_CHECK(x.sizes()[static_cast<size_t>(p)] == y.sizes()[static_cast<size_t>(q)],
-                            "contracted dimensions need to match, but first has size ", x.sizes()[static_cast<size_t>(p)], " in dim ", dx[i],
-                            " and second has size ", y.sizes()[static_cast<size_t>(q)], " in dim ", dy[i]);
-                 cx.push_back(p);
-                 cy.push_back(q);
-                 k *= x.sizes()[static_cast<size_t>(p)];
-               }
-               for (int64_t d = 0; d < x.dim(); ++d) {
-                 if ((mx >> d & 1) != 0) continue;
-                 px.push_back(d);
-                 shape.push_back(x.sizes()[static_cast<size_t>(d)]);
-                 m *= shape.back();
-               }
-               for (const int64_t c : cx) px.push_back(c);
-               for (const int64_t c : cy) py.push_back(c);
-               for (int64_t d = 0; d < y.dim(); ++d) {
-                 if ((my >> d & 1) != 0) continue;
-                 py.push_back(d);
-                 shape.push_back(y.sizes()[static_cast<size_t>(d)]);
-                 n *= shape.back();
-               }
-               const TensorPtr p = reshape_row()(permute(a[0].tensor, px), Dims{m, k});
-               const TensorPtr q = reshape_row()(permute(a[1].tensor, py), Dims{k, n});
-               return Results(view_row()(mm_row()(p, q), shape));
-             })
-        .function_only().out().describe("Sum of products over pairs of dims."),
-});
+const OpFamily products(
+    "matmul",
+    {
+        primitive("mm(Tensor self, Tensor mat2) -> Tensor", infer_mm, run_mm)
+            .grad(grad_mm)
+            .exact_out()
+            .describe("Product of two matrices."),
+        primitive("bmm(Tensor self, Tensor mat2) -> Tensor", infer_bmm, run_bmm)
+            .grad(grad_bmm)
+            .exact_out()
+            .describe("Products of a batch of matrices."),
+        primitive("linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor", infer_linear,
+                  run_linear)
+            .grad(grad_linear)
+            .gradient_reads({"input", "weight"})
+            .in("nn")
+            .exact_out()
+            .describe("input @ weight.T + bias."),
+        function("mv(Tensor self, Tensor vec) -> Tensor",
+                 [](Args a) {
+                   LOHE_CHECK(a[0].tensor->dim() == 2 && a[1].tensor->dim() == 1,
+                              "vector + matrix @ vector expected, got 1, ", a[0].tensor->dim(), ", ",
+                              a[1].tensor->dim());
+                   LOHE_CHECK(a[0].tensor->sizes()[1] == a[1].tensor->sizes()[0],
+                              "size mismatch, got input (", a[0].tensor->sizes()[0], "), mat (",
+                              a[0].tensor->sizes()[0], "x", a[0].tensor->sizes()[1], "), vec (",
+                              a[1].tensor->sizes()[0], ")");
+                   return Results(squeeze_row()(
+                       mm_row()(a[0].tensor, unsqueeze_row()(a[1].tensor, int64_t{1})), int64_t{1}));
+                 })
+            .out()
+            .describe("Matrix times vector."),
+        function("dot(Tensor self, Tensor tensor) -> Tensor",
+                 [](Args a) {
+                   const TensorImpl &x = *a[0].tensor, &y = *a[1].tensor;
+                   LOHE_CHECK(x.dim() == 1 && y.dim() == 1, "1D tensors expected, but got ", x.dim(),
+                              "D and ", y.dim(), "D tensors");
+                   LOHE_CHECK(x.dtype() == y.dtype(),
+                              "dot : expected both vectors to have same dtype, but found ", x.dtype(),
+                              " and ", y.dtype());
+                   LOHE_CHECK(x.numel() == y.numel(), "inconsistent tensor size, expected tensor [",
+                              x.numel(), "] and src [", y.numel(),
+                              "] to have the same number of elements, but got ", x.numel(), " and ",
+                              y.numel(), " elements respectively");
+                   const TensorPtr p = mm_row()(unsqueeze_row()(a[0].tensor, int64_t{0}),
+                                                unsqueeze_row()(a[1].tensor, int64_t{1}));
+                   return Results(view_row()(p, Dims{}));
+                 })
+            .out()
+            .describe("Inner product of two vectors."),
+        function("vdot(Tensor self, Tensor other) -> Tensor",
+                 [](Args a) {
+                   static const OpRef dot("dot");
+                   return Results(dot(
+                       is_complex(a[0].tensor->dtype()) ? conj_row()(a[0].tensor) : TensorPtr(a[0].tensor),
+                       a[1].tensor));
+                 })
+            .out()
+            .describe("Inner product with the first vector conjugated."),
+        function("outer(Tensor self, Tensor vec2) -> Tensor",
+                 [](Args a) {
+                   LOHE_CHECK(a[0].tensor->dim() == 1, "outer: Expected 1-D argument self, but got ",
+                              a[0].tensor->dim(), "-D");
+                   LOHE_CHECK(a[1].tensor->dim() == 1, "outer: Expected 1-D argument vec2, but got ",
+                              a[1].tensor->dim(), "-D");
+                   return Results(mul_row()(unsqueeze_row()(a[0].tensor, int64_t{1}), a[1].tensor));
+                 })
+            .out()
+            .describe("Outer product of two vectors."),
+        primitive(
+            "addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
+            [](Args a) { return with_addend(infer_mm(a.subspan(1)), a); }, run_with_addend)
+            .grad([](Backward& b) { grad_with_addend(b, mm_row()); })
+            .gradient_reads({"mat1", "mat2"})
+            .inplace()
+            .exact_out()
+            .describe("beta * self + alpha * (mat1 @ mat2)."),
+        function("addmv(Tensor self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
+                 [](Args a) {
+                   static const OpRef mv("mv");
+                   return scaled_sum(a[0], mv(a[1].tensor, a[2].tensor), a[3], a[4]);
+                 })
+            .inplace()
+            .exact_out()
+            .describe("beta * self + alpha * (mat @ vec)."),
+        primitive(
+            "baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
+            [](Args a) { return with_addend(infer_bmm(a.subspan(1)), a); }, run_with_addend)
+            .grad([](Backward& b) { grad_with_addend(b, bmm_row()); })
+            .gradient_reads({"batch1", "batch2"})
+            .inplace()
+            .exact_out()
+            .describe("beta * self + alpha * (batch1 @ batch2)."),
+        function(
+            "addbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
+            [](Args a) {
+              const TensorPtr p = bmm_row()(a[1].tensor, a[2].tensor);
+              return scaled_sum(a[0], sum_row()(p, Dims{0}, false, p->dtype()), a[3], a[4]);
+            })
+            .inplace()
+            .exact_out()
+            .describe("beta * self + alpha * sum of (batch1 @ batch2)."),
+        function("addr(Tensor self, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
+                 [](Args a) {
+                   static const OpRef outer("outer");
+                   return scaled_sum(a[0], outer(a[1].tensor, a[2].tensor), a[3], a[4]);
+                 })
+            .inplace()
+            .exact_out()
+            .describe("beta * self + alpha * outer(vec1, vec2)."),
+        function("matmul(Tensor self, Tensor other) -> Tensor", run_matmul)
+            .exact_out()
+            .describe("Product by rank: vectors, matrices, or batches of matrices with broadcasting."),
+        function("inner(Tensor self, Tensor other) -> Tensor",
+                 [](Args a) {
+                   static const OpRef tensordot("tensordot");
+                   const TensorImpl &x = *a[0].tensor, &y = *a[1].tensor;
+                   if (x.dim() == 0 || y.dim() == 0) return Results(mul_row()(a[0].tensor, a[1].tensor));
+                   LOHE_CHECK(x.sizes().back() == y.sizes().back(),
+                              "inner() the last dimension must match on both input tensors but got shapes ",
+                              to_string(x.sizes()), " and ", to_string(y.sizes()));
+                   return Results(tensordot(a[0].tensor, a[1].tensor, Dims{-1}, Dims{-1}));
+                 })
+            .out()
+            .describe("Sum over products of the last dims."),
+        function("tensordot(Tensor self, Tensor other, int[] dims_self, int[] dims_other) -> Tensor",
+                 [](Args a) {
+                   static const OpRef permute("permute");
+                   const TensorImpl &x = *a[0].tensor, &y = *a[1].tensor;
+                   const auto dx = a[2].int_list(), dy = a[3].int_list();
+                   LOHE_CHECK(dx.size() == dy.size(), "both dimension lists should have same length");
+                   Dims px, py, shape, cx, cy;
+                   int64_t m = 1, k = 1, n = 1;
+                   const uint64_t mx = dim_mask(dx, x.dim(), false), my = dim_mask(dy, y.dim(), false);
+                   for (size_t i = 0; i < dx.size(); ++i) {
+                     const int64_t p = wrap_dim(dx[i], x.dim()), q = wrap_dim(dy[i], y.dim());
+                     LOHE_CHECK(x.sizes()[static_cast<size_t>(p)] == y.sizes()[static_cast<size_t>(q)],
+                                "contracted dimensions need to match, but first has size ",
+                                x.sizes()[static_cast<size_t>(p)], " in dim ", dx[i], " and second has size ",
+                                y.sizes()[static_cast<size_t>(q)], " in dim ", dy[i]);
+                     cx.push_back(p);
+                     cy.push_back(q);
+                     k *= x.sizes()[static_cast<size_t>(p)];
+                   }
+                   for (int64_t d = 0; d < x.dim(); ++d) {
+                     if ((mx >> d & 1) != 0) continue;
+                     px.push_back(d);
+                     shape.push_back(x.sizes()[static_cast<size_t>(d)]);
+                     m *= shape.back();
+                   }
+                   for (const int64_t c : cx) px.push_back(c);
+                   for (const int64_t c : cy) py.push_back(c);
+                   for (int64_t d = 0; d < y.dim(); ++d) {
+                     if ((my >> d & 1) != 0) continue;
+                     py.push_back(d);
+                     shape.push_back(y.sizes()[static_cast<size_t>(d)]);
+                     n *= shape.back();
+                   }
+                   const TensorPtr p = reshape_row()(permute(a[0].tensor, px), Dims{m, k});
+                   const TensorPtr q = reshape_row()(permute(a[1].tensor, py), Dims{k, n});
+                   return Results(view_row()(mm_row()(p, q), shape));
+                 })
+            .function_only()
+            .out()
+            .describe("Sum of products over pairs of dims."),
+    });
 
 }  // namespace
 }  // namespace lohe::ops

@@ -47,11 +47,13 @@ void has_elements(const OpDef& op, Args a) {
   const TensorImpl& x = *a[0].tensor;
   if (x.numel() != 0 || (p >= 0 && p != kInfinity)) return;
   const auto dims = a[2].none() ? std::span<const int64_t>() : a[2].int_list();
-  LOHE_CHECK(!dims.empty(), "linalg.vector_norm cannot compute the ", p, " norm on an empty tensor because the operation does not "
+  LOHE_CHECK(!dims.empty(), "linalg.vector_norm cannot compute the ", p,
+             " norm on an empty tensor because the operation does not "
              "have an identity");
   for (const int64_t d : dims) {
-    LOHE_CHECK(x.dim() == 0 || x.sizes()[static_cast<size_t>(wrap_dim(d, x.dim()))] != 0, "linalg.vector_norm cannot compute the ", p,
-               " norm on the dimension ", d, " because this dimension is empty and the operation does not have an identity");
+    LOHE_CHECK(x.dim() == 0 || x.sizes()[static_cast<size_t>(wrap_dim(d, x.dim()))] != 0,
+               "linalg.vector_norm cannot compute the ", p, " norm on the dimension ", d,
+               " because this dimension is empty and the operation does not have an identity");
   }
 }
 
@@ -60,28 +62,35 @@ double order_of(const Arg& p) { return p.none() ? 2.0 : p.scalar().to_double(); 
 Results vector_norm(const Arg& x, double p, const Arg& dim, bool keepdim, const Arg& dtype) {
   static const OpRef row("_vector_norm");
   const Dtype d = x.tensor->dtype();
-  LOHE_CHECK(is_differentiable(d), "linalg.vector_norm: Expected a floating point or complex tensor as input. Got ", d);
+  LOHE_CHECK(is_differentiable(d),
+             "linalg.vector_norm: Expected a floating point or complex tensor as input. Got ", d);
   if (dtype.kind == Arg::kDtype) {
-    LOHE_CHECK(is_differentiable(dtype.dtype) && is_complex(dtype.dtype) == is_complex(d), "linalg.vector_norm: dtype should be ",
-               is_complex(d) ? "complex" : "floating point", " as self is, but got ", dtype.dtype);
+    LOHE_CHECK(is_differentiable(dtype.dtype) && is_complex(dtype.dtype) == is_complex(d),
+               "linalg.vector_norm: dtype should be ", is_complex(d) ? "complex" : "floating point",
+               " as self is, but got ", dtype.dtype);
     return row.all(to_dtype(TensorPtr(x.tensor), dtype.dtype), p, dim, keepdim);
   }
   return row.all(x, p, dim, keepdim);
 }
 
 Results matrix_norm(TensorPtr x, const Arg& order, Dims dims, bool keepdim, const Arg& dtype) {
-  static const OpRef sum("sum.dim_IntList"), absolute("abs"), amax("amax"), amin("amin"), squeeze("squeeze.dim");
+  static const OpRef sum("sum.dim_IntList"), absolute("abs"), amax("amax"), amin("amin"),
+      squeeze("squeeze.dim");
   LOHE_CHECK(dims.size() == 2, "linalg.matrix_norm: dim must be a 2-tuple. Got ", to_string(dims));
   if (dtype.kind == Arg::kDtype) x = to_dtype(x, dtype.dtype);
-  LOHE_CHECK(is_differentiable(x->dtype()), "linalg.matrix_norm: Expected a floating point or complex tensor as input. Got ", x->dtype());
+  LOHE_CHECK(is_differentiable(x->dtype()),
+             "linalg.matrix_norm: Expected a floating point or complex tensor as input. Got ", x->dtype());
   if (order.kind == Arg::kStr) {
     if (order.str() == "fro") return vector_norm(Arg(x), 2, Arg(dims), keepdim, Arg());
     LOHE_CHECK(order.str() == "nuc", "linalg.matrix_norm: Order ", order.str(), " not supported.");
-    raise(ErrorKind::kNotImplemented, "linalg.matrix_norm: the nuclear norm is not implemented; sum linalg.svdvals");
+    raise(ErrorKind::kNotImplemented,
+          "linalg.matrix_norm: the nuclear norm is not implemented; sum linalg.svdvals");
   }
   const double p = order.scalar().to_double();
-  LOHE_CHECK(std::abs(p) == 1 || std::abs(p) == 2 || std::isinf(p), "linalg.matrix_norm: Order ", p, " not supported.");
-  LOHE_CHECK_KIND(kNotImplemented, std::abs(p) != 2, "linalg.matrix_norm: the spectral norm is not implemented; use linalg.svdvals");
+  LOHE_CHECK(std::abs(p) == 1 || std::abs(p) == 2 || std::isinf(p), "linalg.matrix_norm: Order ", p,
+             " not supported.");
+  LOHE_CHECK_KIND(kNotImplemented, std::abs(p) != 2,
+                  "linalg.matrix_norm: the spectral norm is not implemented; use linalg.svdvals");
   const int64_t row = wrap_dim(dims[0], x->dim()), column = wrap_dim(dims[1], x->dim());
   const int64_t inner = std::isinf(p) ? column : row, outer = std::isinf(p) ? row : column;
   TensorPtr s = (p > 0 ? amax : amin)(sum(absolute(x), Dims{inner}, true), Dims{outer}, true);
@@ -98,22 +107,27 @@ Results linalg_norm(Args a) {
   const Arg &order = a[1], &dim = a[2], &dtype = a[4];
   const bool keepdim = a[3].integer != 0;
   if (!dim.none()) {
-    LOHE_CHECK(dim.count == 1 || dim.count == 2, "linalg.norm: If dim is specified, it must be of length 1 or 2. Got ",
+    LOHE_CHECK(dim.count == 1 || dim.count == 2,
+               "linalg.norm: If dim is specified, it must be of length 1 or 2. Got ",
                to_string(dim.int_list()));
   } else if (!order.none()) {
-    LOHE_CHECK(x->dim() == 1 || x->dim() == 2, "linalg.norm: If dim is not specified but ord is, the input must be 1D or 2D. Got ",
-               x->dim(), "D.");
+    LOHE_CHECK(x->dim() == 1 || x->dim() == 2,
+               "linalg.norm: If dim is not specified but ord is, the input must be 1D or 2D. Got ", x->dim(),
+               "D.");
   }
-  const bool matrix = order.kind == Arg::kStr || (!order.none() && (dim.none() ? x->dim() == 2 : dim.count == 2));
+  const bool matrix =
+      order.kind == Arg::kStr || (!order.none() && (dim.none() ? x->dim() == 2 : dim.count == 2));
   if (matrix) return matrix_norm(x, order, dim.none() ? Dims{-2, -1} : Dims(dim.int_list()), keepdim, dtype);
   return vector_norm(a[0], order_of(order), dim, keepdim, dtype);
 }
 
 Results cosine(Args a) {
-  static const OpRef mul("mul"), sum("sum.dim_IntList"), broadcast("broadcast_tensors"), clamp("clamp_min"), div("div"), unsqueeze("unsqueeze");
+  static const OpRef mul("mul"), sum("sum.dim_IntList"), broadcast("broadcast_tensors"), clamp("clamp_min"),
+      div("div"), unsqueeze("unsqueeze");
   const Dtype common = promote_types(a[0].tensor->dtype(), a[1].tensor->dtype());
   LOHE_CHECK(is_floating(common), "expected common dtype to be floating point, yet common dtype is ", common);
-  const TensorPtr given[] = {to_dtype(TensorPtr(a[0].tensor), common), to_dtype(TensorPtr(a[1].tensor), common)};
+  const TensorPtr given[] = {to_dtype(TensorPtr(a[0].tensor), common),
+                             to_dtype(TensorPtr(a[1].tensor), common)};
   TensorImpl* pair[] = {given[0].get(), given[1].get()};
   const Results x = broadcast.all(std::span<TensorImpl* const>(pair));
   const Dims dim{a[2].integer};
@@ -125,58 +139,94 @@ Results cosine(Args a) {
   return sum(mul(unit[0], unit[1]), dim);
 }
 
-const OpFamily norms("norms", {
-    composed("_vector_norm(Tensor self, float ord, int[1]? dim, bool keepdim) -> Tensor",
-             [](Node x, Arg ord) { return power_norm(x, ord.real); })
-        .over(reduce_over(2)).promote(Promotion::kReal).dtypes_are(kFloatingOrComplex).checked(has_elements).in("_C")
-        .gradient_reads({"self", "result"})
-        .derivative([](Node g, Node y, Node x, Arg ord) { return power_norm_gradient(g, x, ord.real, y); })
-        .describe("The ord-norm over dims."),
-    function("linalg_vector_norm(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
-             [](Args a) { return vector_norm(a[0], order_of(a[1]), a[2], a[3].integer != 0, a[4]); })
-        .in("linalg").out().describe("sum(abs(self) ** ord) ** (1 / ord) over dims; inf and -inf: extremes, 0: count of nonzeros."),
-    function("linalg_matrix_norm(Tensor self, Scalar ord, int[] dim=[-2,-1], bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
-             [](Args a) { return matrix_norm(TensorPtr(a[0].tensor), a[1], Dims(a[2].int_list()), a[3].integer != 0, a[4]); })
-        .in("linalg").out().describe("Operator norms of matrices: 1, -1, inf, -inf."),
-    function("linalg_matrix_norm.str_ord(Tensor self, str ord='fro', int[] dim=[-2,-1], bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
-             [](Args a) { return matrix_norm(TensorPtr(a[0].tensor), a[1], Dims(a[2].int_list()), a[3].integer != 0, a[4]); })
-        .in("linalg").out().describe("Frobenius norm of matrices."),
-    function("linalg_norm(Tensor self, Scalar? ord=None, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
-             linalg_norm)
-        .in("linalg").out().describe("Norm of vectors, or of matrices where two dims are meant and ord is given."),
-    function("linalg_norm.ord_str(Tensor self, str ord, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
-             linalg_norm)
-        .in("linalg").out().describe("Frobenius norm of matrices."),
-    function("norm.Scalar(Tensor self, Scalar p=2) -> Tensor",
-             [](Args a) { return vector_norm(a[0], order_of(a[1]), Arg(), false, Arg()); })
-        .describe("The p-norm of all elements."),
-    function("norm.ScalarOpt_dtype(Tensor self, Scalar? p, *, ScalarType dtype) -> Tensor",
-             [](Args a) { return vector_norm(a[0], order_of(a[1]), Arg(), false, a[2]); })
-        .describe("The p-norm of all elements."),
-    function("norm.ScalarOpt_dim(Tensor self, Scalar? p, int[1] dim, bool keepdim=False) -> Tensor",
-             [](Args a) { return vector_norm(a[0], order_of(a[1]), a[2], a[3].integer != 0, Arg()); })
-        .out().describe("The p-norm over dims."),
-    function("norm.ScalarOpt_dim_dtype(Tensor self, Scalar? p, int[1] dim, bool keepdim, *, ScalarType dtype) -> Tensor",
-             [](Args a) { return vector_norm(a[0], order_of(a[1]), a[2], a[3].integer != 0, a[4]); })
-        .out().describe("The p-norm over dims."),
-    function("cosine_similarity(Tensor x1, Tensor x2, int dim=1, float eps=1e-08) -> Tensor", cosine)
-        .function_only().describe("Scalar product of x1 and x2 along dim, each divided by its length (at least eps)."),
-    function("pairwise_distance(Tensor x1, Tensor x2, float p=2, float eps=1e-06, bool keepdim=False) -> Tensor",
-             [](Args a) {
-               static const OpRef sub("sub"), add("add");
-               const TensorPtr d = add(sub(a[0], a[1]), a[3]);
-               const Dims last{-1};
-               return vector_norm(Arg(d), order_of(a[2]), Arg(last), a[4].integer != 0, Arg());
-             })
-        .function_only().describe("The p-norm of x1 - x2 + eps along the last dim."),
-    function("dist(Tensor self, Tensor other, Scalar p=2) -> Tensor",
-             [](Args a) {
-               static const OpRef sub("sub");
-               const TensorPtr d = sub(a[0], a[1]);
-               return vector_norm(Arg(d), order_of(a[2]), Arg(), false, Arg());
-             })
-        .describe("The p-norm of self - other."),
-});
+const OpFamily norms(
+    "norms",
+    {
+        composed("_vector_norm(Tensor self, float ord, int[1]? dim, bool keepdim) -> Tensor",
+                 [](Node x, Arg ord) { return power_norm(x, ord.real); })
+            .over(reduce_over(2))
+            .promote(Promotion::kReal)
+            .dtypes_are(kFloatingOrComplex)
+            .checked(has_elements)
+            .in("_C")
+            .gradient_reads({"self", "result"})
+            .derivative([](Node g, Node y, Node x, Arg ord) {
+              return power_norm_gradient(g, x, ord.real, y);
+            })
+            .describe("The ord-norm over dims."),
+        function(
+            "linalg_vector_norm(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
+            [](Args a) { return vector_norm(a[0], order_of(a[1]), a[2], a[3].integer != 0, a[4]); })
+            .in("linalg")
+            .out()
+            .describe(
+                "sum(abs(self) ** ord) ** (1 / ord) over dims; inf and -inf: extremes, 0: count of nonzeros."),
+        function(
+            "linalg_matrix_norm(Tensor self, Scalar ord, int[] dim=[-2,-1], bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
+            [](Args a) {
+              return matrix_norm(TensorPtr(a[0].tensor), a[1], Dims(a[2].int_list()), a[3].integer != 0,
+                                 a[4]);
+            })
+            .in("linalg")
+            .out()
+            .describe("Operator norms of matrices: 1, -1, inf, -inf."),
+        function(
+            "linalg_matrix_norm.str_ord(Tensor self, str ord='fro', int[] dim=[-2,-1], bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
+            [](Args a) {
+              return matrix_norm(TensorPtr(a[0].tensor), a[1], Dims(a[2].int_list()), a[3].integer != 0,
+                                 a[4]);
+            })
+            .in("linalg")
+            .out()
+            .describe("Frobenius norm of matrices."),
+        function(
+            "linalg_norm(Tensor self, Scalar? ord=None, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
+            linalg_norm)
+            .in("linalg")
+            .out()
+            .describe("Norm of vectors, or of matrices where two dims are meant and ord is given."),
+        function(
+            "linalg_norm.ord_str(Tensor self, str ord, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
+            linalg_norm)
+            .in("linalg")
+            .out()
+            .describe("Frobenius norm of matrices."),
+        function("norm.Scalar(Tensor self, Scalar p=2) -> Tensor",
+                 [](Args a) { return vector_norm(a[0], order_of(a[1]), Arg(), false, Arg()); })
+            .describe("The p-norm of all elements."),
+        function("norm.ScalarOpt_dtype(Tensor self, Scalar? p, *, ScalarType dtype) -> Tensor",
+                 [](Args a) { return vector_norm(a[0], order_of(a[1]), Arg(), false, a[2]); })
+            .describe("The p-norm of all elements."),
+        function("norm.ScalarOpt_dim(Tensor self, Scalar? p, int[1] dim, bool keepdim=False) -> Tensor",
+                 [](Args a) { return vector_norm(a[0], order_of(a[1]), a[2], a[3].integer != 0, Arg()); })
+            .out()
+            .describe("The p-norm over dims."),
+        function(
+            "norm.ScalarOpt_dim_dtype(Tensor self, Scalar? p, int[1] dim, bool keepdim, *, ScalarType dtype) -> Tensor",
+            [](Args a) { return vector_norm(a[0], order_of(a[1]), a[2], a[3].integer != 0, a[4]); })
+            .out()
+            .describe("The p-norm over dims."),
+        function("cosine_similarity(Tensor x1, Tensor x2, int dim=1, float eps=1e-08) -> Tensor", cosine)
+            .function_only()
+            .describe("Scalar product of x1 and x2 along dim, each divided by its length (at least eps)."),
+        function(
+            "pairwise_distance(Tensor x1, Tensor x2, float p=2, float eps=1e-06, bool keepdim=False) -> Tensor",
+            [](Args a) {
+              static const OpRef sub("sub"), add("add");
+              const TensorPtr d = add(sub(a[0], a[1]), a[3]);
+              const Dims last{-1};
+              return vector_norm(Arg(d), order_of(a[2]), Arg(last), a[4].integer != 0, Arg());
+            })
+            .function_only()
+            .describe("The p-norm of x1 - x2 + eps along the last dim."),
+        function("dist(Tensor self, Tensor other, Scalar p=2) -> Tensor",
+                 [](Args a) {
+                   static const OpRef sub("sub");
+                   const TensorPtr d = sub(a[0], a[1]);
+                   return vector_norm(Arg(d), order_of(a[2]), Arg(), false, Arg());
+                 })
+            .describe("The p-norm of self - other."),
+    });
 
 }  // namespace
 }  // namespace lohe::ops

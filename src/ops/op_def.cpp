@@ -10,20 +10,39 @@ namespace lohe {
 
 Arg::Arg(const Scalar& s) {
   switch (s.kind()) {
-    case Scalar::Kind::kBool: kind = kBool; integer = s.to_bool(); break;
-    case Scalar::Kind::kInt: kind = kInt; integer = s.to_int(); break;
-    case Scalar::Kind::kFloat: kind = kFloat; real = s.to_double(); break;
-    case Scalar::Kind::kComplex: kind = kComplex; real = s.to_double(); imag = s.imag(); break;
+    case Scalar::Kind::kBool:
+      kind = kBool;
+      integer = s.to_bool();
+      break;
+    case Scalar::Kind::kInt:
+      kind = kInt;
+      integer = s.to_int();
+      break;
+    case Scalar::Kind::kFloat:
+      kind = kFloat;
+      real = s.to_double();
+      break;
+    case Scalar::Kind::kComplex:
+      kind = kComplex;
+      real = s.to_double();
+      imag = s.imag();
+      break;
   }
 }
 
 Scalar Arg::scalar() const {
   switch (kind) {
-    case kBool: return Scalar(integer != 0);
-    case kInt: return Scalar(integer);
-    case kFloat: return Scalar(real);
-    case kComplex: return Scalar(std::complex<double>(real, imag));
-    default: LOHE_INTERNAL_ASSERT(false, "not a number"); return {};
+    case kBool:
+      return Scalar(integer != 0);
+    case kInt:
+      return Scalar(integer);
+    case kFloat:
+      return Scalar(real);
+    case kComplex:
+      return Scalar(std::complex<double>(real, imag));
+    default:
+      LOHE_INTERNAL_ASSERT(false, "not a number");
+      return {};
   }
 }
 
@@ -39,12 +58,21 @@ std::map<std::string, OpDef, std::less<>>& rows() {
 
 bool contains(DtypeSet set, Dtype d) {
   switch (d) {
-    case Dtype::kBool: return (set & kBools) != 0;
-    case Dtype::kFloat16: case Dtype::kBFloat16: return (set & kHalfs) != 0;
-    case Dtype::kFloat32: case Dtype::kFloat64: return (set & kFloats) != 0;
-    case Dtype::kComplex64: case Dtype::kComplex128: return (set & kComplexes) != 0;
-    case Dtype::kUndefined: return false;
-    default: return (set & kInts) != 0;
+    case Dtype::kBool:
+      return (set & kBools) != 0;
+    case Dtype::kFloat16:
+    case Dtype::kBFloat16:
+      return (set & kHalfs) != 0;
+    case Dtype::kFloat32:
+    case Dtype::kFloat64:
+      return (set & kFloats) != 0;
+    case Dtype::kComplex64:
+    case Dtype::kComplex128:
+      return (set & kComplexes) != 0;
+    case Dtype::kUndefined:
+      return false;
+    default:
+      return (set & kInts) != 0;
   }
 }
 
@@ -57,7 +85,8 @@ OpDef&& OpDef::gradient_reads(std::initializer_list<std::string_view> names) && 
       const int r = name == "result" ? 0 : name[6] - '0';
       saved_results |= uint64_t{1} << r;
     } else {
-      raise(ErrorKind::kInternal, schema.name, ": gradient_reads names '", name, "', which is no parameter or result");
+      raise(ErrorKind::kInternal, schema.name, ": gradient_reads names '", name,
+            "', which is no parameter or result");
     }
   }
   return std::move(*this);
@@ -223,7 +252,8 @@ DomainRule channels() {
     for (int64_t i = 0; i < x.dim(); ++i) d.groups.push_back(i == 1 ? ir::kOuter : ir::kRow);
     d.dims_of.resize(op.schema.params.size());
     for (size_t p = 0; p < args.size() && p < op.schema.params.size(); ++p) {
-      if (args[p].kind == Arg::kTensor && p > 0 && args[p].tensor->dim() == 1 && x.dim() != 1) d.dims_of[p].push_back(1);
+      if (args[p].kind == Arg::kTensor && p > 0 && args[p].tensor->dim() == 1 && x.dim() != 1)
+        d.dims_of[p].push_back(1);
     }
     return d;
   };

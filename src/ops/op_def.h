@@ -12,8 +12,9 @@
 #include "ops/arg.h"
 #include "ops/schema.h"
 
-/// The op table. A row says what an op is called, what its result looks like, what it means and what its gradient is;
-/// everything else is derived (src/dispatch, python/binding, tools/gen). See docs/adding_an_op.md.
+/// The op table. A row says what an op is called, what its result looks like, what it means and what its
+/// gradient is; everything else is derived (src/dispatch, python/binding, tools/gen). See
+/// docs/adding_an_op.md.
 namespace lohe::ops {
 
 using ir::Node;
@@ -30,19 +31,23 @@ enum class OpKind : uint8_t {
 
 /// How the result dtype follows from the operands.
 enum class Promotion : uint8_t {
-  kSame,      ///< promoted dtype of the operands
-  kFloat,     ///< the same, integers to the default dtype
-  kBool,      ///< computed in the promoted dtype, result bool
-  kReal,      ///< complex operands give their real dtype
-  kRealFloat, ///< kFloat, then kReal
-  kSum,       ///< small integers and bool to int64; a `dtype` argument overrides
-  kIndex,     ///< computed in the operand's dtype, result int64
-  kFirst,     ///< the first tensor's dtype, whatever the others are
+  kSame,       ///< promoted dtype of the operands
+  kFloat,      ///< the same, integers to the default dtype
+  kBool,       ///< computed in the promoted dtype, result bool
+  kReal,       ///< complex operands give their real dtype
+  kRealFloat,  ///< kFloat, then kReal
+  kSum,        ///< small integers and bool to int64; a `dtype` argument overrides
+  kIndex,      ///< computed in the operand's dtype, result int64
+  kFirst,      ///< the first tensor's dtype, whatever the others are
 };
 
 /// Sets of dtypes that a row computes in.
 enum DtypeSet : uint16_t {
-  kBools = 1, kInts = 2, kHalfs = 4, kFloats = 8, kComplexes = 16,
+  kBools = 1,
+  kInts = 2,
+  kHalfs = 4,
+  kFloats = 8,
+  kComplexes = 16,
   kFloating = kHalfs | kFloats,
   kReals = kInts | kFloating,
   kNumbers = kReals | kComplexes,
@@ -60,15 +65,18 @@ struct Meta {
   Dtype dtype = Dtype::kUndefined;
   Dims sizes;
   Dims strides;  ///< empty with non-empty sizes: contiguous
-  SmallVector<int8_t, 6> dims;  ///< composed rows: iteration dim of each result dim (-1: size 1); empty: by position or span
-  int64_t offset = 0;   ///< of an argument seen by a view's gradient: its storage offset (strides are given there too)
+  SmallVector<int8_t, 6>
+      dims;  ///< composed rows: iteration dim of each result dim (-1: size 1); empty: by position or span
+  int64_t offset =
+      0;  ///< of an argument seen by a view's gradient: its storage offset (strides are given there too)
 };
 
 /// How a composed row's dims fall into groups.
 struct Domain {
-  Dims sizes;                          ///< of the iteration space, in the first operand's dim order
-  SmallVector<uint8_t, 6> groups;      ///< ir::Group of every dim
-  /// For every tensor parameter: the iteration dim of each of its own dims (-1: must be 1). Empty: right-aligned broadcast.
+  Dims sizes;                      ///< of the iteration space, in the first operand's dim order
+  SmallVector<uint8_t, 6> groups;  ///< ir::Group of every dim
+  /// For every tensor parameter: the iteration dim of each of its own dims (-1: must be 1). Empty:
+  /// right-aligned broadcast.
   std::vector<SmallVector<int8_t, 6>> dims_of;
 };
 
@@ -84,8 +92,8 @@ struct ViewSpec {
 struct GraphCall {
   ir::Graph& graph;
   const struct OpDef& op;
-  std::vector<Node> nodes;     ///< by parameter; undefined for None and for attributes
-  std::vector<Arg> attributes; ///< by parameter: bool, int, str, dtype arguments as given
+  std::vector<Node> nodes;      ///< by parameter; undefined for None and for attributes
+  std::vector<Arg> attributes;  ///< by parameter: bool, int, str, dtype arguments as given
   Dtype compute_dtype = Dtype::kUndefined;
   Dtype result_dtype = Dtype::kUndefined;
 };
@@ -96,11 +104,14 @@ class Backward {
  public:
   virtual ~Backward() = default;
   virtual const TensorPtr& grad(int output = 0) = 0;
-  virtual const Arg& arg(int param) = 0;       ///< tensors only if the row saves them
-  virtual TensorPtr tensor(int param, int entry = 0) = 0;  ///< saved argument; of a list: its entry, null for None
-  virtual TensorPtr result(int output = 0) = 0;///< saved result
-  virtual bool needs(int param) const = 0;     ///< somebody wants this gradient
-  virtual const Meta& meta(int param, int entry = 0) = 0;  ///< shape and dtype of a tensor argument (entry of a list), saved or not
+  virtual const Arg& arg(int param) = 0;  ///< tensors only if the row saves them
+  virtual TensorPtr tensor(int param,
+                           int entry = 0) = 0;   ///< saved argument; of a list: its entry, null for None
+  virtual TensorPtr result(int output = 0) = 0;  ///< saved result
+  virtual bool needs(int param) const = 0;       ///< somebody wants this gradient
+  virtual const Meta& meta(
+      int param,
+      int entry = 0) = 0;  ///< shape and dtype of a tensor argument (entry of a list), saved or not
   virtual void set(int param, TensorPtr gradient) = 0;
   virtual void set_list(int param, std::vector<TensorPtr> gradients) = 0;
 };
@@ -114,12 +125,14 @@ struct OpDef {
 
   // pointwise, composed
   GraphBody body;
-  /// cotangents of the outputs come behind the parameters: nodes[params + k]; results: nodes[params + outputs + k]
+  /// cotangents of the outputs come behind the parameters: nodes[params + k]; results: nodes[params + outputs
+  /// + k]
   GraphBody graph_gradient;  ///< returns one Node per parameter (undefined: none)
   Promotion promotion = Promotion::kSame;
   DtypeSet dtypes = kAll;
   std::function<Domain(const OpDef&, Args)> domain;  ///< composed
-  std::function<std::vector<Meta>(const OpDef&, Args, const Domain&, Dtype result)> results;  ///< composed; empty: by space
+  std::function<std::vector<Meta>(const OpDef&, Args, const Domain&, Dtype result)>
+      results;  ///< composed; empty: by space
   Strides strides = Strides::kElementwise;
   // view
   std::function<ViewSpec(Args)> view;
@@ -132,49 +145,102 @@ struct OpDef {
   // everything
   TensorGradient gradient;
   std::function<void(const OpDef&, Args)> checks;
-  uint64_t mask_params = 0;     ///< bool tensors that choose: they keep their dtype and do not take part in promotion
-  std::function<uint8_t(Args)> variant;  ///< arguments of one dtype that ask for different graphs (the 2 in x ** 2)
+  uint64_t mask_params =
+      0;  ///< bool tensors that choose: they keep their dtype and do not take part in promotion
+  std::function<uint8_t(Args)>
+      variant;                  ///< arguments of one dtype that ask for different graphs (the 2 in x ** 2)
   uint64_t runtime_params = 0;  ///< int and float parameters that reach the kernel as run-time numbers
   uint64_t saved_params = 0, saved_results = 0;  ///< what `gradient` reads
   bool saves_declared = false;
   bool differentiable = true;
   bool has_function = true, has_method = true, has_inplace = false, has_out = false;
-  bool exact = false;  ///< see exact_out
+  bool exact = false;       ///< see exact_out
   std::string_view module;  ///< "", "nn", "special", "linalg", "_C": where Python shows it
   std::string_view doc;
   std::string_view alias_of;  ///< another base name of the family: this row only lends its name, see alias()
   const OpDef* primal = nullptr;  ///< set for derived gradients
-  const OpDef& root() const { return primal == nullptr ? *this : primal->root(); }  ///< the row that a gradient comes from
-  mutable void* state = nullptr;  ///< of the dispatcher: instances for the dtypes met so far; lives as long as the process
+  const OpDef& root() const {
+    return primal == nullptr ? *this : primal->root();
+  }  ///< the row that a gradient comes from
+  mutable void* state =
+      nullptr;  ///< of the dispatcher: instances for the dtypes met so far; lives as long as the process
 
   // Builders, chained in a row.
-  OpDef&& dtypes_are(DtypeSet set) && { dtypes = set; return std::move(*this); }
-  OpDef&& promote(Promotion p) && { promotion = p; return std::move(*this); }
-  OpDef&& no_inplace() && { has_inplace = false; return std::move(*this); }
-  OpDef&& inplace() && { has_inplace = true; return std::move(*this); }
-  OpDef&& out() && { has_out = true; return std::move(*this); }
-  /// out= whose tensors must have the result's dtype, name each element once and share no memory with an argument.
-  OpDef&& exact_out() && { has_out = exact = true; return std::move(*this); }
-  OpDef&& function_only() && { has_method = false; has_inplace = false; return std::move(*this); }
-  OpDef&& method_only() && { has_function = false; return std::move(*this); }
-  OpDef&& in(std::string_view m) && { module = m; has_method = false; has_inplace = false; return std::move(*this); }
-  OpDef&& not_differentiable() && { differentiable = false; return std::move(*this); }
-  OpDef&& contiguous_result() && { strides = Strides::kContiguous; return std::move(*this); }
-  OpDef&& over(std::function<Domain(const OpDef&, Args)> d) && { domain = std::move(d); return std::move(*this); }
+  OpDef&& dtypes_are(DtypeSet set) && {
+    dtypes = set;
+    return std::move(*this);
+  }
+  OpDef&& promote(Promotion p) && {
+    promotion = p;
+    return std::move(*this);
+  }
+  OpDef&& no_inplace() && {
+    has_inplace = false;
+    return std::move(*this);
+  }
+  OpDef&& inplace() && {
+    has_inplace = true;
+    return std::move(*this);
+  }
+  OpDef&& out() && {
+    has_out = true;
+    return std::move(*this);
+  }
+  /// out= whose tensors must have the result's dtype, name each element once and share no memory with an
+  /// argument.
+  OpDef&& exact_out() && {
+    has_out = exact = true;
+    return std::move(*this);
+  }
+  OpDef&& function_only() && {
+    has_method = false;
+    has_inplace = false;
+    return std::move(*this);
+  }
+  OpDef&& method_only() && {
+    has_function = false;
+    return std::move(*this);
+  }
+  OpDef&& in(std::string_view m) && {
+    module = m;
+    has_method = false;
+    has_inplace = false;
+    return std::move(*this);
+  }
+  OpDef&& not_differentiable() && {
+    differentiable = false;
+    return std::move(*this);
+  }
+  OpDef&& contiguous_result() && {
+    strides = Strides::kContiguous;
+    return std::move(*this);
+  }
+  OpDef&& over(std::function<Domain(const OpDef&, Args)> d) && {
+    domain = std::move(d);
+    return std::move(*this);
+  }
   OpDef&& shaped(std::function<std::vector<Meta>(const OpDef&, Args, const Domain&, Dtype)> r) && {
     results = std::move(r);
     return std::move(*this);
   }
-  OpDef&& checked(std::function<void(const OpDef&, Args)> c) && { checks = std::move(c); return std::move(*this); }
-  /// What the gradient reads, by name: parameters, "result" (or "result0"...). In-place writes to those raise in backward.
+  OpDef&& checked(std::function<void(const OpDef&, Args)> c) && {
+    checks = std::move(c);
+    return std::move(*this);
+  }
+  /// What the gradient reads, by name: parameters, "result" (or "result0"...). In-place writes to those raise
+  /// in backward.
   OpDef&& gradient_reads(std::initializer_list<std::string_view> names) &&;
-  /// Bool tensors that choose (where's condition): the body gets them as bool, the result's dtype does not depend on them.
+  /// Bool tensors that choose (where's condition): the body gets them as bool, the result's dtype does not
+  /// depend on them.
   OpDef&& mask(std::string_view name) &&;
-  /// A number that follows from the arguments and selects the graph; the body works it out from `attributes`. Only kinds
-  /// and numbers may be looked at: backward asks again when the tensors may be gone.
-  OpDef&& varies_with(std::function<uint8_t(Args)> f) && { variant = std::move(f); return std::move(*this); }
-  /// int and float parameters that are run-time numbers (int64, float64) rather than static attributes: the row is not
-  /// compiled anew for each value, and its body gets them as Value.
+  /// A number that follows from the arguments and selects the graph; the body works it out from `attributes`.
+  /// Only kinds and numbers may be looked at: backward asks again when the tensors may be gone.
+  OpDef&& varies_with(std::function<uint8_t(Args)> f) && {
+    variant = std::move(f);
+    return std::move(*this);
+  }
+  /// int and float parameters that are run-time numbers (int64, float64) rather than static attributes: the
+  /// row is not compiled anew for each value, and its body gets them as Value.
   OpDef&& runtime(std::initializer_list<std::string_view> names) &&;
   /// Whether parameter `p` reaches the graph as a value: tensors, Scalars, run-time numbers.
   bool is_operand(size_t p) const {
@@ -187,11 +253,17 @@ struct OpDef {
     return schema.params[p].type == ArgType::kFloat ? Dtype::kFloat64 : compute;
   }
   /// On tensors.
-  OpDef&& grad(TensorGradient g) && { gradient = std::move(g); return std::move(*this); }
+  OpDef&& grad(TensorGradient g) && {
+    gradient = std::move(g);
+    return std::move(*this);
+  }
   /// On nodes: `[](Node dy, Node y, <parameters>) -> Node or std::array`, one Node per tensor parameter.
   template <class F>
   OpDef&& derivative(F f) &&;
-  OpDef&& describe(std::string_view text) && { doc = text; return std::move(*this); }
+  OpDef&& describe(std::string_view text) && {
+    doc = text;
+    return std::move(*this);
+  }
 };
 
 // --- from lambdas with plain parameters to GraphBody
@@ -200,11 +272,26 @@ namespace detail {
 
 template <class T>
 struct Get;
-template <> struct Get<Node> { static Node from(GraphCall& c, int i) { return c.nodes[static_cast<size_t>(i)]; } };
-template <> struct Get<Str> { static Str from(GraphCall& c, int i) { return c.attributes[static_cast<size_t>(i)].str(); } };
-template <> struct Get<bool> { static bool from(GraphCall& c, int i) { return c.attributes[static_cast<size_t>(i)].integer != 0; } };
-template <> struct Get<int64_t> { static int64_t from(GraphCall& c, int i) { return c.attributes[static_cast<size_t>(i)].integer; } };
-template <> struct Get<Arg> { static Arg from(GraphCall& c, int i) { return c.attributes[static_cast<size_t>(i)]; } };
+template <>
+struct Get<Node> {
+  static Node from(GraphCall& c, int i) { return c.nodes[static_cast<size_t>(i)]; }
+};
+template <>
+struct Get<Str> {
+  static Str from(GraphCall& c, int i) { return c.attributes[static_cast<size_t>(i)].str(); }
+};
+template <>
+struct Get<bool> {
+  static bool from(GraphCall& c, int i) { return c.attributes[static_cast<size_t>(i)].integer != 0; }
+};
+template <>
+struct Get<int64_t> {
+  static int64_t from(GraphCall& c, int i) { return c.attributes[static_cast<size_t>(i)].integer; }
+};
+template <>
+struct Get<Arg> {
+  static Arg from(GraphCall& c, int i) { return c.attributes[static_cast<size_t>(i)]; }
+};
 
 template <class F>
 struct Signature : Signature<decltype(&F::operator())> {};
@@ -225,7 +312,9 @@ struct Signature<R (*)(A...)> {
 
 inline std::vector<Node> to_nodes(Node n) { return {n}; }
 template <size_t N>
-std::vector<Node> to_nodes(const std::array<Node, N>& a) { return {a.begin(), a.end()}; }
+std::vector<Node> to_nodes(const std::array<Node, N>& a) {
+  return {a.begin(), a.end()};
+}
 inline std::vector<Node> to_nodes(std::vector<Node> v) { return v; }
 
 /// Calls f with its first `shift` parameters taken from the end positions given by `slots`.
@@ -253,7 +342,8 @@ GraphBody make_body(F f) {
 
 template <class F>
 OpDef&& OpDef::derivative(F f) && {
-  const int params = static_cast<int>(schema.params.size()), outputs = static_cast<int>(schema.returns.size());
+  const int params = static_cast<int>(schema.params.size()),
+            outputs = static_cast<int>(schema.returns.size());
   if constexpr (std::is_same_v<typename detail::Signature<F>::Arguments, std::tuple<GraphCall>>) {
     graph_gradient = [f](GraphCall& c) { return detail::to_nodes(f(c)); };
   } else {
@@ -293,8 +383,8 @@ OpDef multi_view(std::string_view schema, std::function<std::vector<ViewSpec>(Ar
 OpDef primitive(std::string_view schema, std::function<std::vector<Meta>(Args)> infer,
                 std::function<void(Args, Results&)> run);
 OpDef function(std::string_view schema, std::function<Results(Args)> call);
-/// Every row of the same family whose base name is `base`, under another name too: alias("absolute", "abs"). A module given
-/// to the alias, alias("special_expit", "sigmoid").in("special"), replaces the row's.
+/// Every row of the same family whose base name is `base`, under another name too: alias("absolute", "abs").
+/// A module given to the alias, alias("special_expit", "sigmoid").in("special"), replaces the row's.
 OpDef alias(std::string_view name, std::string_view base);
 
 /// One family of rows: a static object in src/ops/<family>.cpp.

@@ -3,7 +3,8 @@
 #include "lohe/error.h"
 #include "ops/reductions.h"
 
-/// Optimizer steps over lists of tensors: one kernel for each tensor, which updates it and its state in place.
+/// Optimizer steps over lists of tensors: one kernel for each tensor, which updates it and its state in
+/// place.
 namespace lohe::ops {
 namespace {
 
@@ -11,8 +12,8 @@ using namespace ir;
 
 void lists_match(const OpDef& op, Args a, std::span<const size_t> params) {
   for (const size_t p : params) {
-    LOHE_CHECK(a[p].count == a[0].count || a[p].count == 0, op.schema.base, ": '", op.schema.params[p].name, "' has ", a[p].count,
-               " tensors, 'self' has ", a[0].count);
+    LOHE_CHECK(a[p].count == a[0].count || a[p].count == 0, op.schema.base, ": '", op.schema.params[p].name,
+               "' has ", a[p].count, " tensors, 'self' has ", a[0].count);
   }
 }
 
@@ -20,23 +21,33 @@ void lists_match(const OpDef& op, Args a, std::span<const size_t> params) {
 double number_in(const TensorImpl& t) {
   LOHE_CHECK(t.numel() == 1, "expected a tensor of one element, got one of ", t.numel());
   switch (t.dtype()) {
-    case Dtype::kFloat32: return *reinterpret_cast<const float*>(t.data());
-    case Dtype::kFloat64: return *reinterpret_cast<const double*>(t.data());
-    case Dtype::kInt64: return static_cast<double>(*reinterpret_cast<const int64_t*>(t.data()));
-    case Dtype::kInt32: return *reinterpret_cast<const int32_t*>(t.data());
-    case Dtype::kBool: return *reinterpret_cast<const bool*>(t.data()) ? 1 : 0;
-    default: break;
+    case Dtype::kFloat32:
+      return *reinterpret_cast<const float*>(t.data());
+    case Dtype::kFloat64:
+      return *reinterpret_cast<const double*>(t.data());
+    case Dtype::kInt64:
+      return static_cast<double>(*reinterpret_cast<const int64_t*>(t.data()));
+    case Dtype::kInt32:
+      return *reinterpret_cast<const int32_t*>(t.data());
+    case Dtype::kBool:
+      return *reinterpret_cast<const bool*>(t.data()) ? 1 : 0;
+    default:
+      break;
   }
-  raise(ErrorKind::kType, "expected a number in a tensor of dtype float32, float64, int64, int32 or bool, got ", t.dtype());
+  raise(ErrorKind::kType,
+        "expected a number in a tensor of dtype float32, float64, int64, int32 or bool, got ", t.dtype());
 }
-double rate_of(const Arg& lr) { return lr.kind == Arg::kTensor ? number_in(*lr.tensor) : lr.scalar().to_double(); }
+double rate_of(const Arg& lr) {
+  return lr.kind == Arg::kTensor ? number_in(*lr.tensor) : lr.scalar().to_double();
+}
 
 /// Undoes a loss scale in place; true when the step must not be done.
 bool skipped(Args a, size_t grads, const Arg& grad_scale, const Arg& found_inf) {
   static const OpRef div("div");
   if (found_inf.kind == Arg::kTensor && number_in(*found_inf.tensor) != 0) return true;
   if (grad_scale.kind == Arg::kTensor) {
-    for (TensorImpl* g : a[grads].tensor_list()) dispatch::call(div.op(), std::array{Arg(g), grad_scale}, dispatch::Form::kInPlace);
+    for (TensorImpl* g : a[grads].tensor_list())
+      dispatch::call(div.op(), std::array{Arg(g), grad_scale}, dispatch::Form::kInPlace);
   }
   return false;
 }
@@ -68,7 +79,8 @@ struct AdamState {
   Value param, mean, square;
 };
 /// The moving averages (Kingma and Ba 2015).
-AdamState adam_state(Value p, Value m, Value v, Value g, Value beta1, Value beta2, Value shrink, Value pull, bool maximize) {
+AdamState adam_state(Value p, Value m, Value v, Value g, Value beta1, Value beta2, Value shrink, Value pull,
+                     bool maximize) {
   if (maximize) g = -g;
   p = p * shrink;
   g = g + pull * p;
@@ -99,80 +111,132 @@ Results adagrad(const OpDef& op, Args a) {
   static constexpr size_t lists[] = {1, 2, 3};
   lists_match(op, a, lists);
   if (skipped(a, 1, a[9], a[10])) return {};
-  const double rate = rate_of(a[4]), rate_decay = a[5].scalar().to_double(), decay = a[6].scalar().to_double();
+  const double rate = rate_of(a[4]), rate_decay = a[5].scalar().to_double(),
+               decay = a[6].scalar().to_double();
   for (size_t i = 0; i < static_cast<size_t>(a[0].count); ++i) {
     const double t = number_in(*a[3].tensors[i]);
-    step.all(a[0].tensors[i], a[2].tensors[i], a[1].tensors[i], rate / (1 + (t - 1) * rate_decay), decay, a[7].scalar().to_double(),
-             a[8].integer != 0);
+    step.all(a[0].tensors[i], a[2].tensors[i], a[1].tensors[i], rate / (1 + (t - 1) * rate_decay), decay,
+             a[7].scalar().to_double(), a[8].integer != 0);
   }
   return {};
 }
 
-const OpFamily optimizers("optimizers", {
-    pointwise("_adam_step_(Tensor(a!) self, Tensor(b!) exp_avg, Tensor(c!) exp_avg_sq, Tensor grad, Scalar size, Scalar root, Scalar beta1, Scalar beta2, Scalar shrink, Scalar pull, Scalar eps, bool maximize) -> (Tensor(a!), Tensor(b!), Tensor(c!))",
-              [](Value p, Value m, Value v, Value g, Value size, Value root, Value beta1, Value beta2, Value shrink, Value pull, Value eps, bool maximize) {
-                const AdamState s = adam_state(p, m, v, g, beta1, beta2, shrink, pull, maximize);
-                return std::array{s.param - size * (s.mean / (sqrt(s.square) / root + eps)), s.mean, s.square};
-              })
-        .promote(Promotion::kFirst).dtypes_are(kFloating).no_inplace().not_differentiable().in("_C").describe("One step of Adam."),
-    pointwise("_amsgrad_step_(Tensor(a!) self, Tensor(b!) exp_avg, Tensor(c!) exp_avg_sq, Tensor(d!) max_exp_avg_sq, Tensor grad, Scalar size, Scalar root, Scalar beta1, Scalar beta2, Scalar shrink, Scalar pull, Scalar eps, bool maximize) -> (Tensor(a!), Tensor(b!), Tensor(c!), Tensor(d!))",
-              [](Value p, Value m, Value v, Value top, Value g, Value size, Value root, Value beta1, Value beta2, Value shrink, Value pull, Value eps, bool maximize) {
-                const AdamState s = adam_state(p, m, v, g, beta1, beta2, shrink, pull, maximize);
-                const Value highest = maximum(top, s.square);
-                return std::array{s.param - size * (s.mean / (sqrt(highest) / root + eps)), s.mean, s.square, highest};
-              })
-        .promote(Promotion::kFirst).dtypes_are(kFloating).no_inplace().not_differentiable().in("_C")
-        .describe("One step of Adam that divides by the largest average so far (Reddi et al. 2018)."),
-    pointwise("_sgd_step_(Tensor(a!) self, Tensor grad, Scalar decay, Scalar rate, bool maximize) -> Tensor(a!)",
-              [](Value p, Value g, Value decay, Value rate, bool maximize) {
-                if (maximize) g = -g;
-                return p - rate * (g + decay * p);
-              })
-        .promote(Promotion::kFirst).dtypes_are(kFloating).no_inplace().not_differentiable().in("_C").describe("One step of gradient descent."),
-    pointwise("_sgd_momentum_step_(Tensor(a!) self, Tensor(b!) momentum_buffer, Tensor grad, Scalar decay, Scalar momentum, Scalar rate, Scalar dampening, bool nesterov, bool maximize, bool first) -> (Tensor(a!), Tensor(b!))",
-              [](Value p, Value buffer, Value g, Value decay, Value momentum, Value rate, Value dampening, bool nesterov, bool maximize, bool first) {
-                if (maximize) g = -g;
-                g = g + decay * p;
-                buffer = first ? g : momentum * buffer + (1 - dampening) * g;
-                return std::array{p - rate * (nesterov ? g + momentum * buffer : buffer), buffer};
-              })
-        .promote(Promotion::kFirst).dtypes_are(kFloating).no_inplace().not_differentiable().in("_C")
-        .describe("One step of gradient descent with momentum."),
-    pointwise("_adagrad_step_(Tensor(a!) self, Tensor(b!) state_sum, Tensor grad, Scalar rate, Scalar decay, Scalar eps, bool maximize) -> (Tensor(a!), Tensor(b!))",
-              [](Value p, Value total, Value g, Value rate, Value decay, Value eps, bool maximize) {
-                if (maximize) g = -g;
-                g = g + decay * p;
-                total = total + g * g;
-                return std::array{p - rate * g / (sqrt(total) + eps), total};
-              })
-        .promote(Promotion::kFirst).dtypes_are(kFloating).no_inplace().not_differentiable().in("_C")
-        .describe("One step of Adagrad (Duchi, Hazan and Singer 2011)."),
+const OpFamily optimizers(
+    "optimizers",
+    {
+        pointwise(
+            "_adam_step_(Tensor(a!) self, Tensor(b!) exp_avg, Tensor(c!) exp_avg_sq, Tensor grad, Scalar size, Scalar root, Scalar beta1, Scalar beta2, Scalar shrink, Scalar pull, Scalar eps, bool maximize) -> (Tensor(a!), Tensor(b!), Tensor(c!))",
+            [](Value p, Value m, Value v, Value g, Value size, Value root, Value beta1, Value beta2,
+               Value shrink, Value pull, Value eps, bool maximize) {
+              const AdamState s = adam_state(p, m, v, g, beta1, beta2, shrink, pull, maximize);
+              return std::array{s.param - size * (s.mean / (sqrt(s.square) / root + eps)), s.mean, s.square};
+            })
+            .promote(Promotion::kFirst)
+            .dtypes_are(kFloating)
+            .no_inplace()
+            .not_differentiable()
+            .in("_C")
+            .describe("One step of Adam."),
+        pointwise(
+            "_amsgrad_step_(Tensor(a!) self, Tensor(b!) exp_avg, Tensor(c!) exp_avg_sq, Tensor(d!) max_exp_avg_sq, Tensor grad, Scalar size, Scalar root, Scalar beta1, Scalar beta2, Scalar shrink, Scalar pull, Scalar eps, bool maximize) -> (Tensor(a!), Tensor(b!), Tensor(c!), Tensor(d!))",
+            [](Value p, Value m, Value v, Value top, Value g, Value size, Value root, Value beta1,
+               Value beta2, Value shrink, Value pull, Value eps, bool maximize) {
+              const AdamState s = adam_state(p, m, v, g, beta1, beta2, shrink, pull, maximize);
+              const Value highest = maximum(top, s.square);
+              return std::array{s.param - size * (s.mean / (sqrt(highest) / root + eps)), s.mean, s.square,
+                                highest};
+            })
+            .promote(Promotion::kFirst)
+            .dtypes_are(kFloating)
+            .no_inplace()
+            .not_differentiable()
+            .in("_C")
+            .describe("One step of Adam that divides by the largest average so far (Reddi et al. 2018)."),
+        pointwise(
+            "_sgd_step_(Tensor(a!) self, Tensor grad, Scalar decay, Scalar rate, bool maximize) -> Tensor(a!)",
+            [](Value p, Value g, Value decay, Value rate, bool maximize) {
+              if (maximize) g = -g;
+              return p - rate * (g + decay * p);
+            })
+            .promote(Promotion::kFirst)
+            .dtypes_are(kFloating)
+            .no_inplace()
+            .not_differentiable()
+            .in("_C")
+            .describe("One step of gradient descent."),
+        pointwise(
+            "_sgd_momentum_step_(Tensor(a!) self, Tensor(b!) momentum_buffer, Tensor grad, Scalar decay, Scalar momentum, Scalar rate, Scalar dampening, bool nesterov, bool maximize, bool first) -> (Tensor(a!), Tensor(b!))",
+            [](Value p, Value buffer, Value g, Value decay, Value momentum, Value rate, Value dampening,
+               bool nesterov, bool maximize, bool first) {
+              if (maximize) g = -g;
+              g = g + decay * p;
+              buffer = first ? g : momentum * buffer + (1 - dampening) * g;
+              return std::array{p - rate * (nesterov ? g + momentum * buffer : buffer), buffer};
+            })
+            .promote(Promotion::kFirst)
+            .dtypes_are(kFloating)
+            .no_inplace()
+            .not_differentiable()
+            .in("_C")
+            .describe("One step of gradient descent with momentum."),
+        pointwise(
+            "_adagrad_step_(Tensor(a!) self, Tensor(b!) state_sum, Tensor grad, Scalar rate, Scalar decay, Scalar eps, bool maximize) -> (Tensor(a!), Tensor(b!))",
+            [](Value p, Value total, Value g, Value rate, Value decay, Value eps, bool maximize) {
+              if (maximize) g = -g;
+              g = g + decay * p;
+              total = total + g * g;
+              return std::array{p - rate * g / (sqrt(total) + eps), total};
+            })
+            .promote(Promotion::kFirst)
+            .dtypes_are(kFloating)
+            .no_inplace()
+            .not_differentiable()
+            .in("_C")
+            .describe("One step of Adagrad (Duchi, Hazan and Singer 2011)."),
 
-    function("_fused_adam_(Tensor(a!)[] self, Tensor(b!)[] grads, Tensor(c!)[] exp_avgs, Tensor(d!)[] exp_avg_sqs, Tensor(e!)[] max_exp_avg_sqs, Tensor[] state_steps, *, float lr, float beta1, float beta2, float weight_decay, float eps, bool amsgrad, bool maximize, Tensor? grad_scale=None, Tensor? found_inf=None) -> ()",
-             [](Args a) { return adam(find_op("_fused_adam_"), a, false); })
-        .function_only().describe("A step of Adam for every tensor (Kingma and Ba 2015)."),
-    function("_fused_adam_.tensor_lr(Tensor(a!)[] self, Tensor(b!)[] grads, Tensor(c!)[] exp_avgs, Tensor(d!)[] exp_avg_sqs, Tensor(e!)[] max_exp_avg_sqs, Tensor[] state_steps, *, Tensor lr, float beta1, float beta2, float weight_decay, float eps, bool amsgrad, bool maximize, Tensor? grad_scale=None, Tensor? found_inf=None) -> ()",
-             [](Args a) { return adam(find_op("_fused_adam_"), a, false); })
-        .function_only().describe("A step of Adam for every tensor (Kingma and Ba 2015)."),
-    function("_fused_adamw_(Tensor(a!)[] self, Tensor(b!)[] grads, Tensor(c!)[] exp_avgs, Tensor(d!)[] exp_avg_sqs, Tensor(e!)[] max_exp_avg_sqs, Tensor[] state_steps, *, float lr, float beta1, float beta2, float weight_decay, float eps, bool amsgrad, bool maximize, Tensor? grad_scale=None, Tensor? found_inf=None) -> ()",
-             [](Args a) { return adam(find_op("_fused_adamw_"), a, true); })
-        .function_only().describe("A step of Adam with decoupled weight decay for every tensor (Loshchilov and Hutter 2019)."),
-    function("_fused_adamw_.tensor_lr(Tensor(a!)[] self, Tensor(b!)[] grads, Tensor(c!)[] exp_avgs, Tensor(d!)[] exp_avg_sqs, Tensor(e!)[] max_exp_avg_sqs, Tensor[] state_steps, *, Tensor lr, float beta1, float beta2, float weight_decay, float eps, bool amsgrad, bool maximize, Tensor? grad_scale=None, Tensor? found_inf=None) -> ()",
-             [](Args a) { return adam(find_op("_fused_adamw_"), a, true); })
-        .function_only().describe("A step of Adam with decoupled weight decay for every tensor (Loshchilov and Hutter 2019)."),
-    function("_fused_sgd_(Tensor(a!)[] self, Tensor(b!)[] grads, Tensor(c!)[] momentum_buffer_list, *, float weight_decay, float momentum, float lr, float dampening, bool nesterov, bool maximize, bool is_first_step, Tensor? grad_scale=None, Tensor? found_inf=None) -> ()",
-             [](Args a) { return sgd(find_op("_fused_sgd_"), a); })
-        .function_only().describe("A step of gradient descent for every tensor."),
-    function("_fused_sgd_.tensor_lr(Tensor(a!)[] self, Tensor(b!)[] grads, Tensor(c!)[] momentum_buffer_list, *, float weight_decay, float momentum, Tensor lr, float dampening, bool nesterov, bool maximize, bool is_first_step, Tensor? grad_scale=None, Tensor? found_inf=None) -> ()",
-             [](Args a) { return sgd(find_op("_fused_sgd_"), a); })
-        .function_only().describe("A step of gradient descent for every tensor."),
-    function("_fused_adagrad_(Tensor(a!)[] self, Tensor(b!)[] grads, Tensor(c!)[] state_sums, Tensor(d!)[] state_steps, *, float lr, float lr_decay, float weight_decay, float eps, bool maximize, Tensor? grad_scale=None, Tensor? found_inf=None) -> ()",
-             [](Args a) { return adagrad(find_op("_fused_adagrad_"), a); })
-        .function_only().describe("A step of Adagrad for every tensor (Duchi, Hazan and Singer 2011)."),
-    function("_fused_adagrad_.tensor_lr(Tensor(a!)[] self, Tensor(b!)[] grads, Tensor(c!)[] state_sums, Tensor(d!)[] state_steps, *, Tensor lr, float lr_decay, float weight_decay, float eps, bool maximize, Tensor? grad_scale=None, Tensor? found_inf=None) -> ()",
-             [](Args a) { return adagrad(find_op("_fused_adagrad_"), a); })
-        .function_only().describe("A step of Adagrad for every tensor (Duchi, Hazan and Singer 2011)."),
-});
+        function(
+            "_fused_adam_(Tensor(a!)[] self, Tensor(b!)[] grads, Tensor(c!)[] exp_avgs, Tensor(d!)[] exp_avg_sqs, Tensor(e!)[] max_exp_avg_sqs, Tensor[] state_steps, *, float lr, float beta1, float beta2, float weight_decay, float eps, bool amsgrad, bool maximize, Tensor? grad_scale=None, Tensor? found_inf=None) -> ()",
+            [](Args a) { return adam(find_op("_fused_adam_"), a, false); })
+            .function_only()
+            .describe("A step of Adam for every tensor (Kingma and Ba 2015)."),
+        function(
+            "_fused_adam_.tensor_lr(Tensor(a!)[] self, Tensor(b!)[] grads, Tensor(c!)[] exp_avgs, Tensor(d!)[] exp_avg_sqs, Tensor(e!)[] max_exp_avg_sqs, Tensor[] state_steps, *, Tensor lr, float beta1, float beta2, float weight_decay, float eps, bool amsgrad, bool maximize, Tensor? grad_scale=None, Tensor? found_inf=None) -> ()",
+            [](Args a) { return adam(find_op("_fused_adam_"), a, false); })
+            .function_only()
+            .describe("A step of Adam for every tensor (Kingma and Ba 2015)."),
+        function(
+            "_fused_adamw_(Tensor(a!)[] self, Tensor(b!)[] grads, Tensor(c!)[] exp_avgs, Tensor(d!)[] exp_avg_sqs, Tensor(e!)[] max_exp_avg_sqs, Tensor[] state_steps, *, float lr, float beta1, float beta2, float weight_decay, float eps, bool amsgrad, bool maximize, Tensor? grad_scale=None, Tensor? found_inf=None) -> ()",
+            [](Args a) { return adam(find_op("_fused_adamw_"), a, true); })
+            .function_only()
+            .describe(
+                "A step of Adam with decoupled weight decay for every tensor (Loshchilov and Hutter 2019)."),
+        function(
+            "_fused_adamw_.tensor_lr(Tensor(a!)[] self, Tensor(b!)[] grads, Tensor(c!)[] exp_avgs, Tensor(d!)[] exp_avg_sqs, Tensor(e!)[] max_exp_avg_sqs, Tensor[] state_steps, *, Tensor lr, float beta1, float beta2, float weight_decay, float eps, bool amsgrad, bool maximize, Tensor? grad_scale=None, Tensor? found_inf=None) -> ()",
+            [](Args a) { return adam(find_op("_fused_adamw_"), a, true); })
+            .function_only()
+            .describe(
+                "A step of Adam with decoupled weight decay for every tensor (Loshchilov and Hutter 2019)."),
+        function(
+            "_fused_sgd_(Tensor(a!)[] self, Tensor(b!)[] grads, Tensor(c!)[] momentum_buffer_list, *, float weight_decay, float momentum, float lr, float dampening, bool nesterov, bool maximize, bool is_first_step, Tensor? grad_scale=None, Tensor? found_inf=None) -> ()",
+            [](Args a) { return sgd(find_op("_fused_sgd_"), a); })
+            .function_only()
+            .describe("A step of gradient descent for every tensor."),
+        function(
+            "_fused_sgd_.tensor_lr(Tensor(a!)[] self, Tensor(b!)[] grads, Tensor(c!)[] momentum_buffer_list, *, float weight_decay, float momentum, Tensor lr, float dampening, bool nesterov, bool maximize, bool is_first_step, Tensor? grad_scale=None, Tensor? found_inf=None) -> ()",
+            [](Args a) { return sgd(find_op("_fused_sgd_"), a); })
+            .function_only()
+            .describe("A step of gradient descent for every tensor."),
+        function(
+            "_fused_adagrad_(Tensor(a!)[] self, Tensor(b!)[] grads, Tensor(c!)[] state_sums, Tensor(d!)[] state_steps, *, float lr, float lr_decay, float weight_decay, float eps, bool maximize, Tensor? grad_scale=None, Tensor? found_inf=None) -> ()",
+            [](Args a) { return adagrad(find_op("_fused_adagrad_"), a); })
+            .function_only()
+            .describe("A step of Adagrad for every tensor (Duchi, Hazan and Singer 2011)."),
+        function(
+            "_fused_adagrad_.tensor_lr(Tensor(a!)[] self, Tensor(b!)[] grads, Tensor(c!)[] state_sums, Tensor(d!)[] state_steps, *, Tensor lr, float lr_decay, float weight_decay, float eps, bool maximize, Tensor? grad_scale=None, Tensor? found_inf=None) -> ()",
+            [](Args a) { return adagrad(find_op("_fused_adagrad_"), a); })
+            .function_only()
+            .describe("A step of Adagrad for every tensor (Duchi, Hazan and Singer 2011)."),
+    });
 
 }  // namespace
 }  // namespace lohe::ops

@@ -4,14 +4,18 @@
 #include "ops/call.h"
 #include "tensor/shape.h"
 
-/// Pooling over one to three spatial dims, with windows of a fixed kernel or (adaptive) of a fixed number of results.
+/// Pooling over one to three spatial dims, with windows of a fixed kernel or (adaptive) of a fixed number of
+/// results.
 namespace lohe::ops {
 namespace {
 
 using backend::PoolingShape;
 using backend::Window;
 
-const OpRef& contiguous_row() { static const OpRef r("contiguous"); return r; }
+const OpRef& contiguous_row() {
+  static const OpRef r("contiguous");
+  return r;
+}
 
 /// What the internal rows are told: kernel, stride, padding, dilation (empty: adaptive) and result sizes.
 struct Rule {
@@ -23,11 +27,13 @@ Dims per_axis(const Arg& a, size_t n, const Dims& fallback, std::string_view nam
   if (a.none() || a.count == 0) return fallback;
   const auto list = a.int_list();
   if (list.size() == 1) return Dims(n, list[0]);
-  LOHE_CHECK(list.size() == n, op, ": ", name, " must either be omitted, a single int, or a tuple of ", n, " ints, got ", to_string(list));
+  LOHE_CHECK(list.size() == n, op, ": ", name, " must either be omitted, a single int, or a tuple of ", n,
+             " ints, got ", to_string(list));
   return Dims(list);
 }
 
-int64_t output_size(int64_t in, int64_t kernel, int64_t stride, int64_t padding, int64_t dilation, bool ceil) {
+int64_t output_size(int64_t in, int64_t kernel, int64_t stride, int64_t padding, int64_t dilation,
+                    bool ceil) {
   const int64_t reach = in + 2 * padding - dilation * (kernel - 1) - 1 + (ceil ? stride - 1 : 0);
   int64_t out = (reach >= 0 ? reach / stride : -((-reach + stride - 1) / stride)) + 1;
   // The last window must begin inside the input or its left padding.
@@ -55,7 +61,8 @@ PoolingShape shape_of(std::span<const int64_t> sizes, const Rule& rule) {
         s.windows[i].push_back({start, end, 1, end - start});
       }
     } else {
-      const int64_t out = output_size(in, rule.kernel[k], rule.stride[k], rule.padding[k], rule.dilation[k], rule.ceil);
+      const int64_t out =
+          output_size(in, rule.kernel[k], rule.stride[k], rule.padding[k], rule.dilation[k], rule.ceil);
       for (int64_t o = 0; o < out; ++o) {
         int64_t start = o * rule.stride[k] - rule.padding[k];
         int64_t end = start + (rule.kernel[k] - 1) * rule.dilation[k] + 1;
@@ -70,8 +77,8 @@ PoolingShape shape_of(std::span<const int64_t> sizes, const Rule& rule) {
 }
 
 Rule rule_of(Args a, size_t first) {
-  return {Dims(a[first].int_list()), Dims(a[first + 1].int_list()), Dims(a[first + 2].int_list()), Dims(a[first + 3].int_list()),
-          Dims(a[first + 5].int_list()), a[first + 4].integer != 0};
+  return {Dims(a[first].int_list()),     Dims(a[first + 1].int_list()), Dims(a[first + 2].int_list()),
+          Dims(a[first + 3].int_list()), Dims(a[first + 5].int_list()), a[first + 4].integer != 0};
 }
 
 Dims result_sizes(std::span<const int64_t> sizes, const Rule& rule) {
@@ -86,7 +93,8 @@ Meta meta_of(const TensorImpl& like, Dims sizes, Dtype dtype) {
   Meta m;
   m.dtype = dtype;
   m.sizes = std::move(sizes);
-  if (!like.contiguous() && is_channels_last(like.sizes(), like.strides())) m.strides = channels_last_strides(m.sizes);
+  if (!like.contiguous() && is_channels_last(like.sizes(), like.strides()))
+    m.strides = channels_last_strides(m.sizes);
   return m;
 }
 
@@ -107,7 +115,9 @@ class Dense {
   TensorPtr result_, dense_;
 };
 
-backend::AverageRule average_rule(Args a, size_t at) { return {a[at].integer != 0, a[at + 1].none() ? 0 : a[at + 1].integer}; }
+backend::AverageRule average_rule(Args a, size_t at) {
+  return {a[at].integer != 0, a[at + 1].none() ? 0 : a[at + 1].integer};
+}
 
 // --- what users call
 
@@ -116,32 +126,40 @@ struct Checked {
   size_t spatial;
 };
 
-Checked fixed_rule(const TensorImpl& x, std::string_view op, size_t n, const Arg& kernel, const Arg& stride, const Arg& padding,
-                   const Arg& dilation, bool ceil) {
+Checked fixed_rule(const TensorImpl& x, std::string_view op, size_t n, const Arg& kernel, const Arg& stride,
+                   const Arg& padding, const Arg& dilation, bool ceil) {
   Rule r;
   r.kernel = per_axis(kernel, n, {}, "kernel_size", op);
-  LOHE_CHECK(r.kernel.size() == n, op, ": kernel_size must either be a single int, or a tuple of ", n, " ints");
+  LOHE_CHECK(r.kernel.size() == n, op, ": kernel_size must either be a single int, or a tuple of ", n,
+             " ints");
   r.stride = per_axis(stride, n, r.kernel, "stride", op);
   r.padding = per_axis(padding, n, Dims(n, 0), "padding", op);
   r.dilation = per_axis(dilation, n, Dims(n, 1), "dilation", op);
   r.ceil = ceil;
   const auto rank = static_cast<size_t>(x.dim());
-  LOHE_CHECK(rank == n + 1 || rank == n + 2, op, ": Expected ", n + 1, "D or ", n + 2, "D (batch mode) tensor with optional 0 dim batch size for "
-             "input, but got: ", to_string(x.sizes()));
+  LOHE_CHECK(rank == n + 1 || rank == n + 2, op, ": Expected ", n + 1, "D or ", n + 2,
+             "D (batch mode) tensor with optional 0 dim batch size for "
+             "input, but got: ",
+             to_string(x.sizes()));
   for (size_t d = rank == n + 2 ? 1 : 0; d < rank; ++d) {
-    LOHE_CHECK(x.sizes()[d] > 0, op, ": Expected input's non-batch dimensions to have positive length, but input has a shape of ",
+    LOHE_CHECK(x.sizes()[d] > 0, op,
+               ": Expected input's non-batch dimensions to have positive length, but input has a shape of ",
                to_string(x.sizes()), " and non-batch dimension ", d, " has length zero!");
   }
   for (size_t k = 0; k < n; ++k) {
-    LOHE_CHECK(r.kernel[k] > 0, op, ": kernel size should be greater than zero, but got ", to_string(r.kernel));
+    LOHE_CHECK(r.kernel[k] > 0, op, ": kernel size should be greater than zero, but got ",
+               to_string(r.kernel));
     LOHE_CHECK(r.stride[k] > 0, op, ": stride should not be zero, but got ", to_string(r.stride));
-    LOHE_CHECK(r.dilation[k] > 0, op, ": dilation should be greater than zero, but got ", to_string(r.dilation));
+    LOHE_CHECK(r.dilation[k] > 0, op, ": dilation should be greater than zero, but got ",
+               to_string(r.dilation));
     LOHE_CHECK(r.padding[k] >= 0, op, ": pad must be non-negative, but got pad: ", r.padding[k]);
-    LOHE_CHECK(r.padding[k] <= ((r.kernel[k] - 1) * r.dilation[k] + 1) / 2, op, ": pad should be at most half of effective kernel size, but got pad=",
-               r.padding[k], ", kernel_size=", r.kernel[k], " and dilation=", r.dilation[k]);
-    const int64_t out = output_size(x.sizes()[rank - n + k], r.kernel[k], r.stride[k], r.padding[k], r.dilation[k], ceil);
-    LOHE_CHECK(out >= 1, op, ": Given input size: ", to_string(x.sizes()), ". Calculated output size: ", out, " in spatial dim ", k,
-               ". Output size is too small");
+    LOHE_CHECK(r.padding[k] <= ((r.kernel[k] - 1) * r.dilation[k] + 1) / 2, op,
+               ": pad should be at most half of effective kernel size, but got pad=", r.padding[k],
+               ", kernel_size=", r.kernel[k], " and dilation=", r.dilation[k]);
+    const int64_t out =
+        output_size(x.sizes()[rank - n + k], r.kernel[k], r.stride[k], r.padding[k], r.dilation[k], ceil);
+    LOHE_CHECK(out >= 1, op, ": Given input size: ", to_string(x.sizes()), ". Calculated output size: ", out,
+               " in spatial dim ", k, ". Output size is too small");
   }
   return {r, n};
 }
@@ -151,12 +169,16 @@ Checked adaptive_rule(const TensorImpl& x, std::string_view op, size_t n, const 
   r.adaptive = per_axis(output, n, {}, "output_size", op);
   LOHE_CHECK(r.adaptive.size() == n, op, ": output_size must be ", n, " ints");
   const auto rank = static_cast<size_t>(x.dim());
-  LOHE_CHECK(rank == n + 1 || rank == n + 2, op, ": Expected ", n + 1, "D or ", n + 2, "D tensor, but got ", to_string(x.sizes()));
+  LOHE_CHECK(rank == n + 1 || rank == n + 2, op, ": Expected ", n + 1, "D or ", n + 2, "D tensor, but got ",
+             to_string(x.sizes()));
   for (size_t k = 0; k < n; ++k) {
-    LOHE_CHECK(r.adaptive[k] >= 0, op, ": elements of output_size must be greater than or equal to 0 but received ", to_string(r.adaptive));
+    LOHE_CHECK(r.adaptive[k] >= 0, op,
+               ": elements of output_size must be greater than or equal to 0 but received ",
+               to_string(r.adaptive));
   }
   for (size_t d = rank == n + 2 ? 1 : 0; d < rank; ++d) {
-    LOHE_CHECK(x.sizes()[d] > 0, op, "(): Expected input to have non-zero size for non-batch dimensions, but input has sizes ",
+    LOHE_CHECK(x.sizes()[d] > 0, op,
+               "(): Expected input to have non-zero size for non-batch dimensions, but input has sizes ",
                to_string(x.sizes()), " with dimension ", d, " being empty");
   }
   return {r, n};
@@ -164,21 +186,26 @@ Checked adaptive_rule(const TensorImpl& x, std::string_view op, size_t n, const 
 
 Results max_pool_call(const Arg& x, const Checked& c) {
   static const OpRef row("_max_pool");
-  return row.all(x, c.rule.kernel, c.rule.stride, c.rule.padding, c.rule.dilation, c.rule.ceil, c.rule.adaptive);
+  return row.all(x, c.rule.kernel, c.rule.stride, c.rule.padding, c.rule.dilation, c.rule.ceil,
+                 c.rule.adaptive);
 }
 
 Results average_call(const Arg& x, const Checked& c, bool count_padding, const Arg& divisor) {
   static const OpRef row("_avg_pool");
-  return Results(row(x, c.rule.kernel, c.rule.stride, c.rule.padding, c.rule.dilation, c.rule.ceil, c.rule.adaptive, count_padding, divisor));
+  return Results(row(x, c.rule.kernel, c.rule.stride, c.rule.padding, c.rule.dilation, c.rule.ceil,
+                     c.rule.adaptive, count_padding, divisor));
 }
 
 template <size_t kSpatial>
 Results max_pool_with_indices(Args a) {
   const std::string op = "max_pool" + std::to_string(kSpatial) + "d";
-  return max_pool_call(a[0], fixed_rule(*a[0].tensor, op, kSpatial, a[1], a[2], a[3], a[4], a[5].integer != 0));
+  return max_pool_call(a[0],
+                       fixed_rule(*a[0].tensor, op, kSpatial, a[1], a[2], a[3], a[4], a[5].integer != 0));
 }
 template <size_t kSpatial>
-Results max_pool_values(Args a) { return Results(max_pool_with_indices<kSpatial>(a)[0]); }
+Results max_pool_values(Args a) {
+  return Results(max_pool_with_indices<kSpatial>(a)[0]);
+}
 
 template <size_t kSpatial>
 Results average_pool_call(Args a) {
@@ -186,9 +213,11 @@ Results average_pool_call(Args a) {
   const Arg divisor = a.size() > 6 ? a[6] : Arg();
   LOHE_CHECK(divisor.none() || divisor.integer != 0, "divisor must be not zero");
   const Dtype dtype = a[0].tensor->dtype();
-  LOHE_CHECK_KIND(kNotImplemented, is_floating(dtype) || dtype == Dtype::kInt64, "\"", op, "\" not implemented for '", dtype,
-                  "'; use a floating dtype or int64");
-  return average_call(a[0], fixed_rule(*a[0].tensor, op, kSpatial, a[1], a[2], a[3], Arg(), a[4].integer != 0), a[5].integer != 0, divisor);
+  LOHE_CHECK_KIND(kNotImplemented, is_floating(dtype) || dtype == Dtype::kInt64, "\"", op,
+                  "\" not implemented for '", dtype, "'; use a floating dtype or int64");
+  return average_call(a[0],
+                      fixed_rule(*a[0].tensor, op, kSpatial, a[1], a[2], a[3], Arg(), a[4].integer != 0),
+                      a[5].integer != 0, divisor);
 }
 
 template <size_t kSpatial>
@@ -202,116 +231,180 @@ Results adaptive_max(Args a) {
   return max_pool_call(a[0], adaptive_rule(*a[0].tensor, op, kSpatial, a[1]));
 }
 
-const OpFamily pooling("pooling", {
-    primitive("_max_pool(Tensor self, int[] kernel_size, int[] stride, int[] padding, int[] dilation, bool ceil_mode, int[] output_size) -> (Tensor, Tensor)",
-              [](Args a) {
-                const Dims sizes = result_sizes(a[0].tensor->sizes(), rule_of(a, 1));
-                return std::vector<Meta>{meta_of(*a[0].tensor, sizes, a[0].tensor->dtype()), meta_of(*a[0].tensor, sizes, Dtype::kInt64)};
-              },
-              [](Args a, Results& r) {
-                const TensorPtr x = contiguous_row()(a[0].tensor);
-                const Dense values(r[0]), indices(r[1]);
-                backend::max_pool(x->dtype(), shape_of(x->sizes(), rule_of(a, 1)), x->data(), values.data(), static_cast<int64_t*>(indices.data()));
-                values.finish();
-                indices.finish();
-              })
-        .grad([](Backward& b) {
-          static const OpRef row("_max_pool_gradient");
-          const size_t n = std::max(b.arg(1).count, b.arg(6).count);
-          if (b.needs(0)) b.set(0, row(b.grad(0), b.result(1), b.meta(0).sizes, static_cast<int64_t>(n)));
-        })
-        .gradient_reads({"result1"}).in("_C").describe("Largest value of every window and where it stands in its plane."),
-    primitive("_max_pool_gradient(Tensor grad, Tensor indices, int[] input_size, int spatial) -> Tensor",
-              [](Args a) { return std::vector<Meta>{meta_of(*a[0].tensor, Dims(a[2].int_list()), a[0].tensor->dtype())}; },
-              [](Args a, Results& r) {
-                const TensorPtr g = contiguous_row()(a[0].tensor), indices = contiguous_row()(a[1].tensor);
-                const auto n = static_cast<size_t>(a[3].integer);
-                PoolingShape s;
-                for (size_t k = 0; k < n; ++k) {
-                  s.input[3 - n + k] = a[2].int_list()[static_cast<size_t>(a[2].count) - n + k];
-                  s.output[3 - n + k] = g->sizes()[g->sizes().size() - n + k];
-                }
-                for (size_t d = 0; d + n < g->sizes().size(); ++d) s.planes *= g->sizes()[d];
-                const Dense out(r[0]);
-                backend::max_pool_gradient(g->dtype(), s, g->data(), reinterpret_cast<const int64_t*>(indices->data()), out.data());
-                out.finish();
-              })
-        .grad([](Backward& b) {
-          static const OpRef gather("gather"), reshape("reshape");
-          if (!b.needs(0)) return;
-          const auto n = static_cast<size_t>(b.arg(3).integer);
-          const TensorPtr indices = b.tensor(1), g = b.grad();
-          const auto flat = [&](const TensorPtr& t) {
-            Dims sizes(t->sizes().first(t->sizes().size() - n));
-            int64_t plane = 1;
-            for (const int64_t s : t->sizes().last(n)) plane *= s;
-            sizes.push_back(plane);
-            return reshape(t, sizes);
-          };
-          b.set(0, reshape(gather(flat(g), int64_t{-1}, flat(indices)), indices->sizes()));
-        })
-        .gradient_reads({"indices"}).in("_C").describe("Adds every gradient at its index within the plane."),
-    primitive("_avg_pool(Tensor self, int[] kernel_size, int[] stride, int[] padding, int[] dilation, bool ceil_mode, int[] output_size, bool count_include_pad, int? divisor_override) -> Tensor",
-              [](Args a) {
-                return std::vector<Meta>{meta_of(*a[0].tensor, result_sizes(a[0].tensor->sizes(), rule_of(a, 1)), a[0].tensor->dtype())};
-              },
-              [](Args a, Results& r) {
-                const TensorPtr x = contiguous_row()(a[0].tensor);
-                const Dense out(r[0]);
-                backend::average_pool(x->dtype(), shape_of(x->sizes(), rule_of(a, 1)), average_rule(a, 7), x->data(), out.data());
-                out.finish();
-              })
-        .grad([](Backward& b) {
-          static const OpRef row("_avg_pool_gradient");
-          if (b.needs(0)) {
-            b.set(0, row(b.grad(), b.meta(0).sizes, b.arg(1), b.arg(2), b.arg(3), b.arg(4), b.arg(5), b.arg(6), b.arg(7), b.arg(8)));
-          }
-        })
-        .gradient_reads({}).in("_C").describe("Mean of every window."),
-    primitive("_avg_pool_gradient(Tensor grad, int[] input_size, int[] kernel_size, int[] stride, int[] padding, int[] dilation, bool ceil_mode, int[] output_size, bool count_include_pad, int? divisor_override) -> Tensor",
-              [](Args a) { return std::vector<Meta>{meta_of(*a[0].tensor, Dims(a[1].int_list()), a[0].tensor->dtype())}; },
-              [](Args a, Results& r) {
-                const TensorPtr g = contiguous_row()(a[0].tensor);
-                const Dense out(r[0]);
-                backend::average_pool_gradient(g->dtype(), shape_of(a[1].int_list(), rule_of(a, 2)), average_rule(a, 8), g->data(), out.data());
-                out.finish();
-              })
-        .grad([](Backward& b) {
-          static const OpRef row("_avg_pool");
-          if (b.needs(0)) b.set(0, row(b.grad(), b.arg(2), b.arg(3), b.arg(4), b.arg(5), b.arg(6), b.arg(7), b.arg(8), b.arg(9)));
-        })
-        .gradient_reads({}).in("_C").describe("Spreads every gradient over its window."),
-    function("max_pool1d_with_indices(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=0, int[1] dilation=1, bool ceil_mode=False) -> (Tensor, Tensor)",
-             max_pool_with_indices<1>).in("nn").describe("Largest value of every window, and its index."),
-    function("max_pool2d_with_indices(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> (Tensor, Tensor)",
-             max_pool_with_indices<2>).in("nn").describe("Largest value of every window, and its index."),
-    function("max_pool3d_with_indices(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> (Tensor, Tensor)",
-             max_pool_with_indices<3>).in("nn").describe("Largest value of every window, and its index."),
-    function("max_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=0, int[1] dilation=1, bool ceil_mode=False) -> Tensor",
-             max_pool_values<1>).function_only().describe("Largest value of every window."),
-    function("max_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> Tensor",
-             max_pool_values<2>).function_only().describe("Largest value of every window."),
-    function("max_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> Tensor",
-             max_pool_values<3>).function_only().describe("Largest value of every window."),
-    function("avg_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=0, bool ceil_mode=False, bool count_include_pad=True) -> Tensor",
-             average_pool_call<1>).function_only().describe("Mean of every window."),
-    function("avg_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor",
-             average_pool_call<2>).in("nn").exact_out().describe("Mean of every window."),
-    function("avg_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor",
-             average_pool_call<3>).in("nn").exact_out().describe("Mean of every window."),
-    function("adaptive_avg_pool1d(Tensor self, int[1] output_size) -> Tensor", adaptive_average<1>).function_only()
-        .describe("Mean of windows that give a fixed number of results."),
-    function("adaptive_avg_pool2d(Tensor self, int[2] output_size) -> Tensor", adaptive_average<2>).in("nn").exact_out()
-        .describe("Mean of windows that give a fixed number of results."),
-    function("adaptive_avg_pool3d(Tensor self, int[3] output_size) -> Tensor", adaptive_average<3>).in("nn").exact_out()
-        .describe("Mean of windows that give a fixed number of results."),
-    function("adaptive_max_pool1d(Tensor self, int[1] output_size) -> (Tensor, Tensor)", adaptive_max<1>).function_only()
-        .describe("Largest value of windows that give a fixed number of results, and its index."),
-    function("adaptive_max_pool2d(Tensor self, int[2] output_size) -> (Tensor, Tensor)", adaptive_max<2>).in("nn")
-        .describe("Largest value of windows that give a fixed number of results, and its index."),
-    function("adaptive_max_pool3d(Tensor self, int[3] output_size) -> (Tensor, Tensor)", adaptive_max<3>).in("nn")
-        .describe("Largest value of windows that give a fixed number of results, and its index."),
-});
+const OpFamily pooling(
+    "pooling",
+    {
+        primitive(
+            "_max_pool(Tensor self, int[] kernel_size, int[] stride, int[] padding, int[] dilation, bool ceil_mode, int[] output_size) -> (Tensor, Tensor)",
+            [](Args a) {
+              const Dims sizes = result_sizes(a[0].tensor->sizes(), rule_of(a, 1));
+              return std::vector<Meta>{meta_of(*a[0].tensor, sizes, a[0].tensor->dtype()),
+                                       meta_of(*a[0].tensor, sizes, Dtype::kInt64)};
+            },
+            [](Args a, Results& r) {
+              const TensorPtr x = contiguous_row()(a[0].tensor);
+              const Dense values(r[0]), indices(r[1]);
+              backend::max_pool(x->dtype(), shape_of(x->sizes(), rule_of(a, 1)), x->data(), values.data(),
+                                static_cast<int64_t*>(indices.data()));
+              values.finish();
+              indices.finish();
+            })
+            .grad([](Backward& b) {
+              static const OpRef row("_max_pool_gradient");
+              const size_t n = std::max(b.arg(1).count, b.arg(6).count);
+              if (b.needs(0)) b.set(0, row(b.grad(0), b.result(1), b.meta(0).sizes, static_cast<int64_t>(n)));
+            })
+            .gradient_reads({"result1"})
+            .in("_C")
+            .describe("Largest value of every window and where it stands in its plane."),
+        primitive(
+            "_max_pool_gradient(Tensor grad, Tensor indices, int[] input_size, int spatial) -> Tensor",
+            [](Args a) {
+              return std::vector<Meta>{meta_of(*a[0].tensor, Dims(a[2].int_list()), a[0].tensor->dtype())};
+            },
+            [](Args a, Results& r) {
+              const TensorPtr g = contiguous_row()(a[0].tensor), indices = contiguous_row()(a[1].tensor);
+              const auto n = static_cast<size_t>(a[3].integer);
+              PoolingShape s;
+              for (size_t k = 0; k < n; ++k) {
+                s.input[3 - n + k] = a[2].int_list()[static_cast<size_t>(a[2].count) - n + k];
+                s.output[3 - n + k] = g->sizes()[g->sizes().size() - n + k];
+              }
+              for (size_t d = 0; d + n < g->sizes().size(); ++d) s.planes *= g->sizes()[d];
+              const Dense out(r[0]);
+              backend::max_pool_gradient(g->dtype(), s, g->data(),
+                                         reinterpret_cast<const int64_t*>(indices->data()), out.data());
+              out.finish();
+            })
+            .grad([](Backward& b) {
+              static const OpRef gather("gather"), reshape("reshape");
+              if (!b.needs(0)) return;
+              const auto n = static_cast<size_t>(b.arg(3).integer);
+              const TensorPtr indices = b.tensor(1), g = b.grad();
+              const auto flat = [&](const TensorPtr& t) {
+                Dims sizes(t->sizes().first(t->sizes().size() - n));
+                int64_t plane = 1;
+                for (const int64_t s : t->sizes().last(n)) plane *= s;
+                sizes.push_back(plane);
+                return reshape(t, sizes);
+              };
+              b.set(0, reshape(gather(flat(g), int64_t{-1}, flat(indices)), indices->sizes()));
+            })
+            .gradient_reads({"indices"})
+            .in("_C")
+            .describe("Adds every gradient at its index within the plane."),
+        primitive(
+            "_avg_pool(Tensor self, int[] kernel_size, int[] stride, int[] padding, int[] dilation, bool ceil_mode, int[] output_size, bool count_include_pad, int? divisor_override) -> Tensor",
+            [](Args a) {
+              return std::vector<Meta>{meta_of(
+                  *a[0].tensor, result_sizes(a[0].tensor->sizes(), rule_of(a, 1)), a[0].tensor->dtype())};
+            },
+            [](Args a, Results& r) {
+              const TensorPtr x = contiguous_row()(a[0].tensor);
+              const Dense out(r[0]);
+              backend::average_pool(x->dtype(), shape_of(x->sizes(), rule_of(a, 1)), average_rule(a, 7),
+                                    x->data(), out.data());
+              out.finish();
+            })
+            .grad([](Backward& b) {
+              static const OpRef row("_avg_pool_gradient");
+              if (b.needs(0)) {
+                b.set(0, row(b.grad(), b.meta(0).sizes, b.arg(1), b.arg(2), b.arg(3), b.arg(4), b.arg(5),
+                             b.arg(6), b.arg(7), b.arg(8)));
+              }
+            })
+            .gradient_reads({})
+            .in("_C")
+            .describe("Mean of every window."),
+        primitive(
+            "_avg_pool_gradient(Tensor grad, int[] input_size, int[] kernel_size, int[] stride, int[] padding, int[] dilation, bool ceil_mode, int[] output_size, bool count_include_pad, int? divisor_override) -> Tensor",
+            [](Args a) {
+              return std::vector<Meta>{meta_of(*a[0].tensor, Dims(a[1].int_list()), a[0].tensor->dtype())};
+            },
+            [](Args a, Results& r) {
+              const TensorPtr g = contiguous_row()(a[0].tensor);
+              const Dense out(r[0]);
+              backend::average_pool_gradient(g->dtype(), shape_of(a[1].int_list(), rule_of(a, 2)),
+                                             average_rule(a, 8), g->data(), out.data());
+              out.finish();
+            })
+            .grad([](Backward& b) {
+              static const OpRef row("_avg_pool");
+              if (b.needs(0))
+                b.set(0, row(b.grad(), b.arg(2), b.arg(3), b.arg(4), b.arg(5), b.arg(6), b.arg(7), b.arg(8),
+                             b.arg(9)));
+            })
+            .gradient_reads({})
+            .in("_C")
+            .describe("Spreads every gradient over its window."),
+        function(
+            "max_pool1d_with_indices(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=0, int[1] dilation=1, bool ceil_mode=False) -> (Tensor, Tensor)",
+            max_pool_with_indices<1>)
+            .in("nn")
+            .describe("Largest value of every window, and its index."),
+        function(
+            "max_pool2d_with_indices(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> (Tensor, Tensor)",
+            max_pool_with_indices<2>)
+            .in("nn")
+            .describe("Largest value of every window, and its index."),
+        function(
+            "max_pool3d_with_indices(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> (Tensor, Tensor)",
+            max_pool_with_indices<3>)
+            .in("nn")
+            .describe("Largest value of every window, and its index."),
+        function(
+            "max_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=0, int[1] dilation=1, bool ceil_mode=False) -> Tensor",
+            max_pool_values<1>)
+            .function_only()
+            .describe("Largest value of every window."),
+        function(
+            "max_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> Tensor",
+            max_pool_values<2>)
+            .function_only()
+            .describe("Largest value of every window."),
+        function(
+            "max_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> Tensor",
+            max_pool_values<3>)
+            .function_only()
+            .describe("Largest value of every window."),
+        function(
+            "avg_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=0, bool ceil_mode=False, bool count_include_pad=True) -> Tensor",
+            average_pool_call<1>)
+            .function_only()
+            .describe("Mean of every window."),
+        function(
+            "avg_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor",
+            average_pool_call<2>)
+            .in("nn")
+            .exact_out()
+            .describe("Mean of every window."),
+        function(
+            "avg_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor",
+            average_pool_call<3>)
+            .in("nn")
+            .exact_out()
+            .describe("Mean of every window."),
+        function("adaptive_avg_pool1d(Tensor self, int[1] output_size) -> Tensor", adaptive_average<1>)
+            .function_only()
+            .describe("Mean of windows that give a fixed number of results."),
+        function("adaptive_avg_pool2d(Tensor self, int[2] output_size) -> Tensor", adaptive_average<2>)
+            .in("nn")
+            .exact_out()
+            .describe("Mean of windows that give a fixed number of results."),
+        function("adaptive_avg_pool3d(Tensor self, int[3] output_size) -> Tensor", adaptive_average<3>)
+            .in("nn")
+            .exact_out()
+            .describe("Mean of windows that give a fixed number of results."),
+        function("adaptive_max_pool1d(Tensor self, int[1] output_size) -> (Tensor, Tensor)", adaptive_max<1>)
+            .function_only()
+            .describe("Largest value of windows that give a fixed number of results, and its index."),
+        function("adaptive_max_pool2d(Tensor self, int[2] output_size) -> (Tensor, Tensor)", adaptive_max<2>)
+            .in("nn")
+            .describe("Largest value of windows that give a fixed number of results, and its index."),
+        function("adaptive_max_pool3d(Tensor self, int[3] output_size) -> (Tensor, Tensor)", adaptive_max<3>)
+            .in("nn")
+            .describe("Largest value of windows that give a fixed number of results, and its index."),
+    });
 
 }  // namespace
 }  // namespace lohe::ops

@@ -21,12 +21,14 @@ DomainRule reduce_all() {
 
 void check_nonempty(std::string_view name, const TensorImpl& x, std::span<const int64_t> dims) {
   if (x.numel() != 0) return;
-  LOHE_CHECK(!dims.empty(), name, ": Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with "
-             "the 'dim' argument.");
+  LOHE_CHECK(
+      !dims.empty(), name,
+      ": Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with "
+      "the 'dim' argument.");
   for (const int64_t dim : dims) {
     const int64_t d = wrap_dim(dim, x.dim());
-    LOHE_CHECK_KIND(kIndex, x.dim() == 0 || x.sizes()[static_cast<size_t>(d)] != 0, name, ": Expected reduction dim ", dim,
-                    " to have non-zero size.");
+    LOHE_CHECK_KIND(kIndex, x.dim() == 0 || x.sizes()[static_cast<size_t>(d)] != 0, name,
+                    ": Expected reduction dim ", dim, " to have non-zero size.");
   }
 }
 
@@ -50,7 +52,8 @@ std::function<void(const OpDef&, Args)> nonempty(std::string_view name) {
   };
 }
 void argument_nonempty(const OpDef& op, Args a) {
-  LOHE_CHECK_KIND(kIndex, a[0].tensor->numel() != 0 || !a[1].none(), op.schema.base, "(): Expected reduction dim to be specified for "
+  LOHE_CHECK_KIND(kIndex, a[0].tensor->numel() != 0 || !a[1].none(), op.schema.base,
+                  "(): Expected reduction dim to be specified for "
                   "input.numel() == 0. Specify the reduction dim with the 'dim' argument.");
   nonempty(op.schema.base == "argmax" ? "argmax()" : "argmin()")(op, a);
 }
@@ -71,15 +74,14 @@ void floating_mean(const OpDef& op, Args a) {
   const bool given = a[static_cast<size_t>(at)].kind == Arg::kDtype;
   const Dtype d = given ? a[static_cast<size_t>(at)].dtype : a[0].tensor->dtype();
   const std::string_view t = info(d).tensor_type;
-  LOHE_CHECK(is_differentiable(d), op.schema.base, "(): could not infer output dtype. ", given ? "Optional" : "Input",
+  LOHE_CHECK(is_differentiable(d), op.schema.base, "(): could not infer output dtype. ",
+             given ? "Optional" : "Input",
              " dtype must be either a floating point or complex dtype. Got: ", t.substr(0, t.size() - 6));
 }
 
 Node mean_of(Node x) { return sum(x) / count(x); }
 Node finite_sum(Node x) { return sum(select(is_nan(x), x.literal(0), x)); }
-Node finite_mean(Node x) {
-  return finite_sum(x) / sum(select(is_nan(x), x.literal(0), x.literal(1)));
-}
+Node finite_mean(Node x) { return finite_sum(x) / sum(select(is_nan(x), x.literal(0), x.literal(1))); }
 
 /// any and all give bool, except for uint8, which gives uint8.
 Node truth(Node x, Prim prim) {
@@ -134,7 +136,8 @@ Node zero_of(Node x) { return x.literal(0); }
 Node moments_gradient(Node g_spread, Node g_mean, Node x, Node correction, Node deviation) {
   Node result;
   if (g_spread.defined()) {
-    result = deviation.defined() ? deviation_gradient(g_spread, deviation, x, correction) : variance_gradient(g_spread, x, correction);
+    result = deviation.defined() ? deviation_gradient(g_spread, deviation, x, correction)
+                                 : variance_gradient(g_spread, x, correction);
   }
   if (g_mean.defined()) {
     const Node from_mean = cast(g_mean, x.dtype()) / count(x);
@@ -146,164 +149,324 @@ Node moments_gradient(Node g_spread, Node g_mean, Node x, Node correction, Node 
 Node log_sum_exp(Node x) {
   const Node highest = amax(x);
   // An infinite maximum is taken as 0: exp(-inf) sums to 0, exp(inf) to infinity.
-  const Node base = select(abs(highest) == std::numeric_limits<double>::infinity(), highest.literal(0), highest);
+  const Node base =
+      select(abs(highest) == std::numeric_limits<double>::infinity(), highest.literal(0), highest);
   return log(sum(exp(x - base))) + base;
 }
 
-const OpFamily reductions("reductions", {
-    composed("sum(Tensor self, *, ScalarType? dtype=None) -> Tensor", [](Node x) { return sum(x); })
-        .over(reduce_all()).promote(Promotion::kSum).describe("Sum of all elements."),
-    composed("sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
-             [](Node x) { return sum(x); })
-        .over(reduce_over(1)).promote(Promotion::kSum).describe("Sum over dims."),
-    composed("mean(Tensor self, *, ScalarType? dtype=None) -> Tensor", mean_of)
-        .over(reduce_all()).dtypes_are(kFloatingOrComplex).checked(floating_mean).describe("Mean of all elements."),
-    composed("mean.dim(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor", mean_of)
-        .over(reduce_over(1)).dtypes_are(kFloatingOrComplex).checked(floating_mean).describe("Mean over dims."),
-    composed("prod(Tensor self, *, ScalarType? dtype=None) -> Tensor", [](Node x) { return prod(x); })
-        .over(reduce_all()).promote(Promotion::kSum).describe("Product of all elements."),
-    composed("prod.dim_int(Tensor self, int dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
-             [](Node x) { return prod(x); })
-        .over(reduce_over(1)).promote(Promotion::kSum).describe("Product over a dim."),
-    composed("nansum(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor", finite_sum)
-        .over(reduce_over(1)).promote(Promotion::kSum).dtypes_are(kAllReals).describe("Sum over dims, NaN as zero."),
-    composed("nanmean(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor", finite_mean)
-        .over(reduce_over(1)).dtypes_are(kFloating).describe("Mean over dims of what is not NaN."),
+const OpFamily reductions(
+    "reductions",
+    {
+        composed("sum(Tensor self, *, ScalarType? dtype=None) -> Tensor", [](Node x) { return sum(x); })
+            .over(reduce_all())
+            .promote(Promotion::kSum)
+            .describe("Sum of all elements."),
+        composed(
+            "sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
+            [](Node x) { return sum(x); })
+            .over(reduce_over(1))
+            .promote(Promotion::kSum)
+            .describe("Sum over dims."),
+        composed("mean(Tensor self, *, ScalarType? dtype=None) -> Tensor", mean_of)
+            .over(reduce_all())
+            .dtypes_are(kFloatingOrComplex)
+            .checked(floating_mean)
+            .describe("Mean of all elements."),
+        composed(
+            "mean.dim(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
+            mean_of)
+            .over(reduce_over(1))
+            .dtypes_are(kFloatingOrComplex)
+            .checked(floating_mean)
+            .describe("Mean over dims."),
+        composed("prod(Tensor self, *, ScalarType? dtype=None) -> Tensor", [](Node x) { return prod(x); })
+            .over(reduce_all())
+            .promote(Promotion::kSum)
+            .describe("Product of all elements."),
+        composed(
+            "prod.dim_int(Tensor self, int dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
+            [](Node x) { return prod(x); })
+            .over(reduce_over(1))
+            .promote(Promotion::kSum)
+            .describe("Product over a dim."),
+        composed(
+            "nansum(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
+            finite_sum)
+            .over(reduce_over(1))
+            .promote(Promotion::kSum)
+            .dtypes_are(kAllReals)
+            .describe("Sum over dims, NaN as zero."),
+        composed(
+            "nanmean(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
+            finite_mean)
+            .over(reduce_over(1))
+            .dtypes_are(kFloating)
+            .describe("Mean over dims of what is not NaN."),
 
-    composed("amax(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor", [](Node x) { return amax(x); })
-        .over(reduce_over(1)).dtypes_are(kAllReals).checked(nonempty("amax()")).gradient_reads({"self", "result"})
-        .describe("Maximum over dims; ties share the gradient."),
-    composed("amin(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor", [](Node x) { return amin(x); })
-        .over(reduce_over(1)).dtypes_are(kAllReals).checked(nonempty("amin()")).gradient_reads({"self", "result"})
-        .describe("Minimum over dims; ties share the gradient."),
-    composed("aminmax(Tensor self, *, int? dim=None, bool keepdim=False) -> (Tensor min, Tensor max)",
-             [](Node x) { return std::array{amin(x), amax(x)}; })
-        .over(reduce_over(1)).dtypes_are(kAllReals).checked(nonempty("aminmax()")).gradient_reads({"self", "result0", "result1"})
-        .describe("Minimum and maximum in one pass."),
-    composed("max(Tensor self) -> Tensor", [](Node x) { return amax(x); })
-        .over(reduce_all()).dtypes_are(kAllReals).checked(nonempty("max()")).gradient_reads({"self", "result"})
-        .describe("Maximum of all elements; ties share the gradient."),
-    composed("min(Tensor self) -> Tensor", [](Node x) { return amin(x); })
-        .over(reduce_all()).dtypes_are(kAllReals).checked(nonempty("min()")).gradient_reads({"self", "result"})
-        .describe("Minimum of all elements; ties share the gradient."),
-    composed("max.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)",
-             [](Node x) { return extreme(x, true); })
-        .over(reduce_over(1)).dtypes_are(kAllReals).checked(nonempty("max()")).gradient_reads({"result1"})
-        .derivative([](Node g, Node, Node, Node index) { return picked_gradient(g, index); })
-        .describe("Maximum along a dim and its first position; the gradient goes there."),
-    composed("min.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)",
-             [](Node x) { return extreme(x, false); })
-        .over(reduce_over(1)).dtypes_are(kAllReals).checked(nonempty("min()")).gradient_reads({"result1"})
-        .derivative([](Node g, Node, Node, Node index) { return picked_gradient(g, index); })
-        .describe("Minimum along a dim and its first position; the gradient goes there."),
-    function("max.other(Tensor self, Tensor other) -> Tensor",
-             [](Args a) { static const OpRef maximum("maximum"); return maximum.all(a[0], a[1]); })
-        .out().describe("Elementwise maximum."),
-    function("min.other(Tensor self, Tensor other) -> Tensor",
-             [](Args a) { static const OpRef minimum("minimum"); return minimum.all(a[0], a[1]); })
-        .out().describe("Elementwise minimum."),
-    composed("argmax(Tensor self, int? dim=None, bool keepdim=False) -> Tensor",
-             [](Node x) { return position_of(x, Prim::kArgmax); })
-        .over(reduce_over(1)).promote(Promotion::kIndex).dtypes_are(kReals).checked(argument_nonempty).not_differentiable()
-        .describe("First position of the maximum along dim, or in the flattened tensor; NaN is the largest."),
-    composed("argmin(Tensor self, int? dim=None, bool keepdim=False) -> Tensor",
-             [](Node x) { return position_of(x, Prim::kArgmin); })
-        .over(reduce_over(1)).promote(Promotion::kIndex).dtypes_are(kReals).checked(argument_nonempty).not_differentiable()
-        .describe("First position of the minimum along dim, or in the flattened tensor; NaN is the smallest."),
+        composed("amax(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor",
+                 [](Node x) { return amax(x); })
+            .over(reduce_over(1))
+            .dtypes_are(kAllReals)
+            .checked(nonempty("amax()"))
+            .gradient_reads({"self", "result"})
+            .describe("Maximum over dims; ties share the gradient."),
+        composed("amin(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor",
+                 [](Node x) { return amin(x); })
+            .over(reduce_over(1))
+            .dtypes_are(kAllReals)
+            .checked(nonempty("amin()"))
+            .gradient_reads({"self", "result"})
+            .describe("Minimum over dims; ties share the gradient."),
+        composed("aminmax(Tensor self, *, int? dim=None, bool keepdim=False) -> (Tensor min, Tensor max)",
+                 [](Node x) { return std::array{amin(x), amax(x)}; })
+            .over(reduce_over(1))
+            .dtypes_are(kAllReals)
+            .checked(nonempty("aminmax()"))
+            .gradient_reads({"self", "result0", "result1"})
+            .describe("Minimum and maximum in one pass."),
+        composed("max(Tensor self) -> Tensor", [](Node x) { return amax(x); })
+            .over(reduce_all())
+            .dtypes_are(kAllReals)
+            .checked(nonempty("max()"))
+            .gradient_reads({"self", "result"})
+            .describe("Maximum of all elements; ties share the gradient."),
+        composed("min(Tensor self) -> Tensor", [](Node x) { return amin(x); })
+            .over(reduce_all())
+            .dtypes_are(kAllReals)
+            .checked(nonempty("min()"))
+            .gradient_reads({"self", "result"})
+            .describe("Minimum of all elements; ties share the gradient."),
+        composed("max.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)",
+                 [](Node x) { return extreme(x, true); })
+            .over(reduce_over(1))
+            .dtypes_are(kAllReals)
+            .checked(nonempty("max()"))
+            .gradient_reads({"result1"})
+            .derivative([](Node g, Node, Node, Node index) { return picked_gradient(g, index); })
+            .describe("Maximum along a dim and its first position; the gradient goes there."),
+        composed("min.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)",
+                 [](Node x) { return extreme(x, false); })
+            .over(reduce_over(1))
+            .dtypes_are(kAllReals)
+            .checked(nonempty("min()"))
+            .gradient_reads({"result1"})
+            .derivative([](Node g, Node, Node, Node index) { return picked_gradient(g, index); })
+            .describe("Minimum along a dim and its first position; the gradient goes there."),
+        function("max.other(Tensor self, Tensor other) -> Tensor",
+                 [](Args a) {
+                   static const OpRef maximum("maximum");
+                   return maximum.all(a[0], a[1]);
+                 })
+            .out()
+            .describe("Elementwise maximum."),
+        function("min.other(Tensor self, Tensor other) -> Tensor",
+                 [](Args a) {
+                   static const OpRef minimum("minimum");
+                   return minimum.all(a[0], a[1]);
+                 })
+            .out()
+            .describe("Elementwise minimum."),
+        composed("argmax(Tensor self, int? dim=None, bool keepdim=False) -> Tensor",
+                 [](Node x) { return position_of(x, Prim::kArgmax); })
+            .over(reduce_over(1))
+            .promote(Promotion::kIndex)
+            .dtypes_are(kReals)
+            .checked(argument_nonempty)
+            .not_differentiable()
+            .describe(
+                "First position of the maximum along dim, or in the flattened tensor; NaN is the largest."),
+        composed("argmin(Tensor self, int? dim=None, bool keepdim=False) -> Tensor",
+                 [](Node x) { return position_of(x, Prim::kArgmin); })
+            .over(reduce_over(1))
+            .promote(Promotion::kIndex)
+            .dtypes_are(kReals)
+            .checked(argument_nonempty)
+            .not_differentiable()
+            .describe(
+                "First position of the minimum along dim, or in the flattened tensor; NaN is the smallest."),
 
-    composed("any(Tensor self) -> Tensor", any_of).over(reduce_all()).not_differentiable().describe("Whether any element is true."),
-    composed("any.dim(Tensor self, int dim, bool keepdim=False) -> Tensor", any_of)
-        .over(reduce_over(1)).not_differentiable().describe("Whether any element along dim is true."),
-    composed("any.dims(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor", any_of)
-        .over(reduce_given).not_differentiable().describe("Whether any element over dims is true."),
-    composed("all(Tensor self) -> Tensor", all_of).over(reduce_all()).not_differentiable().describe("Whether all elements are true."),
-    composed("all.dim(Tensor self, int dim, bool keepdim=False) -> Tensor", all_of)
-        .over(reduce_over(1)).not_differentiable().describe("Whether all elements along dim are true."),
-    composed("all.dims(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor", all_of)
-        .over(reduce_given).not_differentiable().describe("Whether all elements over dims are true."),
-    composed("count_nonzero(Tensor self, int? dim=None) -> Tensor", nonzero_count)
-        .over(reduce_over(1)).promote(Promotion::kIndex).not_differentiable().describe("Number of elements that are not zero."),
-    composed("count_nonzero.dim_IntList(Tensor self, int[] dim) -> Tensor", nonzero_count)
-        .over(reduce_over(1)).promote(Promotion::kIndex).not_differentiable().describe("Number of elements that are not zero."),
+        composed("any(Tensor self) -> Tensor", any_of)
+            .over(reduce_all())
+            .not_differentiable()
+            .describe("Whether any element is true."),
+        composed("any.dim(Tensor self, int dim, bool keepdim=False) -> Tensor", any_of)
+            .over(reduce_over(1))
+            .not_differentiable()
+            .describe("Whether any element along dim is true."),
+        composed("any.dims(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor", any_of)
+            .over(reduce_given)
+            .not_differentiable()
+            .describe("Whether any element over dims is true."),
+        composed("all(Tensor self) -> Tensor", all_of)
+            .over(reduce_all())
+            .not_differentiable()
+            .describe("Whether all elements are true."),
+        composed("all.dim(Tensor self, int dim, bool keepdim=False) -> Tensor", all_of)
+            .over(reduce_over(1))
+            .not_differentiable()
+            .describe("Whether all elements along dim are true."),
+        composed("all.dims(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor", all_of)
+            .over(reduce_given)
+            .not_differentiable()
+            .describe("Whether all elements over dims are true."),
+        composed("count_nonzero(Tensor self, int? dim=None) -> Tensor", nonzero_count)
+            .over(reduce_over(1))
+            .promote(Promotion::kIndex)
+            .not_differentiable()
+            .describe("Number of elements that are not zero."),
+        composed("count_nonzero.dim_IntList(Tensor self, int[] dim) -> Tensor", nonzero_count)
+            .over(reduce_over(1))
+            .promote(Promotion::kIndex)
+            .not_differentiable()
+            .describe("Number of elements that are not zero."),
 
-    composed("var(Tensor self, bool unbiased=True) -> Tensor",
-             [](Node x, bool unbiased) { return variance(x, unbiased_correction(x, unbiased)); })
-        .over(reduce_all()).promote(Promotion::kReal).dtypes_are(kFloatingOrComplex).gradient_reads({"self"})
-        .derivative([](Node g, Node, Node x, bool unbiased) { return variance_gradient(g, x, unbiased_correction(x, unbiased)); })
-        .describe("Variance of all elements."),
-    composed("var.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor",
-             [](Node x, Arg, bool unbiased) { return variance(x, unbiased_correction(x, unbiased)); })
-        .over(reduce_over(1)).promote(Promotion::kReal).dtypes_are(kFloatingOrComplex).gradient_reads({"self"})
-        .derivative([](Node g, Node, Node x, Arg, bool unbiased) { return variance_gradient(g, x, unbiased_correction(x, unbiased)); })
-        .describe("Variance over dims."),
-    composed("var.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor",
-             [](Node x, Arg, Node c) { return variance(x, correction_or_one(x, c)); })
-        .over(reduce_over(1)).promote(Promotion::kReal).dtypes_are(kFloatingOrComplex).gradient_reads({"self"})
-        .derivative([](Node g, Node, Node x, Arg, Node c) { return variance_gradient(g, x, correction_or_one(x, c)); })
-        .describe("Variance over dims: squared distances from the mean, summed, over n - correction."),
-    composed("std(Tensor self, bool unbiased=True) -> Tensor",
-             [](Node x, bool unbiased) { return sqrt(variance(x, unbiased_correction(x, unbiased))); })
-        .over(reduce_all()).promote(Promotion::kReal).dtypes_are(kFloatingOrComplex).gradient_reads({"self", "result"})
-        .derivative([](Node g, Node y, Node x, bool unbiased) { return deviation_gradient(g, y, x, unbiased_correction(x, unbiased)); })
-        .describe("Standard deviation of all elements."),
-    composed("std.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor",
-             [](Node x, Arg, bool unbiased) { return sqrt(variance(x, unbiased_correction(x, unbiased))); })
-        .over(reduce_over(1)).promote(Promotion::kReal).dtypes_are(kFloatingOrComplex).gradient_reads({"self", "result"})
-        .derivative([](Node g, Node y, Node x, Arg, bool unbiased) {
-          return deviation_gradient(g, y, x, unbiased_correction(x, unbiased));
-        })
-        .describe("Standard deviation over dims."),
-    composed("std.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor",
-             [](Node x, Arg, Node c) { return sqrt(variance(x, correction_or_one(x, c))); })
-        .over(reduce_over(1)).promote(Promotion::kReal).dtypes_are(kFloatingOrComplex).gradient_reads({"self", "result"})
-        .derivative([](Node g, Node y, Node x, Arg, Node c) { return deviation_gradient(g, y, x, correction_or_one(x, c)); })
-        .describe("Standard deviation over dims."),
-    composed("var_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)",
-             [](Node x, bool unbiased) { return std::array{variance(x, unbiased_correction(x, unbiased)), mean_of(x)}; })
-        .over(reduce_all()).promote(Promotion::kReal).dtypes_are(kFloatingOrComplex).gradient_reads({"self"})
-        .derivative([](Node g, Node gm, Node, Node, Node x, bool unbiased) {
-          return moments_gradient(g, gm, x, unbiased_correction(x, unbiased), {});
-        })
-        .describe("Variance and mean of all elements."),
-    composed("var_mean.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> (Tensor, Tensor)",
-             [](Node x, Arg, bool unbiased) { return std::array{variance(x, unbiased_correction(x, unbiased)), mean_of(x)}; })
-        .over(reduce_over(1)).promote(Promotion::kReal).dtypes_are(kFloatingOrComplex).gradient_reads({"self"})
-        .derivative([](Node g, Node gm, Node, Node, Node x, Arg, bool unbiased) {
-          return moments_gradient(g, gm, x, unbiased_correction(x, unbiased), {});
-        })
-        .describe("Variance and mean over dims."),
-    composed("var_mean.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor, Tensor)",
-             [](Node x, Arg, Node c) { return std::array{variance(x, correction_or_one(x, c)), mean_of(x)}; })
-        .over(reduce_over(1)).promote(Promotion::kReal).dtypes_are(kFloatingOrComplex).gradient_reads({"self"})
-        .derivative([](Node g, Node gm, Node, Node, Node x, Arg, Node c) { return moments_gradient(g, gm, x, correction_or_one(x, c), {}); })
-        .describe("Variance and mean over dims."),
-    composed("std_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)",
-             [](Node x, bool unbiased) { return std::array{sqrt(variance(x, unbiased_correction(x, unbiased))), mean_of(x)}; })
-        .over(reduce_all()).promote(Promotion::kReal).dtypes_are(kFloatingOrComplex).gradient_reads({"self", "result0"})
-        .derivative([](Node g, Node gm, Node y, Node, Node x, bool unbiased) {
-          return moments_gradient(g, gm, x, unbiased_correction(x, unbiased), y);
-        })
-        .describe("Standard deviation and mean of all elements."),
-    composed("std_mean.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> (Tensor, Tensor)",
-             [](Node x, Arg, bool unbiased) { return std::array{sqrt(variance(x, unbiased_correction(x, unbiased))), mean_of(x)}; })
-        .over(reduce_over(1)).promote(Promotion::kReal).dtypes_are(kFloatingOrComplex).gradient_reads({"self", "result0"})
-        .derivative([](Node g, Node gm, Node y, Node, Node x, Arg, bool unbiased) {
-          return moments_gradient(g, gm, x, unbiased_correction(x, unbiased), y);
-        })
-        .describe("Standard deviation and mean over dims."),
-    composed("std_mean.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor, Tensor)",
-             [](Node x, Arg, Node c) { return std::array{sqrt(variance(x, correction_or_one(x, c))), mean_of(x)}; })
-        .over(reduce_over(1)).promote(Promotion::kReal).dtypes_are(kFloatingOrComplex).gradient_reads({"self", "result0"})
-        .derivative([](Node g, Node gm, Node y, Node, Node x, Arg, Node c) {
-          return moments_gradient(g, gm, x, correction_or_one(x, c), y);
-        })
-        .describe("Standard deviation and mean over dims."),
+        composed("var(Tensor self, bool unbiased=True) -> Tensor",
+                 [](Node x, bool unbiased) { return variance(x, unbiased_correction(x, unbiased)); })
+            .over(reduce_all())
+            .promote(Promotion::kReal)
+            .dtypes_are(kFloatingOrComplex)
+            .gradient_reads({"self"})
+            .derivative([](Node g, Node, Node x, bool unbiased) {
+              return variance_gradient(g, x, unbiased_correction(x, unbiased));
+            })
+            .describe("Variance of all elements."),
+        composed("var.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor",
+                 [](Node x, Arg, bool unbiased) { return variance(x, unbiased_correction(x, unbiased)); })
+            .over(reduce_over(1))
+            .promote(Promotion::kReal)
+            .dtypes_are(kFloatingOrComplex)
+            .gradient_reads({"self"})
+            .derivative([](Node g, Node, Node x, Arg, bool unbiased) {
+              return variance_gradient(g, x, unbiased_correction(x, unbiased));
+            })
+            .describe("Variance over dims."),
+        composed(
+            "var.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor",
+            [](Node x, Arg, Node c) { return variance(x, correction_or_one(x, c)); })
+            .over(reduce_over(1))
+            .promote(Promotion::kReal)
+            .dtypes_are(kFloatingOrComplex)
+            .gradient_reads({"self"})
+            .derivative([](Node g, Node, Node x, Arg, Node c) {
+              return variance_gradient(g, x, correction_or_one(x, c));
+            })
+            .describe("Variance over dims: squared distances from the mean, summed, over n - correction."),
+        composed("std(Tensor self, bool unbiased=True) -> Tensor",
+                 [](Node x, bool unbiased) { return sqrt(variance(x, unbiased_correction(x, unbiased))); })
+            .over(reduce_all())
+            .promote(Promotion::kReal)
+            .dtypes_are(kFloatingOrComplex)
+            .gradient_reads({"self", "result"})
+            .derivative([](Node g, Node y, Node x, bool unbiased) {
+              return deviation_gradient(g, y, x, unbiased_correction(x, unbiased));
+            })
+            .describe("Standard deviation of all elements."),
+        composed("std.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor",
+                 [](Node x, Arg, bool unbiased) {
+                   return sqrt(variance(x, unbiased_correction(x, unbiased)));
+                 })
+            .over(reduce_over(1))
+            .promote(Promotion::kReal)
+            .dtypes_are(kFloatingOrComplex)
+            .gradient_reads({"self", "result"})
+            .derivative([](Node g, Node y, Node x, Arg, bool unbiased) {
+              return deviation_gradient(g, y, x, unbiased_correction(x, unbiased));
+            })
+            .describe("Standard deviation over dims."),
+        composed(
+            "std.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor",
+            [](Node x, Arg, Node c) { return sqrt(variance(x, correction_or_one(x, c))); })
+            .over(reduce_over(1))
+            .promote(Promotion::kReal)
+            .dtypes_are(kFloatingOrComplex)
+            .gradient_reads({"self", "result"})
+            .derivative([](Node g, Node y, Node x, Arg, Node c) {
+              return deviation_gradient(g, y, x, correction_or_one(x, c));
+            })
+            .describe("Standard deviation over dims."),
+        composed("var_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)",
+                 [](Node x, bool unbiased) {
+                   return std::array{variance(x, unbiased_correction(x, unbiased)), mean_of(x)};
+                 })
+            .over(reduce_all())
+            .promote(Promotion::kReal)
+            .dtypes_are(kFloatingOrComplex)
+            .gradient_reads({"self"})
+            .derivative([](Node g, Node gm, Node, Node, Node x, bool unbiased) {
+              return moments_gradient(g, gm, x, unbiased_correction(x, unbiased), {});
+            })
+            .describe("Variance and mean of all elements."),
+        composed(
+            "var_mean.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> (Tensor, Tensor)",
+            [](Node x, Arg, bool unbiased) {
+              return std::array{variance(x, unbiased_correction(x, unbiased)), mean_of(x)};
+            })
+            .over(reduce_over(1))
+            .promote(Promotion::kReal)
+            .dtypes_are(kFloatingOrComplex)
+            .gradient_reads({"self"})
+            .derivative([](Node g, Node gm, Node, Node, Node x, Arg, bool unbiased) {
+              return moments_gradient(g, gm, x, unbiased_correction(x, unbiased), {});
+            })
+            .describe("Variance and mean over dims."),
+        composed(
+            "var_mean.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor, Tensor)",
+            [](Node x, Arg, Node c) { return std::array{variance(x, correction_or_one(x, c)), mean_of(x)}; })
+            .over(reduce_over(1))
+            .promote(Promotion::kReal)
+            .dtypes_are(kFloatingOrComplex)
+            .gradient_reads({"self"})
+            .derivative([](Node g, Node gm, Node, Node, Node x, Arg, Node c) {
+              return moments_gradient(g, gm, x, correction_or_one(x, c), {});
+            })
+            .describe("Variance and mean over dims."),
+        composed("std_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)",
+                 [](Node x, bool unbiased) {
+                   return std::array{sqrt(variance(x, unbiased_correction(x, unbiased))), mean_of(x)};
+                 })
+            .over(reduce_all())
+            .promote(Promotion::kReal)
+            .dtypes_are(kFloatingOrComplex)
+            .gradient_reads({"self", "result0"})
+            .derivative([](Node g, Node gm, Node y, Node, Node x, bool unbiased) {
+              return moments_gradient(g, gm, x, unbiased_correction(x, unbiased), y);
+            })
+            .describe("Standard deviation and mean of all elements."),
+        composed(
+            "std_mean.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> (Tensor, Tensor)",
+            [](Node x, Arg, bool unbiased) {
+              return std::array{sqrt(variance(x, unbiased_correction(x, unbiased))), mean_of(x)};
+            })
+            .over(reduce_over(1))
+            .promote(Promotion::kReal)
+            .dtypes_are(kFloatingOrComplex)
+            .gradient_reads({"self", "result0"})
+            .derivative([](Node g, Node gm, Node y, Node, Node x, Arg, bool unbiased) {
+              return moments_gradient(g, gm, x, unbiased_correction(x, unbiased), y);
+            })
+            .describe("Standard deviation and mean over dims."),
+        composed(
+            "std_mean.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor, Tensor)",
+            [](Node x, Arg, Node c) {
+              return std::array{sqrt(variance(x, correction_or_one(x, c))), mean_of(x)};
+            })
+            .over(reduce_over(1))
+            .promote(Promotion::kReal)
+            .dtypes_are(kFloatingOrComplex)
+            .gradient_reads({"self", "result0"})
+            .derivative([](Node g, Node gm, Node y, Node, Node x, Arg, Node c) {
+              return moments_gradient(g, gm, x, correction_or_one(x, c), y);
+            })
+            .describe("Standard deviation and mean over dims."),
 
-    composed("logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor", log_sum_exp)
-        .over(reduce_over(1)).promote(Promotion::kFloat).dtypes_are(kAllReals).gradient_reads({"self", "result"})
-        .derivative([](Node g, Node y, Node x) { return g * exp(x - y); })
-        .describe("log(sum(exp(self))) without overflow."),
-});
+        composed("logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor", log_sum_exp)
+            .over(reduce_over(1))
+            .promote(Promotion::kFloat)
+            .dtypes_are(kAllReals)
+            .gradient_reads({"self", "result"})
+            .derivative([](Node g, Node y, Node x) { return g * exp(x - y); })
+            .describe("log(sum(exp(self))) without overflow."),
+    });
 
 }  // namespace
 }  // namespace lohe::ops

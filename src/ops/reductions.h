@@ -7,7 +7,8 @@ namespace lohe::ops {
 
 /// kRow: all dims.
 DomainRule reduce_all();
-/// @throws IndexError or RuntimeError when a reduction without neutral element meets no elements; `name` as users call it.
+/// @throws IndexError or RuntimeError when a reduction without neutral element meets no elements; `name` as
+/// users call it.
 void check_nonempty(std::string_view name, const TensorImpl& x, std::span<const int64_t> dims);
 
 /// Nothing is recorded while it lives.

@@ -14,8 +14,8 @@
 namespace lohe::ops {
 namespace {
 
-/// Uniform over [0, n), n > 0: multiplication of 64 random bits (Lemire, 2019, without its rejection step, whose bias is
-/// below n / 2^64).
+/// Uniform over [0, n), n > 0: multiplication of 64 random bits (Lemire, 2019, without its rejection step,
+/// whose bias is below n / 2^64).
 int64_t below(uint32_t high, uint32_t low, int64_t n) {
   const uint64_t bits = uint64_t{high} << 32 | low;
   return static_cast<int64_t>((static_cast<unsigned __int128>(bits) * static_cast<uint64_t>(n)) >> 64);
@@ -30,7 +30,8 @@ Results randperm(Args a) {
   const Draw at = draw(a[1], n);
   visit_dtype(dtype, [&](auto zero) {
     using T = decltype(zero);
-    if constexpr (std::is_same_v<T, bool> || std::is_same_v<T, std::complex<float>> || std::is_same_v<T, std::complex<double>>) {
+    if constexpr (std::is_same_v<T, bool> || std::is_same_v<T, std::complex<float>> ||
+                  std::is_same_v<T, std::complex<double>>) {
       raise(ErrorKind::kNotImplemented, "\"randperm\" not implemented for '", type_word(dtype), "'");
     } else {
       int64_t most = INT64_MAX;
@@ -42,8 +43,10 @@ Results randperm(Args a) {
       LOHE_CHECK(n - 1 <= most, "n is too large for result tensor type: '", type_word(dtype), "'");
       auto* p = reinterpret_cast<T*>(t->data());
       for (int64_t i = 0; i < n; ++i) {
-        if constexpr (std::is_integral_v<T>) p[i] = static_cast<T>(i);
-        else p[i] = T(static_cast<float>(i));
+        if constexpr (std::is_integral_v<T>)
+          p[i] = static_cast<T>(i);
+        else
+          p[i] = T(static_cast<float>(i));
       }
       if constexpr (std::is_same_v<T, double>) std::iota(p, p + n, 0.0);
       // Fisher and Yates, in Durstenfeld's form.
@@ -54,7 +57,8 @@ Results randperm(Args a) {
     }
   });
   if (a[6].kind == Arg::kBool && a[6].integer != 0) {
-    LOHE_CHECK(is_differentiable(dtype), "Only Tensors of floating point and complex dtype can require gradients");
+    LOHE_CHECK(is_differentiable(dtype),
+               "Only Tensors of floating point and complex dtype can require gradients");
     t->requires_grad = true;
   }
   return t;
@@ -67,10 +71,12 @@ Results multinomial(Args a) {
   const int64_t samples = a[1].integer;
   const bool replacement = a[2].integer != 0;
   LOHE_CHECK(self.dim() == 1 || self.dim() == 2, "prob_dist must be 1 or 2 dim");
-  LOHE_CHECK(is_floating(self.dtype()), "multinomial only supports floating-point dtypes for input, got: ", type_word(self.dtype()));
+  LOHE_CHECK(is_floating(self.dtype()),
+             "multinomial only supports floating-point dtypes for input, got: ", type_word(self.dtype()));
   const int64_t n = self.sizes().back(), rows = self.dim() == 2 ? self.sizes()[0] : 1;
   LOHE_CHECK(samples > 0, "cannot sample n_sample <= 0 samples");
-  LOHE_CHECK(replacement || samples <= n, "cannot sample n_sample > prob_dist.size(-1) samples without replacement");
+  LOHE_CHECK(replacement || samples <= n,
+             "cannot sample n_sample > prob_dist.size(-1) samples without replacement");
   LOHE_CHECK(n <= int64_t{1} << 24, "number of categories cannot exceed 2^24");
   const TensorPtr weights = contiguous(to(a[0].tensor, Dtype::kFloat64));
   Dims sizes = self.dim() == 2 ? Dims{rows, samples} : Dims{samples};
@@ -87,13 +93,15 @@ Results multinomial(Args a) {
       double total = 0;
       int64_t positive = 0;
       for (int64_t i = 0; i < n; ++i) {
-        LOHE_CHECK(w[i] >= 0 && std::isfinite(w[i]), "probability tensor contains either `inf`, `nan` or element < 0");
+        LOHE_CHECK(w[i] >= 0 && std::isfinite(w[i]),
+                   "probability tensor contains either `inf`, `nan` or element < 0");
         total += w[i];
         positive += w[i] > 0 ? 1 : 0;
       }
       LOHE_CHECK(total > 0, "invalid multinomial distribution (sum of probabilities <= 0)");
-      LOHE_CHECK(replacement || positive >= samples,
-                 "invalid multinomial distribution (with replacement=False, not enough non-negative category to sample)");
+      LOHE_CHECK(
+          replacement || positive >= samples,
+          "invalid multinomial distribution (with replacement=False, not enough non-negative category to sample)");
       const auto counter = [&](int64_t i) { return static_cast<uint64_t>(at.offset + r * per_row + i); };
       if (replacement) {
         sums.resize(static_cast<size_t>(n));
@@ -103,7 +111,8 @@ Results multinomial(Args a) {
           const double u = unit_double(bits[0], bits[1]) * sums.back();
           // The first sum beyond u: a category of weight zero adds nothing and is never it.
           auto found = std::upper_bound(sums.begin(), sums.end(), u) - sums.begin();
-          if (found == n) for (found = n - 1; w[found] == 0;) --found;
+          if (found == n)
+            for (found = n - 1; w[found] == 0;) --found;
           out[r * samples + s] = found;
         }
       } else {
@@ -122,8 +131,8 @@ Results multinomial(Args a) {
   return result;
 }
 
-/// One Poisson number: products of uniforms for small rates (Knuth), else transformed rejection (Hörmann, "The transformed
-/// rejection method for generating Poisson random variables", 1993: PTRS).
+/// One Poisson number: products of uniforms for small rates (Knuth), else transformed rejection (Hörmann,
+/// "The transformed rejection method for generating Poisson random variables", 1993: PTRS).
 double poisson_number(double rate, PhiloxStream& stream) {
   if (rate == 0) return 0;
   if (rate < 10) {
@@ -139,7 +148,9 @@ double poisson_number(double rate, PhiloxStream& stream) {
     const double us = 0.5 - std::fabs(u), k = std::floor((2 * a / us + b) * u + rate + 0.43);
     if (us >= 0.07 && v <= vr) return k;
     if (k < 0 || (us < 0.013 && v > us)) continue;
-    if (std::log(v) + std::log(inverse_alpha) - std::log(a / (us * us) + b) <= -rate + k * log_rate - std::lgamma(k + 1)) return k;
+    if (std::log(v) + std::log(inverse_alpha) - std::log(a / (us * us) + b) <=
+        -rate + k * log_rate - std::lgamma(k + 1))
+      return k;
   }
 }
 
@@ -147,12 +158,14 @@ void run_poisson(Args a, Results& r) {
   static const OpRef contiguous("contiguous"), empty("empty");
   const WithoutGrad guard;
   const TensorPtr rates = contiguous(a[0].tensor);
-  LOHE_CHECK_KIND(kNotImplemented, is_floating(rates->dtype()), "\"poisson_cpu\" not implemented for '", type_word(rates->dtype()), "'");
+  LOHE_CHECK_KIND(kNotImplemented, is_floating(rates->dtype()), "\"poisson_cpu\" not implemented for '",
+                  type_word(rates->dtype()), "'");
   const TensorPtr out = empty(rates->sizes(), rates->dtype());
   const Draw at = draw(a[1], rates->numel());
   visit_dtype(rates->dtype(), [&](auto zero) {
     using T = decltype(zero);
-    if constexpr (!std::is_integral_v<T> && !std::is_same_v<T, std::complex<float>> && !std::is_same_v<T, std::complex<double>>) {
+    if constexpr (!std::is_integral_v<T> && !std::is_same_v<T, std::complex<float>> &&
+                  !std::is_same_v<T, std::complex<double>>) {
       const auto* rate = reinterpret_cast<const T*>(rates->data());
       auto* to = reinterpret_cast<T*>(out->data());
       parallel_for(rates->numel(), 256, [&](int64_t begin, int64_t end) {
@@ -161,8 +174,10 @@ void run_poisson(Args a, Results& r) {
           LOHE_CHECK(value >= 0, "invalid Poisson rate, expected rate to be non-negative");
           PhiloxStream stream(static_cast<uint64_t>(at.seed), static_cast<uint64_t>(at.offset + i));
           const double k = poisson_number(value, stream);
-          if constexpr (std::is_same_v<T, double>) to[i] = k;
-          else to[i] = T(static_cast<float>(k));
+          if constexpr (std::is_same_v<T, double>)
+            to[i] = k;
+          else
+            to[i] = T(static_cast<float>(k));
         }
       });
     }
@@ -170,20 +185,30 @@ void run_poisson(Args a, Results& r) {
   r.push(out);
 }
 
-const OpFamily sampling("sampling", {
-    function("randperm(int n, *, Generator? generator=None, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, bool requires_grad=False) -> Tensor",
-             randperm)
-        .function_only().out().describe("The integers from 0 to n - 1 in random order."),
-    function("multinomial(Tensor self, int num_samples, bool replacement=False, *, Generator? generator=None) -> Tensor", multinomial)
-        .not_differentiable().exact_out().describe("Categories drawn with the probabilities that each row is proportional to."),
-    primitive("poisson(Tensor self, Generator? generator=None) -> Tensor", nullptr, run_poisson)
-        .gradient_reads({})
-        .grad([](Backward& b) {
-          static const OpRef zeros("zeros");
-          if (b.needs(0)) b.set(0, zeros(b.meta(0).sizes, b.meta(0).dtype));
-        })
-        .function_only().describe("Poisson numbers with the rates in self."),
-});
+const OpFamily sampling(
+    "sampling",
+    {
+        function(
+            "randperm(int n, *, Generator? generator=None, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, bool requires_grad=False) -> Tensor",
+            randperm)
+            .function_only()
+            .out()
+            .describe("The integers from 0 to n - 1 in random order."),
+        function(
+            "multinomial(Tensor self, int num_samples, bool replacement=False, *, Generator? generator=None) -> Tensor",
+            multinomial)
+            .not_differentiable()
+            .exact_out()
+            .describe("Categories drawn with the probabilities that each row is proportional to."),
+        primitive("poisson(Tensor self, Generator? generator=None) -> Tensor", nullptr, run_poisson)
+            .gradient_reads({})
+            .grad([](Backward& b) {
+              static const OpRef zeros("zeros");
+              if (b.needs(0)) b.set(0, zeros(b.meta(0).sizes, b.meta(0).dtype));
+            })
+            .function_only()
+            .describe("Poisson numbers with the rates in self."),
+    });
 
 }  // namespace
 }  // namespace lohe::ops

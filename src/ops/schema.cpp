@@ -53,44 +53,75 @@ class Reader {
   }
 
  private:
-  struct Type { ArgType type; bool optional; bool written; char alias; int list_size; };
+  struct Type {
+    ArgType type;
+    bool optional;
+    bool written;
+    char alias;
+    int list_size;
+  };
 
   Type type() {
     skip();
     size_t n = 0;
-    while (at_ + n < text_.size() && (isalnum(static_cast<unsigned char>(text_[at_ + n])) != 0 || text_[at_ + n] == '_')) ++n;
+    while (at_ + n < text_.size() &&
+           (isalnum(static_cast<unsigned char>(text_[at_ + n])) != 0 || text_[at_ + n] == '_'))
+      ++n;
     const std::string_view word = text_.substr(at_, n);
     at_ += n;
     Type t{ArgType::kTensor, false, false, 0, 0};
-    if (word == "Tensor") t.type = ArgType::kTensor;
-    else if (word == "Scalar") t.type = ArgType::kScalar;
-    else if (word == "int") t.type = ArgType::kInt;
-    else if (word == "float") t.type = ArgType::kFloat;
-    else if (word == "bool") t.type = ArgType::kBool;
-    else if (word == "str") t.type = ArgType::kStr;
-    else if (word == "ScalarType" || word == "dtype") t.type = ArgType::kDtype;
-    else if (word == "Device") t.type = ArgType::kDevice;
-    else if (word == "Layout") t.type = ArgType::kLayout;
-    else if (word == "MemoryFormat") t.type = ArgType::kMemoryFormat;
-    else if (word == "Generator") t.type = ArgType::kGenerator;
-    else fail("unknown type");
+    if (word == "Tensor")
+      t.type = ArgType::kTensor;
+    else if (word == "Scalar")
+      t.type = ArgType::kScalar;
+    else if (word == "int")
+      t.type = ArgType::kInt;
+    else if (word == "float")
+      t.type = ArgType::kFloat;
+    else if (word == "bool")
+      t.type = ArgType::kBool;
+    else if (word == "str")
+      t.type = ArgType::kStr;
+    else if (word == "ScalarType" || word == "dtype")
+      t.type = ArgType::kDtype;
+    else if (word == "Device")
+      t.type = ArgType::kDevice;
+    else if (word == "Layout")
+      t.type = ArgType::kLayout;
+    else if (word == "MemoryFormat")
+      t.type = ArgType::kMemoryFormat;
+    else if (word == "Generator")
+      t.type = ArgType::kGenerator;
+    else
+      fail("unknown type");
     if (at_ < text_.size() && text_[at_] == '(') {
       t.alias = text_[at_ + 1];
       at_ += 2;
-      if (text_[at_] == '!') { t.written = true; ++at_; }
+      if (text_[at_] == '!') {
+        t.written = true;
+        ++at_;
+      }
       expect(")");
     }
     if (accept("[")) {
       if (!accept("]")) {
-        const auto [end, error] = std::from_chars(text_.data() + at_, text_.data() + text_.size(), t.list_size);
+        const auto [end, error] =
+            std::from_chars(text_.data() + at_, text_.data() + text_.size(), t.list_size);
         at_ = static_cast<size_t>(end - text_.data());
         expect("]");
       }
       switch (t.type) {
-        case ArgType::kTensor: t.type = ArgType::kTensors; break;
-        case ArgType::kInt: t.type = ArgType::kInts; break;
-        case ArgType::kFloat: t.type = ArgType::kFloats; break;
-        default: fail("no lists of this type");
+        case ArgType::kTensor:
+          t.type = ArgType::kTensors;
+          break;
+        case ArgType::kInt:
+          t.type = ArgType::kInts;
+          break;
+        case ArgType::kFloat:
+          t.type = ArgType::kFloats;
+          break;
+        default:
+          fail("no lists of this type");
       }
     }
     if (accept("?")) {
@@ -107,7 +138,11 @@ class Reader {
   Param param() {
     const Type t = type();
     Param p;
-    p.type = t.type; p.optional = t.optional; p.written = t.written; p.alias = t.alias; p.list_size = t.list_size;
+    p.type = t.type;
+    p.optional = t.optional;
+    p.written = t.written;
+    p.alias = t.alias;
+    p.list_size = t.list_size;
     skip();
     p.name = std::string(until(",)="));
     while (!p.name.empty() && p.name.back() == ' ') p.name.pop_back();
@@ -146,9 +181,12 @@ class Reader {
       at_ = end + 1;
     } else {
       const std::string_view word = until(",)");
-      if (word == "None") p.default_value = Arg();
-      else if (word == "True" || word == "False") p.default_value = Arg(word == "True");
-      else if (p.type == ArgType::kInt || (p.type == ArgType::kScalar && word.find_first_of(".e") == word.npos) ||
+      if (word == "None")
+        p.default_value = Arg();
+      else if (word == "True" || word == "False")
+        p.default_value = Arg(word == "True");
+      else if (p.type == ArgType::kInt ||
+               (p.type == ArgType::kScalar && word.find_first_of(".e") == word.npos) ||
                p.type == ArgType::kMemoryFormat) {
         int64_t v = 0;
         std::from_chars(word.data(), word.data() + word.size(), v);
@@ -166,14 +204,18 @@ class Reader {
     while (!p.default_text.empty() && p.default_text.back() == ' ') p.default_text.pop_back();
   }
 
-  void skip() { while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\n')) ++at_; }
+  void skip() {
+    while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\n')) ++at_;
+  }
   bool accept(std::string_view token) {
     skip();
     if (text_.substr(at_, token.size()) != token) return false;
     at_ += token.size();
     return true;
   }
-  void expect(std::string_view token) { if (!accept(token)) fail(token); }
+  void expect(std::string_view token) {
+    if (!accept(token)) fail(token);
+  }
   std::string_view until(std::string_view stops) {
     const size_t end = std::min(text_.find_first_of(stops, at_), text_.size());
     const std::string_view word = text_.substr(at_, end - at_);
@@ -181,7 +223,8 @@ class Reader {
     return word;
   }
   [[noreturn]] void fail(std::string_view what) {
-    raise(ErrorKind::kInternal, "schema '", text_, "': ", what, " expected or not understood at position ", at_);
+    raise(ErrorKind::kInternal, "schema '", text_, "': ", what, " expected or not understood at position ",
+          at_);
   }
 
   std::string_view text_;

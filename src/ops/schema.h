@@ -7,25 +7,38 @@
 
 #include "ops/arg.h"
 
-/// Signatures in the field's usual notation: `name(Tensor self, *, Scalar alpha=1) -> Tensor`. `(a)` marks an argument that
-/// a result aliases, `(a!)` one that is written.
+/// Signatures in the field's usual notation: `name(Tensor self, *, Scalar alpha=1) -> Tensor`. `(a)` marks an
+/// argument that a result aliases, `(a!)` one that is written.
 namespace lohe::ops {
 
 enum class ArgType : uint8_t {
-  kTensor, kTensors, kScalar, kInt, kFloat, kBool, kStr, kInts, kFloats, kDtype, kDevice, kLayout, kMemoryFormat, kGenerator
+  kTensor,
+  kTensors,
+  kScalar,
+  kInt,
+  kFloat,
+  kBool,
+  kStr,
+  kInts,
+  kFloats,
+  kDtype,
+  kDevice,
+  kLayout,
+  kMemoryFormat,
+  kGenerator
 };
 
 struct Param {
   std::string name;
   ArgType type;
-  bool optional = false;      ///< may be None
+  bool optional = false;  ///< may be None
   bool keyword_only = false;
-  bool written = false;       ///< (a!)
-  char alias = 0;             ///< 'a' of (a) and (a!)
-  int list_size = 0;          ///< int[2]: a single int stands for two
+  bool written = false;  ///< (a!)
+  char alias = 0;        ///< 'a' of (a) and (a!)
+  int list_size = 0;     ///< int[2]: a single int stands for two
   bool has_default = false;
-  Arg default_value;          ///< points into the schema's own storage
-  std::string default_text;   ///< as written
+  Arg default_value;         ///< points into the schema's own storage
+  std::string default_text;  ///< as written
 };
 
 struct Return {
@@ -41,8 +54,8 @@ struct Schema {
   std::string overload;  ///< "dim"
   std::vector<Param> params;
   std::vector<Return> returns;
-  int positional = 0;    ///< parameters before `*`
-  bool mutating = false; ///< a parameter is written
+  int positional = 0;     ///< parameters before `*`
+  bool mutating = false;  ///< a parameter is written
   std::string text;
 
   /// @throws internal error naming the text: schemas are literals of this library.

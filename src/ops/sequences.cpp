@@ -27,11 +27,13 @@ Dtype range_dtype(const Arg& dtype, std::initializer_list<Arg> bounds) {
 }
 
 void check_bounds(const Scalar& start, const Scalar& end, const Scalar& step, const char* name) {
-  LOHE_CHECK(!start.is_complex() && !end.is_complex() && !step.is_complex(), name, ": the bounds must be real numbers");
+  LOHE_CHECK(!start.is_complex() && !end.is_complex() && !step.is_complex(), name,
+             ": the bounds must be real numbers");
   const double a = start.to_double(), b = end.to_double(), s = step.to_double();
   LOHE_CHECK_VALUE(s != 0, "step must be nonzero");
   LOHE_CHECK(std::isfinite(a) && std::isfinite(b), "unsupported range: ", a, " -> ", b);
-  LOHE_CHECK((s > 0 && b >= a) || (s < 0 && b <= a), "upper bound and lower bound inconsistent with step sign");
+  LOHE_CHECK((s > 0 && b >= a) || (s < 0 && b <= a),
+             "upper bound and lower bound inconsistent with step sign");
 }
 
 /// start + i step: integers exactly in int64, others in float64.
@@ -39,8 +41,10 @@ void fill_steps(const TensorPtr& t, const Scalar& start, const Scalar& step, boo
   static const OpRef integers("_fill_steps_.int"), numbers("_fill_steps_.float");
   const NoGrad no_grad;
   if (t->numel() == 0) return;
-  if (integral) integers(t, start.to_int(), step.to_int(), kInt64);
-  else numbers(t, start.to_double(), step.to_double(), kFloat64);
+  if (integral)
+    integers(t, start.to_int(), step.to_int(), kInt64);
+  else
+    numbers(t, start.to_double(), step.to_double(), kFloat64);
 }
 
 /// [start, end) with the end left out (arange) or taken in (range).
@@ -49,7 +53,8 @@ Results steps(const Arg& from, const Arg& to, const Arg& by, const Arg& dtype_ar
   const char* name = closed ? "range" : "arange";
   check_bounds(start, end, step, name);
   const Dtype dtype = closed ? dtype_of(dtype_arg, default_dtype()) : range_dtype(dtype_arg, {from, to, by});
-  LOHE_CHECK_KIND(kNotImplemented, dtype != kBool && !is_complex(dtype), "\"", name, "\" not implemented for '", dtype, "'");
+  LOHE_CHECK_KIND(kNotImplemented, dtype != kBool && !is_complex(dtype), "\"", name,
+                  "\" not implemented for '", dtype, "'");
   const bool integral = is_integral(dtype, false);
   int64_t n = 0;
   if (dtype == kInt64) {
@@ -73,7 +78,8 @@ Results steps(const Arg& from, const Arg& to, const Arg& by, const Arg& dtype_ar
 /// A bound given as a 0-dim tensor.
 Scalar number_in(TensorImpl* t, const char* name) {
   static const OpRef to("to.dtype");
-  LOHE_CHECK(t->dim() == 0, name, " only supports 0-dimensional start and end tensors, but got one with ", t->dim(), " dimension(s).");
+  LOHE_CHECK(t->dim() == 0, name, " only supports 0-dimensional start and end tensors, but got one with ",
+             t->dim(), " dimension(s).");
   const NoGrad no_grad;
   if (is_complex(t->dtype())) {
     const auto* p = reinterpret_cast<const std::complex<double>*>(to(t, kComplex128)->data());
@@ -86,16 +92,20 @@ Scalar number_in(TensorImpl* t, const char* name) {
   const TensorPtr i = to(t, kInt64);
   return Scalar(*reinterpret_cast<const int64_t*>(i->data()));
 }
-Scalar bound(const Arg& a, const char* name) { return a.kind == Arg::kTensor ? number_in(a.tensor, name) : a.scalar(); }
+Scalar bound(const Arg& a, const char* name) {
+  return a.kind == Arg::kTensor ? number_in(a.tensor, name) : a.scalar();
+}
 
 Dtype spaced_dtype(const Arg& dtype, const Scalar& start, const Scalar& end, const char* name) {
   const bool complex = start.is_complex() || end.is_complex();
   const Dtype d = dtype_of(dtype, complex ? to_complex(default_dtype()) : default_dtype());
-  LOHE_CHECK(!complex || is_complex(d), name, "(): inferred dtype ", to_complex(default_dtype()), " can't be safely cast to passed dtype ", d);
+  LOHE_CHECK(!complex || is_complex(d), name, "(): inferred dtype ", to_complex(default_dtype()),
+             " can't be safely cast to passed dtype ", d);
   return d;
 }
 
-/// `steps` numbers from start to end, both taken in; the second half counts back from the end, so that both are exact.
+/// `steps` numbers from start to end, both taken in; the second half counts back from the end, so that both
+/// are exact.
 TensorPtr spaced(const Scalar& start, const Scalar& end, int64_t steps, Dtype dtype) {
   static const OpRef numbers("_fill_spaced_.float"), complexes("_fill_spaced_.complex"), fill("fill_");
   LOHE_CHECK(steps >= 0, "number of steps must be non-negative");
@@ -106,7 +116,8 @@ TensorPtr spaced(const Scalar& start, const Scalar& end, int64_t steps, Dtype dt
     fill(t, Arg(start));
   } else if (is_complex(dtype)) {
     const std::complex<double> a = start.to_complex(), b = end.to_complex();
-    complexes(t, Arg(Scalar(a)), Arg(Scalar(b)), Arg(Scalar((b - a) / static_cast<double>(steps - 1))), steps);
+    complexes(t, Arg(Scalar(a)), Arg(Scalar(b)), Arg(Scalar((b - a) / static_cast<double>(steps - 1))),
+              steps);
   } else {
     double a = start.to_double(), b = end.to_double();
     if (is_integral(dtype, false)) {
@@ -142,64 +153,130 @@ Results powers_row(Args a) {
   return t;
 }
 
-const OpFamily sequences("sequences", {
-    pointwise("_fill_steps_.int(Tensor(a!) self, int start, int step, ScalarType dtype) -> Tensor(a!)",
-              [](Value x, Value start, Value step) { return start + step * x.graph()->iota(kOuter, kInt64); })
-        .promote(Promotion::kFirst).runtime({"start", "step"}).in("_C").not_differentiable()
-        .describe("start + step i at element i of a contiguous tensor, computed in int64."),
-    pointwise("_fill_steps_.float(Tensor(a!) self, float start, float step, ScalarType dtype) -> Tensor(a!)",
-              [](Value x, Value start, Value step) { return start + step * x.graph()->iota(kOuter, kFloat64); })
-        .promote(Promotion::kFirst).runtime({"start", "step"}).in("_C").not_differentiable()
-        .describe("start + step i at element i of a contiguous tensor, computed in float64."),
-    pointwise("_fill_spaced_.float(Tensor(a!) self, float start, float end, float step, int steps, ScalarType dtype) -> Tensor(a!)",
-              [](Value x, Value start, Value end, Value step, Value steps) {
-                const Value i = x.graph()->iota(kOuter, kInt64);
-                const Dtype d = x.dtype();
-                const Value up = cast(start, d) + cast(step, d) * cast(i, d), down = cast(end, d) - cast(step, d) * cast(steps - 1 - i, d);
-                return select(i < shift_right(steps, steps.literal(1)), up, down);
-              })
-        .promote(Promotion::kFirst).runtime({"start", "end", "step", "steps"}).in("_C").not_differentiable()
-        .describe("Equal steps from start to end over a contiguous tensor."),
-    pointwise("_fill_spaced_.complex(Tensor(a!) self, Scalar start, Scalar end, Scalar step, int steps) -> Tensor(a!)",
-              [](Value x, Value start, Value end, Value step, Value steps) {
-                const Value i = x.graph()->iota(kOuter, kInt64);
-                const Dtype d = x.dtype();
-                return select(i < shift_right(steps, steps.literal(1)), start + step * cast(i, d), end - step * cast(steps - 1 - i, d));
-              })
-        .promote(Promotion::kFirst).runtime({"steps"}).in("_C").not_differentiable()
-        .describe("Equal steps between complex numbers over a contiguous tensor."),
-    function("arange(Scalar end, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None) -> Tensor",
-             [](Args a) { return steps(Arg(int64_t{0}), a[0], Arg(int64_t{1}), a[1], false); })
-        .function_only().out().describe("0, 1, ... below end."),
-    function("arange.start(Scalar start, Scalar end, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None) -> Tensor",
-             [](Args a) { return steps(a[0], a[1], Arg(int64_t{1}), a[2], false); })
-        .function_only().out().describe("start, start + 1, ... below end."),
-    function("arange.start_step(Scalar start, Scalar end, Scalar step=1, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None) -> Tensor",
-             [](Args a) { return steps(a[0], a[1], a[2], a[3], false); })
-        .function_only().out().describe("start, start + step, ... before end; int64 where all three are integers."),
-    function("range(Scalar start, Scalar end, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None) -> Tensor",
-             [](Args a) { return steps(a[0], a[1], Arg(int64_t{1}), a[2], true); })
-        .function_only().describe("start, start + 1, ... up to and with end."),
-    function("range.step(Scalar start, Scalar end, Scalar step=1, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None) -> Tensor",
-             [](Args a) { return steps(a[0], a[1], a[2], a[3], true); })
-        .function_only().describe("start, start + step, ... up to and with end."),
-    function("linspace(Scalar start, Scalar end, int steps, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None) -> Tensor", spaced_row)
-        .function_only().out().describe("`steps` numbers at equal distances from start to end."),
-    function("linspace.Tensor_Tensor(Tensor start, Tensor end, int steps, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None) -> Tensor",
-             spaced_row).function_only().out().describe("Bounds from 0-dim tensors."),
-    function("linspace.Tensor_Scalar(Tensor start, Scalar end, int steps, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None) -> Tensor",
-             spaced_row).function_only().out().describe("Bounds from 0-dim tensors."),
-    function("linspace.Scalar_Tensor(Scalar start, Tensor end, int steps, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None) -> Tensor",
-             spaced_row).function_only().out().describe("Bounds from 0-dim tensors."),
-    function("logspace(Scalar start, Scalar end, int steps, float base=10.0, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None) -> Tensor",
-             powers_row).function_only().out().describe("Powers of base: their exponents as linspace."),
-    function("logspace.Tensor_Tensor(Tensor start, Tensor end, int steps, float base=10.0, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None) -> Tensor",
-             powers_row).function_only().out().describe("Bounds from 0-dim tensors."),
-    function("logspace.Tensor_Scalar(Tensor start, Scalar end, int steps, float base=10.0, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None) -> Tensor",
-             powers_row).function_only().out().describe("Bounds from 0-dim tensors."),
-    function("logspace.Scalar_Tensor(Scalar start, Tensor end, int steps, float base=10.0, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None) -> Tensor",
-             powers_row).function_only().out().describe("Bounds from 0-dim tensors."),
-});
+const OpFamily sequences(
+    "sequences",
+    {
+        pointwise("_fill_steps_.int(Tensor(a!) self, int start, int step, ScalarType dtype) -> Tensor(a!)",
+                  [](Value x, Value start, Value step) {
+                    return start + step * x.graph()->iota(kOuter, kInt64);
+                  })
+            .promote(Promotion::kFirst)
+            .runtime({"start", "step"})
+            .in("_C")
+            .not_differentiable()
+            .describe("start + step i at element i of a contiguous tensor, computed in int64."),
+        pointwise(
+            "_fill_steps_.float(Tensor(a!) self, float start, float step, ScalarType dtype) -> Tensor(a!)",
+            [](Value x, Value start, Value step) { return start + step * x.graph()->iota(kOuter, kFloat64); })
+            .promote(Promotion::kFirst)
+            .runtime({"start", "step"})
+            .in("_C")
+            .not_differentiable()
+            .describe("start + step i at element i of a contiguous tensor, computed in float64."),
+        pointwise(
+            "_fill_spaced_.float(Tensor(a!) self, float start, float end, float step, int steps, ScalarType dtype) -> Tensor(a!)",
+            [](Value x, Value start, Value end, Value step, Value steps) {
+              const Value i = x.graph()->iota(kOuter, kInt64);
+              const Dtype d = x.dtype();
+              const Value up = cast(start, d) + cast(step, d) * cast(i, d),
+                          down = cast(end, d) - cast(step, d) * cast(steps - 1 - i, d);
+              return select(i < shift_right(steps, steps.literal(1)), up, down);
+            })
+            .promote(Promotion::kFirst)
+            .runtime({"start", "end", "step", "steps"})
+            .in("_C")
+            .not_differentiable()
+            .describe("Equal steps from start to end over a contiguous tensor."),
+        pointwise(
+            "_fill_spaced_.complex(Tensor(a!) self, Scalar start, Scalar end, Scalar step, int steps) -> Tensor(a!)",
+            [](Value x, Value start, Value end, Value step, Value steps) {
+              const Value i = x.graph()->iota(kOuter, kInt64);
+              const Dtype d = x.dtype();
+              return select(i < shift_right(steps, steps.literal(1)), start + step * cast(i, d),
+                            end - step * cast(steps - 1 - i, d));
+            })
+            .promote(Promotion::kFirst)
+            .runtime({"steps"})
+            .in("_C")
+            .not_differentiable()
+            .describe("Equal steps between complex numbers over a contiguous tensor."),
+        function(
+            "arange(Scalar end, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None) -> Tensor",
+            [](Args a) { return steps(Arg(int64_t{0}), a[0], Arg(int64_t{1}), a[1], false); })
+            .function_only()
+            .out()
+            .describe("0, 1, ... below end."),
+        function(
+            "arange.start(Scalar start, Scalar end, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None) -> Tensor",
+            [](Args a) { return steps(a[0], a[1], Arg(int64_t{1}), a[2], false); })
+            .function_only()
+            .out()
+            .describe("start, start + 1, ... below end."),
+        function(
+            "arange.start_step(Scalar start, Scalar end, Scalar step=1, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None) -> Tensor",
+            [](Args a) { return steps(a[0], a[1], a[2], a[3], false); })
+            .function_only()
+            .out()
+            .describe("start, start + step, ... before end; int64 where all three are integers."),
+        function(
+            "range(Scalar start, Scalar end, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None) -> Tensor",
+            [](Args a) { return steps(a[0], a[1], Arg(int64_t{1}), a[2], true); })
+            .function_only()
+            .describe("start, start + 1, ... up to and with end."),
+        function(
+            "range.step(Scalar start, Scalar end, Scalar step=1, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None) -> Tensor",
+            [](Args a) { return steps(a[0], a[1], a[2], a[3], true); })
+            .function_only()
+            .describe("start, start + step, ... up to and with end."),
+        function(
+            "linspace(Scalar start, Scalar end, int steps, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None) -> Tensor",
+            spaced_row)
+            .function_only()
+            .out()
+            .describe("`steps` numbers at equal distances from start to end."),
+        function(
+            "linspace.Tensor_Tensor(Tensor start, Tensor end, int steps, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None) -> Tensor",
+            spaced_row)
+            .function_only()
+            .out()
+            .describe("Bounds from 0-dim tensors."),
+        function(
+            "linspace.Tensor_Scalar(Tensor start, Scalar end, int steps, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None) -> Tensor",
+            spaced_row)
+            .function_only()
+            .out()
+            .describe("Bounds from 0-dim tensors."),
+        function(
+            "linspace.Scalar_Tensor(Scalar start, Tensor end, int steps, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None) -> Tensor",
+            spaced_row)
+            .function_only()
+            .out()
+            .describe("Bounds from 0-dim tensors."),
+        function(
+            "logspace(Scalar start, Scalar end, int steps, float base=10.0, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None) -> Tensor",
+            powers_row)
+            .function_only()
+            .out()
+            .describe("Powers of base: their exponents as linspace."),
+        function(
+            "logspace.Tensor_Tensor(Tensor start, Tensor end, int steps, float base=10.0, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None) -> Tensor",
+            powers_row)
+            .function_only()
+            .out()
+            .describe("Bounds from 0-dim tensors."),
+        function(
+            "logspace.Tensor_Scalar(Tensor start, Scalar end, int steps, float base=10.0, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None) -> Tensor",
+            powers_row)
+            .function_only()
+            .out()
+            .describe("Bounds from 0-dim tensors."),
+        function(
+            "logspace.Scalar_Tensor(Scalar start, Tensor end, int steps, float base=10.0, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None) -> Tensor",
+            powers_row)
+            .function_only()
+            .out()
+            .describe("Bounds from 0-dim tensors."),
+    });
 
 }  // namespace
 }  // namespace lohe::ops

@@ -16,8 +16,10 @@ ViewSpec viewed_as(const TensorImpl& t, std::span<const int64_t> shape) {
   ViewSpec v = whole(t);
   v.sizes = infer_size(shape, t.numel());
   const auto strides = view_strides(t.sizes(), t.strides(), v.sizes);
-  LOHE_CHECK(strides.has_value(), "view size is not compatible with input tensor's size and stride (at least one dimension spans across "
-             "two contiguous subspaces). Use .reshape(...) instead.");
+  LOHE_CHECK(
+      strides.has_value(),
+      "view size is not compatible with input tensor's size and stride (at least one dimension spans across "
+      "two contiguous subspaces). Use .reshape(...) instead.");
   v.strides = *strides;
   return v;
 }
@@ -32,8 +34,10 @@ ViewSpec transposed(const TensorImpl& t, int64_t a, int64_t b) {
 }
 
 ViewSpec permuted(const TensorImpl& t, std::span<const int64_t> dims) {
-  LOHE_CHECK(static_cast<int64_t>(dims.size()) == t.dim(), "permute(sparse_coo): number of dimensions in the tensor input does not match "
-             "the length of the desired ordering of dimensions i.e. input.dim() = ", t.dim(), " is not equal to len(dims) = ", dims.size());
+  LOHE_CHECK(static_cast<int64_t>(dims.size()) == t.dim(),
+             "permute(sparse_coo): number of dimensions in the tensor input does not match "
+             "the length of the desired ordering of dimensions i.e. input.dim() = ",
+             t.dim(), " is not equal to len(dims) = ", dims.size());
   ViewSpec v = whole(t);
   uint64_t seen = 0;
   for (size_t i = 0; i < dims.size(); ++i) {
@@ -58,13 +62,17 @@ ViewSpec expanded(const TensorImpl& t, std::span<const int64_t> shape) {
     LOHE_CHECK(shape[d] >= 0 || (shape[d] == -1 && d >= lead), "The expanded size of the tensor (", shape[d],
                ") isn't allowed in a leading, non-existing dimension ", d);
     const int64_t want = shape[d] == -1 ? have : shape[d];
-    LOHE_CHECK(have == want || have == 1, "The expanded size of the tensor (", want, ") must match the existing size (", have,
-               ") at non-singleton dimension ", d, ".  Target sizes: ", to_string(shape), ".  Tensor sizes: ", to_string(t.sizes()));
+    LOHE_CHECK(have == want || have == 1, "The expanded size of the tensor (", want,
+               ") must match the existing size (", have, ") at non-singleton dimension ", d,
+               ".  Target sizes: ", to_string(shape), ".  Tensor sizes: ", to_string(t.sizes()));
     v.sizes[d] = want;
     // A dim that keeps its size keeps its stride; a new dim of size 1 moves as a row-major one would.
-    if (have != want) v.strides[d] = 0;
-    else if (d >= lead) v.strides[d] = t.strides()[d - lead];
-    else v.strides[d] = d + 1 == shape.size() ? 1 : v.sizes[d + 1] * v.strides[d + 1];
+    if (have != want)
+      v.strides[d] = 0;
+    else if (d >= lead)
+      v.strides[d] = t.strides()[d - lead];
+    else
+      v.strides[d] = d + 1 == shape.size() ? 1 : v.sizes[d + 1] * v.strides[d + 1];
   }
   return v;
 }
@@ -73,8 +81,8 @@ ViewSpec selected(const TensorImpl& t, int64_t dim, int64_t index) {
   LOHE_CHECK_INDEX(t.dim() > 0, "select() cannot be applied to a 0-dim tensor.");
   const auto d = static_cast<size_t>(wrap_dim(dim, t.dim()));
   const int64_t size = t.sizes()[d];
-  LOHE_CHECK_INDEX(index >= -size && index < size, "select(): index ", index, " out of range for tensor of size ", to_string(t.sizes()),
-                   " at dimension ", d);
+  LOHE_CHECK_INDEX(index >= -size && index < size, "select(): index ", index,
+                   " out of range for tensor of size ", to_string(t.sizes()), " at dimension ", d);
   ViewSpec v = whole(t);
   v.offset += (index < 0 ? index + size : index) * t.strides()[d];
   Dims sizes, strides;
@@ -101,7 +109,8 @@ ViewSpec sliced(const TensorImpl& t, int64_t dim, int64_t start, int64_t end, in
   v.offset += start * t.strides()[d];
   v.sizes[d] = (end - start) / step + ((end - start) % step != 0 ? 1 : 0);
   int64_t stride = 0;
-  LOHE_CHECK(!__builtin_mul_overflow(t.strides()[d], step, &stride) || v.sizes[d] <= 1, "slice(): step ", step, " is too large");
+  LOHE_CHECK(!__builtin_mul_overflow(t.strides()[d], step, &stride) || v.sizes[d] <= 1, "slice(): step ",
+             step, " is too large");
   v.strides[d] = stride;
   return v;
 }
@@ -110,10 +119,11 @@ ViewSpec narrowed(const TensorImpl& t, int64_t dim, int64_t start, int64_t lengt
   LOHE_CHECK(t.dim() > 0, "narrow() cannot be applied to a 0-dim tensor.");
   LOHE_CHECK(length >= 0, "narrow(): length must be non-negative.");
   const int64_t size = t.sizes()[static_cast<size_t>(wrap_dim(dim, t.dim()))];
-  LOHE_CHECK_INDEX(start >= -size && start <= size, "start out of range (expected to be in range of [", -size, ", ", size, "], but got ",
-                   start, ")");
+  LOHE_CHECK_INDEX(start >= -size && start <= size, "start out of range (expected to be in range of [", -size,
+                   ", ", size, "], but got ", start, ")");
   if (start < 0) start += size;
-  LOHE_CHECK(start <= size - length, "start (", start, ") + length (", length, ") exceeds dimension size (", size, ").");
+  LOHE_CHECK(start <= size - length, "start (", start, ") + length (", length, ") exceeds dimension size (",
+             size, ").");
   return sliced(t, dim, start, start + length, 1);
 }
 

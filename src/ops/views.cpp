@@ -6,7 +6,8 @@
 #include "ops/view_rules.h"
 #include "tensor/shape.h"
 
-/// Views: another shape over the same memory. The in-place form of such a row changes what the tensor itself shows.
+/// Views: another shape over the same memory. The in-place form of such a row changes what the tensor itself
+/// shows.
 namespace lohe::ops {
 namespace {
 
@@ -97,15 +98,18 @@ ViewSpec strided(const TensorImpl& t, Args a) {
   LOHE_CHECK(v.sizes.size() == v.strides.size(), "mismatch in length of strides and shape");
   int64_t last = v.offset;
   for (size_t d = 0; d < v.sizes.size(); ++d) {
-    LOHE_CHECK(v.strides[d] >= 0, "as_strided: Negative strides are not supported at the moment, got strides: ", to_string(v.strides));
+    LOHE_CHECK(
+        v.strides[d] >= 0,
+        "as_strided: Negative strides are not supported at the moment, got strides: ", to_string(v.strides));
     LOHE_CHECK(v.sizes[d] >= 0, "as_strided: sizes must be non-negative, got ", to_string(v.sizes));
     last += (v.sizes[d] - 1) * v.strides[d];
   }
   LOHE_CHECK(v.offset >= 0, "as_strided: storage_offset must be non-negative, got ", v.offset);
   const int64_t bytes = t.storage().nbytes(), needed = (last + 1) * t.itemsize();
-  LOHE_CHECK(numel_of(v.sizes) == 0 || needed <= bytes, "setStorage: sizes ", to_string(v.sizes), ", strides ", to_string(v.strides),
-             ", storage offset ", v.offset, ", and itemsize ", t.itemsize(), " requiring a storage size of ", needed,
-             " are out of bounds for storage of size ", bytes);
+  LOHE_CHECK(numel_of(v.sizes) == 0 || needed <= bytes, "setStorage: sizes ", to_string(v.sizes),
+             ", strides ", to_string(v.strides), ", storage offset ", v.offset, ", and itemsize ",
+             t.itemsize(), " requiring a storage size of ", needed, " are out of bounds for storage of size ",
+             bytes);
   return v;
 }
 
@@ -119,17 +123,20 @@ int64_t extent(std::span<const int64_t> sizes, std::span<const int64_t> strides)
   return n;
 }
 
-/// The storage's gradient as a flat tensor, seen as the input was: what several elements of the input share is divided among them.
+/// The storage's gradient as a flat tensor, seen as the input was: what several elements of the input share
+/// is divided among them.
 void strided_gradient(Backward& b) {
-  static const OpRef zeros("zeros"), arange("arange"), as_strided("as_strided"), copy("copy_"), index_put("index_put_"), reshape("reshape"),
-      div("div.Tensor"), ones("ones");
+  static const OpRef zeros("zeros"), arange("arange"), as_strided("as_strided"), copy("copy_"),
+      index_put("index_put_"), reshape("reshape"), div("div.Tensor"), ones("ones");
   const Meta& input = b.meta(0);
   const TensorPtr& g = b.grad();
   const Dims sizes(b.arg(1).int_list()), strides(b.arg(2).int_list());
-  const Dims input_strides = input.strides.size() == input.sizes.size() ? input.strides : contiguous_strides(input.sizes);
+  const Dims input_strides =
+      input.strides.size() == input.sizes.size() ? input.strides : contiguous_strides(input.sizes);
   const int64_t offset = b.arg(3).none() ? input.offset : b.arg(3).integer;
   const int64_t first = std::min(offset, input.offset);
-  const int64_t length = std::max(offset - first + extent(sizes, strides), input.offset - first + extent(input.sizes, input_strides));
+  const int64_t length = std::max(offset - first + extent(sizes, strides),
+                                  input.offset - first + extent(input.sizes, input_strides));
   const TensorPtr flat = zeros(Dims{length}, g->dtype());
   const auto positions = [&](const Dims& s, const Dims& st, int64_t from) {
     const TensorPtr all = arange(length);
@@ -140,13 +147,16 @@ void strided_gradient(Backward& b) {
     index_put(target, std::span<TensorImpl* const>(list), values, true);
   };
   if (numel_of(sizes) > 0) {
-    if (may_overlap(sizes, strides)) accumulate(flat, positions(sizes, strides, offset - first), reshape(g, Dims{-1}));
-    else copy(as_strided(flat, sizes, strides, offset - first), g);
+    if (may_overlap(sizes, strides))
+      accumulate(flat, positions(sizes, strides, offset - first), reshape(g, Dims{-1}));
+    else
+      copy(as_strided(flat, sizes, strides, offset - first), g);
   }
   TensorPtr result = flat;
   if (numel_of(input.sizes) > 0 && may_overlap(input.sizes, input_strides)) {
     const TensorPtr count = zeros(Dims{length}, g->dtype());
-    accumulate(count, positions(input.sizes, input_strides, input.offset - first), ones(Dims{numel_of(input.sizes)}, g->dtype()));
+    accumulate(count, positions(input.sizes, input_strides, input.offset - first),
+               ones(Dims{numel_of(input.sizes)}, g->dtype()));
     result = div(flat, count);
   }
   b.set(0, as_strided(result, input.sizes, input_strides, input.offset - first));
@@ -154,7 +164,8 @@ void strided_gradient(Backward& b) {
 
 /// Windows that overlap add up.
 void windows_gradient(Backward& b) {
-  static const OpRef zeros("zeros"), slice("slice.Tensor"), select("select.int"), sum("add"), unfold("unfold"), copy("copy_");
+  static const OpRef zeros("zeros"), slice("slice.Tensor"), select("select.int"), sum("add"),
+      unfold("unfold"), copy("copy_");
   const Meta& input = b.meta(0);
   const TensorPtr& g = b.grad();
   const TensorPtr into = zeros(input.sizes, input.dtype);
@@ -166,7 +177,8 @@ void windows_gradient(Backward& b) {
     const int64_t count = g->sizes()[static_cast<size_t>(dim)];
     for (int64_t k = 0; k < size; ++k) {
       const TensorPtr part = slice(into, dim, k, k + (count - 1) * step + 1, step);
-      dispatch::call(sum.op(), std::array{Arg(part), Arg(select(g, int64_t{-1}, k)), Arg(int64_t{1})}, dispatch::Form::kInPlace);
+      dispatch::call(sum.op(), std::array{Arg(part), Arg(select(g, int64_t{-1}, k)), Arg(int64_t{1})},
+                     dispatch::Form::kInPlace);
     }
   }
   b.set(0, into);
@@ -189,14 +201,18 @@ ViewSpec reinterpreted(const TensorImpl& t, Dtype dtype) {
   const int64_t from = t.itemsize(), to = itemsize(dtype);
   ViewSpec v = whole(t);
   v.dtype = dtype;
-  LOHE_CHECK(!t.conj() || dtype == t.dtype(), "torch.Tensor.view is not supported for conjugate view tensors when converting to a different dtype.");
-  LOHE_CHECK(!t.neg() || dtype == t.dtype(), "torch.Tensor.view is not supported for tensors with negative bit set when converting to a "
+  LOHE_CHECK(
+      !t.conj() || dtype == t.dtype(),
+      "torch.Tensor.view is not supported for conjugate view tensors when converting to a different dtype.");
+  LOHE_CHECK(!t.neg() || dtype == t.dtype(),
+             "torch.Tensor.view is not supported for tensors with negative bit set when converting to a "
              "different dtype.");
   if (from == to) return v;
   const std::string names = std::string(dtype_name(t.dtype())) + " as " + dtype_name(dtype);
   LOHE_CHECK(t.dim() > 0, "self.dim() cannot be 0 to view ", names, " (different element sizes)");
   const size_t last = v.sizes.size() - 1;
-  LOHE_CHECK(t.strides()[last] == 1, "self.stride(-1) must be 1 to view ", names, " (different element sizes), but got ", t.strides()[last]);
+  LOHE_CHECK(t.strides()[last] == 1, "self.stride(-1) must be 1 to view ", names,
+             " (different element sizes), but got ", t.strides()[last]);
   if (from > to) {
     const int64_t ratio = from / to;
     for (size_t i = 0; i < last; ++i) v.strides[i] *= ratio;
@@ -207,11 +223,11 @@ ViewSpec reinterpreted(const TensorImpl& t, Dtype dtype) {
   const int64_t ratio = to / from;
   LOHE_CHECK(t.sizes()[last] % ratio == 0, "self.size(-1) must be divisible by ", ratio, " to view ", names,
              " (different element sizes), but got ", t.sizes()[last]);
-  LOHE_CHECK(t.offset() % ratio == 0, "self.storage_offset() must be divisible by ", ratio, " to view ", names,
-             " (different element sizes), but got ", t.offset());
+  LOHE_CHECK(t.offset() % ratio == 0, "self.storage_offset() must be divisible by ", ratio, " to view ",
+             names, " (different element sizes), but got ", t.offset());
   for (size_t i = 0; i < last; ++i) {
-    LOHE_CHECK(t.strides()[i] % ratio == 0, "self.stride(", i, ") must be divisible by ", ratio, " to view ", names,
-               " (different element sizes), but got ", t.strides()[i]);
+    LOHE_CHECK(t.strides()[i] % ratio == 0, "self.stride(", i, ") must be divisible by ", ratio, " to view ",
+               names, " (different element sizes), but got ", t.strides()[i]);
     v.strides[i] /= ratio;
   }
   v.sizes[last] /= ratio;
@@ -224,72 +240,128 @@ void transposed_gradient(Backward& b) {
   b.set(0, transpose(b.grad(), b.arg(1), b.arg(2)));
 }
 
-const OpFamily views("views", {
-    view("view(Tensor(a) self, int[] size) -> Tensor(a)", [](Args a) { return viewed_as(*a[0].tensor, a[1].int_list()); })
-        .grad(reshaped_gradient).gradient_reads({}).method_only().describe("The same elements in another shape, without a copy."),
-    view("view.dtype(Tensor(a) self, ScalarType dtype) -> Tensor(a)", [](Args a) { return reinterpreted(*a[0].tensor, a[1].dtype); })
-        .not_differentiable().method_only().describe("The same bytes as another dtype; the last dim grows or shrinks with the item size."),
-    view("transpose.int(Tensor(a) self, int dim0, int dim1) -> Tensor(a)",
-         [](Args a) { return transposed(*a[0].tensor, a[1].integer, a[2].integer); })
-        .grad(transposed_gradient).gradient_reads({}).inplace().describe("Two dims swapped."),
-    view("swapaxes(Tensor(a) self, int axis0, int axis1) -> Tensor(a)",
-         [](Args a) { return transposed(*a[0].tensor, a[1].integer, a[2].integer); })
-        .grad(transposed_gradient).gradient_reads({}).inplace().describe("Two dims swapped."),
-    view("swapdims(Tensor(a) self, int dim0, int dim1) -> Tensor(a)",
-         [](Args a) { return transposed(*a[0].tensor, a[1].integer, a[2].integer); })
-        .grad(transposed_gradient).gradient_reads({}).inplace().describe("Two dims swapped."),
-    view("t(Tensor(a) self) -> Tensor(a)", [](Args a) { return matrix_transposed(*a[0].tensor); })
-        .grad([](Backward& b) {
-          static const OpRef t("t");
-          b.set(0, t(b.grad()));
-        })
-        .gradient_reads({}).inplace().describe("The transposed matrix; tensors of fewer dims as they are."),
-    view("permute(Tensor(a) self, int[] dims) -> Tensor(a)", [](Args a) { return permuted(*a[0].tensor, a[1].int_list()); })
-        .grad([](Backward& b) {
-          static const OpRef permute("permute");
-          const auto dims = b.arg(1).int_list();
-          const auto rank = static_cast<int64_t>(dims.size());
-          Dims inverse(dims.size());
-          for (int64_t i = 0; i < rank; ++i) inverse[static_cast<size_t>(wrap_dim(dims[static_cast<size_t>(i)], rank))] = i;
-          b.set(0, permute(b.grad(), inverse));
-        })
-        .gradient_reads({}).describe("The dims in another order."),
-    view("select.int(Tensor(a) self, int dim, int index) -> Tensor(a)",
-         [](Args a) { return selected(*a[0].tensor, a[1].integer, a[2].integer); }).describe("One position of a dim, which goes."),
-    view("slice.Tensor(Tensor(a) self, int dim=0, int? start=None, int? end=None, int step=1) -> Tensor(a)",
-         [](Args a) {
-           return sliced(*a[0].tensor, a[1].integer, a[2].none() ? 0 : a[2].integer, a[3].none() ? kEnd : a[3].integer, a[4].integer);
-         })
-        .in("_C").describe("Positions start, start + step, ... below end of a dim, by Python's rules for slices."),
-    view("unsqueeze(Tensor(a) self, int dim) -> Tensor(a)", [](Args a) { return unsqueezed(*a[0].tensor, a[1].integer); })
-        .grad(reshaped_gradient).gradient_reads({}).inplace().describe("A new dim of size 1."),
-    view("squeeze(Tensor(a) self) -> Tensor(a)", [](Args a) { return squeezed(*a[0].tensor, ~uint64_t{0}); })
-        .grad(reshaped_gradient).gradient_reads({}).inplace().describe("Without dims of size 1."),
-    view("squeeze.dim(Tensor(a) self, int dim) -> Tensor(a)",
-         [](Args a) { return squeezed(*a[0].tensor, uint64_t{1} << wrap_dim(a[1].integer, a[0].tensor->dim())); })
-        .grad(reshaped_gradient).gradient_reads({}).inplace().describe("Without one dim, if it has size 1."),
-    view("squeeze.dims(Tensor(a) self, int[] dim) -> Tensor(a)",
-         [](Args a) { return squeezed(*a[0].tensor, dim_mask(a[1].int_list(), a[0].tensor->dim(), false)); })
-        .grad(reshaped_gradient).gradient_reads({}).inplace().describe("Without those of the given dims that have size 1."),
-    view("expand(Tensor(a) self, int[] size, *, bool implicit=False) -> Tensor(a)",
-         [](Args a) { return expanded(*a[0].tensor, a[1].int_list()); })
-        .grad([](Backward& b) { b.set(0, b.grad()); })  // the tape sums down to the operand's shape
-        .gradient_reads({}).method_only().describe("Dims of size 1 repeated without a copy."),
-    view("diagonal(Tensor(a) self, int offset=0, int dim1=0, int dim2=1) -> Tensor(a)",
-         [](Args a) { return diagonal_of(*a[0].tensor, a[1].integer, a[2].integer, a[3].integer); })
-        .describe("The diagonal of two dims, as a new last dim."),
-    view("unfold(Tensor(a) self, int dimension, int size, int step) -> Tensor(a)",
-         [](Args a) { return windows(*a[0].tensor, a[1].integer, a[2].integer, a[3].integer); })
-        .grad(windows_gradient).gradient_reads({}).method_only()
-        .describe("Windows of a dim, `step` apart; the positions in a window are a new last dim."),
-    view("as_strided(Tensor(a) self, int[] size, int[] stride, int? storage_offset=None) -> Tensor(a)",
-         [](Args a) { return strided(*a[0].tensor, a); })
-        .grad(strided_gradient).gradient_reads({}).inplace().describe("Any sizes and strides over the same memory."),
-    view("detach(Tensor(a) self) -> Tensor(a)", [](Args a) { return whole(*a[0].tensor); })
-        .not_differentiable().describe("The same memory without history."),
-    view("alias(Tensor(a) self) -> Tensor(a)", [](Args a) { return whole(*a[0].tensor); })
-        .grad([](Backward& b) { b.set(0, b.grad()); }).gradient_reads({}).in("_C").describe("The whole tensor as a view."),
-});
+const OpFamily views(
+    "views",
+    {
+        view("view(Tensor(a) self, int[] size) -> Tensor(a)",
+             [](Args a) { return viewed_as(*a[0].tensor, a[1].int_list()); })
+            .grad(reshaped_gradient)
+            .gradient_reads({})
+            .method_only()
+            .describe("The same elements in another shape, without a copy."),
+        view("view.dtype(Tensor(a) self, ScalarType dtype) -> Tensor(a)",
+             [](Args a) { return reinterpreted(*a[0].tensor, a[1].dtype); })
+            .not_differentiable()
+            .method_only()
+            .describe("The same bytes as another dtype; the last dim grows or shrinks with the item size."),
+        view("transpose.int(Tensor(a) self, int dim0, int dim1) -> Tensor(a)",
+             [](Args a) { return transposed(*a[0].tensor, a[1].integer, a[2].integer); })
+            .grad(transposed_gradient)
+            .gradient_reads({})
+            .inplace()
+            .describe("Two dims swapped."),
+        view("swapaxes(Tensor(a) self, int axis0, int axis1) -> Tensor(a)",
+             [](Args a) { return transposed(*a[0].tensor, a[1].integer, a[2].integer); })
+            .grad(transposed_gradient)
+            .gradient_reads({})
+            .inplace()
+            .describe("Two dims swapped."),
+        view("swapdims(Tensor(a) self, int dim0, int dim1) -> Tensor(a)",
+             [](Args a) { return transposed(*a[0].tensor, a[1].integer, a[2].integer); })
+            .grad(transposed_gradient)
+            .gradient_reads({})
+            .inplace()
+            .describe("Two dims swapped."),
+        view("t(Tensor(a) self) -> Tensor(a)", [](Args a) { return matrix_transposed(*a[0].tensor); })
+            .grad([](Backward& b) {
+              static const OpRef t("t");
+              b.set(0, t(b.grad()));
+            })
+            .gradient_reads({})
+            .inplace()
+            .describe("The transposed matrix; tensors of fewer dims as they are."),
+        view("permute(Tensor(a) self, int[] dims) -> Tensor(a)",
+             [](Args a) { return permuted(*a[0].tensor, a[1].int_list()); })
+            .grad([](Backward& b) {
+              static const OpRef permute("permute");
+              const auto dims = b.arg(1).int_list();
+              const auto rank = static_cast<int64_t>(dims.size());
+              Dims inverse(dims.size());
+              for (int64_t i = 0; i < rank; ++i)
+                inverse[static_cast<size_t>(wrap_dim(dims[static_cast<size_t>(i)], rank))] = i;
+              b.set(0, permute(b.grad(), inverse));
+            })
+            .gradient_reads({})
+            .describe("The dims in another order."),
+        view("select.int(Tensor(a) self, int dim, int index) -> Tensor(a)",
+             [](Args a) { return selected(*a[0].tensor, a[1].integer, a[2].integer); })
+            .describe("One position of a dim, which goes."),
+        view(
+            "slice.Tensor(Tensor(a) self, int dim=0, int? start=None, int? end=None, int step=1) -> Tensor(a)",
+            [](Args a) {
+              return sliced(*a[0].tensor, a[1].integer, a[2].none() ? 0 : a[2].integer,
+                            a[3].none() ? kEnd : a[3].integer, a[4].integer);
+            })
+            .in("_C")
+            .describe("Positions start, start + step, ... below end of a dim, by Python's rules for slices."),
+        view("unsqueeze(Tensor(a) self, int dim) -> Tensor(a)",
+             [](Args a) { return unsqueezed(*a[0].tensor, a[1].integer); })
+            .grad(reshaped_gradient)
+            .gradient_reads({})
+            .inplace()
+            .describe("A new dim of size 1."),
+        view("squeeze(Tensor(a) self) -> Tensor(a)",
+             [](Args a) { return squeezed(*a[0].tensor, ~uint64_t{0}); })
+            .grad(reshaped_gradient)
+            .gradient_reads({})
+            .inplace()
+            .describe("Without dims of size 1."),
+        view("squeeze.dim(Tensor(a) self, int dim) -> Tensor(a)",
+             [](Args a) {
+               return squeezed(*a[0].tensor, uint64_t{1} << wrap_dim(a[1].integer, a[0].tensor->dim()));
+             })
+            .grad(reshaped_gradient)
+            .gradient_reads({})
+            .inplace()
+            .describe("Without one dim, if it has size 1."),
+        view("squeeze.dims(Tensor(a) self, int[] dim) -> Tensor(a)",
+             [](Args a) {
+               return squeezed(*a[0].tensor, dim_mask(a[1].int_list(), a[0].tensor->dim(), false));
+             })
+            .grad(reshaped_gradient)
+            .gradient_reads({})
+            .inplace()
+            .describe("Without those of the given dims that have size 1."),
+        view("expand(Tensor(a) self, int[] size, *, bool implicit=False) -> Tensor(a)",
+             [](Args a) { return expanded(*a[0].tensor, a[1].int_list()); })
+            .grad([](Backward& b) { b.set(0, b.grad()); })  // the tape sums down to the operand's shape
+            .gradient_reads({})
+            .method_only()
+            .describe("Dims of size 1 repeated without a copy."),
+        view("diagonal(Tensor(a) self, int offset=0, int dim1=0, int dim2=1) -> Tensor(a)",
+             [](Args a) { return diagonal_of(*a[0].tensor, a[1].integer, a[2].integer, a[3].integer); })
+            .describe("The diagonal of two dims, as a new last dim."),
+        view("unfold(Tensor(a) self, int dimension, int size, int step) -> Tensor(a)",
+             [](Args a) { return windows(*a[0].tensor, a[1].integer, a[2].integer, a[3].integer); })
+            .grad(windows_gradient)
+            .gradient_reads({})
+            .method_only()
+            .describe("Windows of a dim, `step` apart; the positions in a window are a new last dim."),
+        view("as_strided(Tensor(a) self, int[] size, int[] stride, int? storage_offset=None) -> Tensor(a)",
+             [](Args a) { return strided(*a[0].tensor, a); })
+            .grad(strided_gradient)
+            .gradient_reads({})
+            .inplace()
+            .describe("Any sizes and strides over the same memory."),
+        view("detach(Tensor(a) self) -> Tensor(a)", [](Args a) { return whole(*a[0].tensor); })
+            .not_differentiable()
+            .describe("The same memory without history."),
+        view("alias(Tensor(a) self) -> Tensor(a)", [](Args a) { return whole(*a[0].tensor); })
+            .grad([](Backward& b) { b.set(0, b.grad()); })
+            .gradient_reads({})
+            .in("_C")
+            .describe("The whole tensor as a view."),
+    });
 
 }  // namespace
 }  // namespace lohe::ops

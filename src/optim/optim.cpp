@@ -21,8 +21,10 @@ void Optimizer::zero_grad(bool set_to_none) {
   const NoGradGuard no_grad;
   for (Tensor& p : all_params()) {
     if (!p.grad().defined()) continue;
-    if (set_to_none) p.mutable_grad().reset();
-    else p.mutable_grad().detach().zero_();
+    if (set_to_none)
+      p.mutable_grad().reset();
+    else
+      p.mutable_grad().detach().zero_();
   }
 }
 
@@ -46,7 +48,8 @@ void check_adam(const Options& o) {
 }
 
 template <class Options, class Update>
-void adam_step(ParamGroup<Options>& group, std::unordered_map<const TensorImpl*, AdamState>& state, Update update) {
+void adam_step(ParamGroup<Options>& group, std::unordered_map<const TensorImpl*, AdamState>& state,
+               Update update) {
   const Options& o = group.options();
   std::vector<Tensor> params, grads, means, squares, largest, steps;
   for (const Tensor& p : group.params()) {
@@ -68,17 +71,21 @@ void adam_step(ParamGroup<Options>& group, std::unordered_map<const TensorImpl*,
   }
   if (params.empty()) return;
   const auto [beta1, beta2] = o.betas();
-  update(params, grads, means, squares, largest, steps, o.lr(), beta1, beta2, o.weight_decay(), o.eps(), o.amsgrad(), o.maximize());
+  update(params, grads, means, squares, largest, steps, o.lr(), beta1, beta2, o.weight_decay(), o.eps(),
+         o.amsgrad(), o.maximize());
 }
 
 }  // namespace
 
-SGD::SGD(Groups groups, SGDOptions defaults) : GroupedOptimizer(std::move(defaults)) { add(std::move(groups)); }
+SGD::SGD(Groups groups, SGDOptions defaults) : GroupedOptimizer(std::move(defaults)) {
+  add(std::move(groups));
+}
 
 void SGD::check(const SGDOptions& o) const {
   check_numbers(o.lr(), o.weight_decay());
   LOHE_CHECK_VALUE(o.momentum() >= 0, "Invalid momentum value: ", o.momentum());
-  LOHE_CHECK_VALUE(!o.nesterov() || (o.momentum() > 0 && o.dampening() == 0), "Nesterov momentum requires a momentum and zero dampening");
+  LOHE_CHECK_VALUE(!o.nesterov() || (o.momentum() > 0 && o.dampening() == 0),
+                   "Nesterov momentum requires a momentum and zero dampening");
 }
 
 void SGD::update() {
@@ -100,13 +107,15 @@ void SGD::update() {
     }
     for (const Lists* lists : {&started, &fresh}) {
       if (lists->params.empty()) continue;
-      _fused_sgd_(lists->params, lists->grads, lists->buffers, o.weight_decay(), o.momentum(), o.lr(), o.dampening(), o.nesterov(),
-                  o.maximize(), lists == &fresh);
+      _fused_sgd_(lists->params, lists->grads, lists->buffers, o.weight_decay(), o.momentum(), o.lr(),
+                  o.dampening(), o.nesterov(), o.maximize(), lists == &fresh);
     }
   }
 }
 
-Adam::Adam(Groups groups, AdamOptions defaults) : GroupedOptimizer(std::move(defaults)) { add(std::move(groups)); }
+Adam::Adam(Groups groups, AdamOptions defaults) : GroupedOptimizer(std::move(defaults)) {
+  add(std::move(groups));
+}
 void Adam::check(const AdamOptions& o) const { check_adam(o); }
 void Adam::update() {
   for (auto& group : param_groups()) {
@@ -114,7 +123,9 @@ void Adam::update() {
   }
 }
 
-AdamW::AdamW(Groups groups, AdamWOptions defaults) : GroupedOptimizer(std::move(defaults)) { add(std::move(groups)); }
+AdamW::AdamW(Groups groups, AdamWOptions defaults) : GroupedOptimizer(std::move(defaults)) {
+  add(std::move(groups));
+}
 void AdamW::check(const AdamWOptions& o) const { check_adam(o); }
 void AdamW::update() {
   for (auto& group : param_groups()) {

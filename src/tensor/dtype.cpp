@@ -19,9 +19,10 @@ constexpr std::array kTable{
     DtypeInfo{kFloat16, "float16", "half", "HalfTensor", "F16", 2, true, false, true, kFloat16, kFloat32},
     DtypeInfo{kFloat32, "float32", "float", "FloatTensor", "F32", 4, true, false, true, kFloat32, kFloat32},
     DtypeInfo{kFloat64, "float64", "double", "DoubleTensor", "F64", 8, true, false, true, kFloat64, kFloat64},
-    DtypeInfo{kComplex64, "complex64", "cfloat", "ComplexFloatTensor", "C64", 8, false, true, true, kFloat32, kComplex64},
-    DtypeInfo{kComplex128, "complex128", "cdouble", "ComplexDoubleTensor", "C128", 16, false, true, true, kFloat64,
-              kComplex128},
+    DtypeInfo{kComplex64, "complex64", "cfloat", "ComplexFloatTensor", "C64", 8, false, true, true, kFloat32,
+              kComplex64},
+    DtypeInfo{kComplex128, "complex128", "cdouble", "ComplexDoubleTensor", "C128", 16, false, true, true,
+              kFloat64, kComplex128},
     DtypeInfo{kBool, "bool", "", "BoolTensor", "BOOL", 1, false, false, false, kBool, kBool},
     DtypeInfo{kBFloat16, "bfloat16", "", "BFloat16Tensor", "BF16", 2, true, false, true, kBFloat16, kFloat32},
 };
@@ -60,7 +61,8 @@ Dtype promote_types(Dtype a, Dtype b) {
     case 2:
       if (itemsize(a) == itemsize(b)) return kFloat32;  // float16 with bfloat16
       return itemsize(a) > itemsize(b) ? a : b;
-    default: return kComplex128;
+    default:
+      return kComplex128;
   }
 }
 
@@ -85,8 +87,9 @@ Dtype dtype_from_name(std::string_view name) {
 Dtype default_dtype() { return default_dtype_.load(std::memory_order_relaxed); }
 
 void set_default_dtype(Dtype d) {
-  LOHE_CHECK_TYPE(is_floating(d), "set_default_dtype: only floating-point types are supported as the default type, got ",
-                  d, "; use float16, bfloat16, float32 or float64");
+  LOHE_CHECK_TYPE(is_floating(d),
+                  "set_default_dtype: only floating-point types are supported as the default type, got ", d,
+                  "; use float16, bfloat16, float32 or float64");
   default_dtype_.store(d, std::memory_order_relaxed);
 }
 

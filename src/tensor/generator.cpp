@@ -47,8 +47,8 @@ std::array<uint8_t, Generator::kStateBytes> Generator::state_bytes() const {
 }
 
 void Generator::set_state_bytes(std::span<const uint8_t> bytes) {
-  LOHE_CHECK(bytes.size() == kStateBytes, "Generator.set_state: a state has ", kStateBytes, " bytes, got ", bytes.size(),
-             "; pass what Generator.get_state() gave");
+  LOHE_CHECK(bytes.size() == kStateBytes, "Generator.set_state: a state has ", kStateBytes, " bytes, got ",
+             bytes.size(), "; pass what Generator.get_state() gave");
   State s{0, 0};
   for (size_t i = 0; i < 8; ++i) {
     s.seed |= uint64_t{bytes[i]} << (8 * i);

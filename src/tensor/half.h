@@ -7,7 +7,8 @@
 #include "lohe/dtype.h"
 #include "lohe/error.h"
 
-/// Element types for host code that is a template over dtypes. The half types hold bits and compute as float32.
+/// Element types for host code that is a template over dtypes. The half types hold bits and compute as
+/// float32.
 namespace lohe {
 
 struct Float16 {
@@ -33,19 +34,32 @@ struct BFloat16 {
 template <class F>
 decltype(auto) visit_dtype(Dtype dtype, F&& f) {
   switch (dtype) {
-    case Dtype::kUInt8: return f(uint8_t{});
-    case Dtype::kInt8: return f(int8_t{});
-    case Dtype::kInt16: return f(int16_t{});
-    case Dtype::kInt32: return f(int32_t{});
-    case Dtype::kInt64: return f(int64_t{});
-    case Dtype::kFloat16: return f(Float16{});
-    case Dtype::kFloat32: return f(float{});
-    case Dtype::kFloat64: return f(double{});
-    case Dtype::kComplex64: return f(std::complex<float>{});
-    case Dtype::kComplex128: return f(std::complex<double>{});
-    case Dtype::kBFloat16: return f(BFloat16{});
-    case Dtype::kBool: return f(bool{});
-    case Dtype::kUndefined: break;
+    case Dtype::kUInt8:
+      return f(uint8_t{});
+    case Dtype::kInt8:
+      return f(int8_t{});
+    case Dtype::kInt16:
+      return f(int16_t{});
+    case Dtype::kInt32:
+      return f(int32_t{});
+    case Dtype::kInt64:
+      return f(int64_t{});
+    case Dtype::kFloat16:
+      return f(Float16{});
+    case Dtype::kFloat32:
+      return f(float{});
+    case Dtype::kFloat64:
+      return f(double{});
+    case Dtype::kComplex64:
+      return f(std::complex<float>{});
+    case Dtype::kComplex128:
+      return f(std::complex<double>{});
+    case Dtype::kBFloat16:
+      return f(BFloat16{});
+    case Dtype::kBool:
+      return f(bool{});
+    case Dtype::kUndefined:
+      break;
   }
   raise(ErrorKind::kInternal, "a tensor without dtype");
 }

@@ -9,8 +9,8 @@
 
 namespace lohe {
 
-/// Loops over the elements of a shape in row-major order, for host code that walks N strided operands together. Strides
-/// are bytes. Neighbouring dims are merged where no operand minds.
+/// Loops over the elements of a shape in row-major order, for host code that walks N strided operands
+/// together. Strides are bytes. Neighbouring dims are merged where no operand minds.
 template <size_t N>
 class Loops {
  public:
@@ -36,7 +36,9 @@ class Loops {
   int64_t count() const { return count_; }
   /// Length and strides of the innermost runs.
   int64_t run() const { return dims_.empty() ? 1 : dims_.back().size; }
-  std::array<int64_t, N> run_strides() const { return dims_.empty() ? std::array<int64_t, N>{} : dims_.back().strides; }
+  std::array<int64_t, N> run_strides() const {
+    return dims_.empty() ? std::array<int64_t, N>{} : dims_.back().strides;
+  }
   /// One run covers everything.
   bool flat() const { return dims_.size() <= 1; }
 

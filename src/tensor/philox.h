@@ -7,7 +7,8 @@
 /// (ir::Prim::kPhilox).
 namespace lohe {
 
-/// Words at a counter of 128 bits, of which ops use the low half for the element and the high half for further draws.
+/// Words at a counter of 128 bits, of which ops use the low half for the element and the high half for
+/// further draws.
 inline std::array<uint32_t, 4> philox(uint64_t key, uint64_t counter, uint64_t draw = 0) {
   std::array<uint32_t, 4> c = {static_cast<uint32_t>(counter), static_cast<uint32_t>(counter >> 32),
                                static_cast<uint32_t>(draw), static_cast<uint32_t>(draw >> 32)};

@@ -18,10 +18,14 @@ int64_t Scalar::to_int() const {
 
 Dtype Scalar::dtype() const {
   switch (kind_) {
-    case Kind::kBool: return Dtype::kBool;
-    case Kind::kInt: return Dtype::kInt64;
-    case Kind::kFloat: return default_dtype();
-    case Kind::kComplex: return lohe::to_complex(default_dtype());
+    case Kind::kBool:
+      return Dtype::kBool;
+    case Kind::kInt:
+      return Dtype::kInt64;
+    case Kind::kFloat:
+      return default_dtype();
+    case Kind::kComplex:
+      return lohe::to_complex(default_dtype());
   }
   return Dtype::kUndefined;
 }
@@ -34,10 +38,14 @@ bool Scalar::operator==(const Scalar& other) const {
 
 std::ostream& operator<<(std::ostream& out, const Scalar& s) {
   switch (s.kind()) {
-    case Scalar::Kind::kBool: return out << (s.to_bool() ? "True" : "False");
-    case Scalar::Kind::kInt: return out << s.to_int();
-    case Scalar::Kind::kFloat: return out << s.to_double();
-    case Scalar::Kind::kComplex: return out << '(' << s.to_double() << (s.imag() < 0 ? "" : "+") << s.imag() << "j)";
+    case Scalar::Kind::kBool:
+      return out << (s.to_bool() ? "True" : "False");
+    case Scalar::Kind::kInt:
+      return out << s.to_int();
+    case Scalar::Kind::kFloat:
+      return out << s.to_double();
+    case Scalar::Kind::kComplex:
+      return out << '(' << s.to_double() << (s.imag() < 0 ? "" : "+") << s.imag() << "j)";
   }
   return out;
 }
@@ -45,12 +53,13 @@ std::ostream& operator<<(std::ostream& out, const Scalar& s) {
 Device Device::parse(std::string_view text) {
   const auto colon = text.find(':');
   const std::string_view type = text.substr(0, colon);
-  LOHE_CHECK(type == "cpu", "Device string: expected one of cpu at the start of the device string, got '", text,
-             "'; this build knows the device type cpu only");
+  LOHE_CHECK(type == "cpu", "Device string: expected one of cpu at the start of the device string, got '",
+             text, "'; this build knows the device type cpu only");
   Device device;
   if (colon != std::string_view::npos) {
     const std::string_view index = text.substr(colon + 1);
-    LOHE_CHECK(index == "0", "Device string: invalid device index in '", text, "'; there is one CPU device, cpu:0");
+    LOHE_CHECK(index == "0", "Device string: invalid device index in '", text,
+               "'; there is one CPU device, cpu:0");
     device.index = 0;
   }
   return device;

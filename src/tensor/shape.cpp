@@ -16,8 +16,8 @@ int64_t numel_of(std::span<const int64_t> sizes) {
   }
   if (empty) return 0;
   for (const int64_t s : sizes) {
-    LOHE_CHECK(!__builtin_mul_overflow(n, s, &n), "the number of elements of a tensor of shape ", to_string(sizes),
-               " does not fit in 63 bits");
+    LOHE_CHECK(!__builtin_mul_overflow(n, s, &n), "the number of elements of a tensor of shape ",
+               to_string(sizes), " does not fit in 63 bits");
   }
   return n;
 }
@@ -118,8 +118,9 @@ Dims broadcast_shapes(std::span<const int64_t> a, std::span<const int64_t> b) {
   for (size_t i = 0; i < rank; ++i) {
     const int64_t x = i < a.size() ? a[a.size() - 1 - i] : 1;
     const int64_t y = i < b.size() ? b[b.size() - 1 - i] : 1;
-    LOHE_CHECK(x == y || x == 1 || y == 1, "The size of tensor a (", x, ") must match the size of tensor b (", y,
-               ") at non-singleton dimension ", rank - 1 - i, " (shapes ", to_string(a), " and ", to_string(b), ")");
+    LOHE_CHECK(x == y || x == 1 || y == 1, "The size of tensor a (", x, ") must match the size of tensor b (",
+               y, ") at non-singleton dimension ", rank - 1 - i, " (shapes ", to_string(a), " and ",
+               to_string(b), ")");
     result[rank - 1 - i] = x == 1 ? y : x;
   }
   return result;
@@ -137,8 +138,8 @@ Dims broadcast_strides(std::span<const int64_t> sizes, std::span<const int64_t> 
 
 int64_t wrap_dim(int64_t dim, int64_t rank) {
   const int64_t n = std::max<int64_t>(rank, 1);
-  LOHE_CHECK_INDEX(dim >= -n && dim < n, "Dimension out of range (expected to be in range of [", -n, ", ", n - 1,
-                   "], but got ", dim, ")");
+  LOHE_CHECK_INDEX(dim >= -n && dim < n, "Dimension out of range (expected to be in range of [", -n, ", ",
+                   n - 1, "], but got ", dim, ")");
   return dim < 0 ? dim + n : dim;
 }
 
@@ -209,7 +210,8 @@ Dims infer_size(std::span<const int64_t> shape, int64_t numel) {
       return result;
     }
   }
-  LOHE_CHECK(unknown < 0 && known == numel, "shape '", to_string(shape), "' is invalid for input of size ", numel);
+  LOHE_CHECK(unknown < 0 && known == numel, "shape '", to_string(shape), "' is invalid for input of size ",
+             numel);
   return result;
 }
 
@@ -223,7 +225,8 @@ std::string to_string(std::span<const int64_t> sizes) {
 
 Dims elementwise_strides(std::span<const int64_t> sizes, std::span<const std::span<const int64_t>> operands) {
   const auto rank = static_cast<int64_t>(sizes.size());
-  // Fastest dim first. Insertion sort with an undecided answer (0): comparing goes on past it, as the order is partial.
+  // Fastest dim first. Insertion sort with an undecided answer (0): comparing goes on past it, as the order
+  // is partial.
   Dims perm(static_cast<size_t>(rank));
   for (int64_t i = 0; i < rank; ++i) perm[static_cast<size_t>(i)] = rank - 1 - i;
   const auto compare = [&](int64_t a, int64_t b) {  // 1: a must come after b

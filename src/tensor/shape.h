@@ -25,9 +25,11 @@ bool may_overlap(std::span<const int64_t> sizes, std::span<const int64_t> stride
 /// NumPy broadcasting of two shapes. @throws RuntimeError with PyTorch's text.
 Dims broadcast_shapes(std::span<const int64_t> a, std::span<const int64_t> b);
 /// Strides of a tensor expanded to `target` (0 where it is broadcast); sizes must be compatible.
-Dims broadcast_strides(std::span<const int64_t> sizes, std::span<const int64_t> strides, std::span<const int64_t> target);
+Dims broadcast_strides(std::span<const int64_t> sizes, std::span<const int64_t> strides,
+                       std::span<const int64_t> target);
 
-/// A dimension number in [-rank, rank) to [0, rank); rank 0 counts as 1. @throws IndexError with PyTorch's text.
+/// A dimension number in [-rank, rank) to [0, rank); rank 0 counts as 1. @throws IndexError with PyTorch's
+/// text.
 int64_t wrap_dim(int64_t dim, int64_t rank);
 /// Bit set of wrapped dims; empty means all. @throws IndexError, RuntimeError for a repeated one.
 uint64_t dim_mask(std::span<const int64_t> dims, int64_t rank, bool empty_is_all);
@@ -40,8 +42,9 @@ Dims infer_size(std::span<const int64_t> shape, int64_t numel);
 /// "[2, 3]"
 std::string to_string(std::span<const int64_t> sizes);
 
-/// Result strides of an elementwise operation by PyTorch's TensorIterator rule: dims are ordered by the operands' strides
-/// (first operand first), ties keep row-major order. `operands` are strides broadcast to `sizes`.
+/// Result strides of an elementwise operation by PyTorch's TensorIterator rule: dims are ordered by the
+/// operands' strides (first operand first), ties keep row-major order. `operands` are strides broadcast to
+/// `sizes`.
 Dims elementwise_strides(std::span<const int64_t> sizes, std::span<const std::span<const int64_t>> operands);
 
 }  // namespace lohe

@@ -24,8 +24,8 @@ bool inline_storage() {
   return enabled;
 }
 
-/// A per-thread stack of memory for TensorImpl objects; one freed on another thread joins that thread's stack. Reached by one
-/// static-TLS pointer: the general TLS model would cost a call each time.
+/// A per-thread stack of memory for TensorImpl objects; one freed on another thread joins that thread's
+/// stack. Reached by one static-TLS pointer: the general TLS model would cost a call each time.
 struct FreeList {
   static constexpr int kCapacity = 256;
   void* blocks[kCapacity];
@@ -91,7 +91,8 @@ Intrusive<Storage> Storage::allocate(int64_t nbytes) {
   return Intrusive<Storage>::adopt(storage);
 }
 
-Intrusive<Storage> Storage::borrow(void* data, int64_t nbytes, void (*release)(void*), void* context, bool writable) {
+Intrusive<Storage> Storage::borrow(void* data, int64_t nbytes, void (*release)(void*), void* context,
+                                   bool writable) {
   auto* storage = new Storage();
   storage->data_ = data;
   storage->nbytes_ = nbytes;
@@ -102,10 +103,12 @@ Intrusive<Storage> Storage::borrow(void* data, int64_t nbytes, void (*release)(v
 }
 
 void Storage::destroy(Storage* storage) noexcept {
-  if (storage->python_object != nullptr && python_hooks.storage_dies != nullptr) python_hooks.storage_dies(storage);
+  if (storage->python_object != nullptr && python_hooks.storage_dies != nullptr)
+    python_hooks.storage_dies(storage);
   if (storage->inline_) {
     const auto bytes = static_cast<size_t>(kHeader + storage->inline_bytes_);
-    if (!storage->holds_inline_bytes()) lohe::deallocate(storage->data_, static_cast<size_t>(storage->nbytes_));
+    if (!storage->holds_inline_bytes())
+      lohe::deallocate(storage->data_, static_cast<size_t>(storage->nbytes_));
     storage->~Storage();
     lohe::deallocate(storage, bytes);
     return;
@@ -123,7 +126,8 @@ bool Storage::holds_inline_bytes() const {
 }
 
 void Storage::resize(int64_t nbytes) {
-  LOHE_CHECK(resizable(), "Trying to resize storage that is not resizable: its memory belongs to another library; "
+  LOHE_CHECK(resizable(),
+             "Trying to resize storage that is not resizable: its memory belongs to another library; "
              "clone() the tensor first");
   void* data = lohe::allocate(static_cast<size_t>(nbytes));
   if (nbytes_ > 0 && nbytes > 0) std::memcpy(data, data_, static_cast<size_t>(std::min(nbytes, nbytes_)));
@@ -133,8 +137,9 @@ void Storage::resize(int64_t nbytes) {
   nbytes_ = nbytes;
 }
 
-Intrusive<TensorImpl> TensorImpl::make(Intrusive<Storage> storage, Dtype dtype, std::span<const int64_t> sizes,
-                                       std::span<const int64_t> strides, int64_t offset) {
+Intrusive<TensorImpl> TensorImpl::make(Intrusive<Storage> storage, Dtype dtype,
+                                       std::span<const int64_t> sizes, std::span<const int64_t> strides,
+                                       int64_t offset) {
   auto* impl = new (take_block()) TensorImpl();
   impl->storage_ = std::move(storage);
   impl->dtype_ = dtype;

@@ -24,7 +24,8 @@ class Storage : public RefCounted<Storage> {
   /// Fresh memory from the caching allocator, not initialised. @throws OutOfMemory.
   static Intrusive<Storage> allocate(int64_t nbytes);
   /// Memory of somebody else; `release(context)` runs when the last tensor lets go.
-  static Intrusive<Storage> borrow(void* data, int64_t nbytes, void (*release)(void*), void* context, bool writable);
+  static Intrusive<Storage> borrow(void* data, int64_t nbytes, void (*release)(void*), void* context,
+                                   bool writable);
   /// Called by Intrusive when the last reference goes.
   static void destroy(Storage* storage) noexcept;
 
@@ -35,9 +36,9 @@ class Storage : public RefCounted<Storage> {
   /// Keeps the first bytes. @throws RuntimeError for borrowed memory.
   void resize(int64_t nbytes);
 
-  Version version;                    ///< of tensors that did not ask for one of their own
+  Version version;                      ///< of tensors that did not ask for one of their own
   std::atomic<uint64_t> generation{0};  ///< writes since creation; a recorded read binds to one
-  void* python_object = nullptr;      ///< the UntypedStorage object, owned by the binding
+  void* python_object = nullptr;        ///< the UntypedStorage object, owned by the binding
 
  private:
   Storage() = default;
@@ -68,7 +69,8 @@ class TensorImpl : public RefCounted<TensorImpl> {
   static Intrusive<TensorImpl> make(Intrusive<Storage> storage, Dtype dtype, std::span<const int64_t> sizes,
                                     std::span<const int64_t> strides, int64_t offset);
   /// Row-major; `numel` and contiguity are known.
-  static Intrusive<TensorImpl> make_contiguous(Intrusive<Storage> storage, Dtype dtype, std::span<const int64_t> sizes);
+  static Intrusive<TensorImpl> make_contiguous(Intrusive<Storage> storage, Dtype dtype,
+                                               std::span<const int64_t> sizes);
   static void destroy(TensorImpl* impl) noexcept;
 
   Dtype dtype() const { return dtype_; }
@@ -104,15 +106,17 @@ class TensorImpl : public RefCounted<TensorImpl> {
   void set_view(Intrusive<Storage> storage, Dtype dtype, std::span<const int64_t> sizes,
                 std::span<const int64_t> strides, int64_t offset);
 
-  std::unique_ptr<AutogradMeta> autograd;   ///< null: a leaf that asks for no gradient
-  Intrusive<TensorImpl> view_base;          ///< the tensor that this one is a view of, if any (never itself a view)
-  Intrusive<TensorExtension> extension;     ///< null for plain tensors
+  std::unique_ptr<AutogradMeta> autograd;  ///< null: a leaf that asks for no gradient
+  Intrusive<TensorImpl> view_base;  ///< the tensor that this one is a view of, if any (never itself a view)
+  Intrusive<TensorExtension> extension;       ///< null for plain tensors
   std::atomic<void*> python_object{nullptr};  ///< PyObject*, see python/binding/tensor.cpp
-  bool requires_grad = false;  ///< of a leaf as set; of others: has history. Mirrors `autograd` for the fast path
-  bool inference = false;      ///< made in inference mode
-  bool python_owned = false;   ///< the Python object is kept alive by this impl rather than the other way round
+  bool requires_grad =
+      false;               ///< of a leaf as set; of others: has history. Mirrors `autograd` for the fast path
+  bool inference = false;  ///< made in inference mode
+  bool python_owned =
+      false;  ///< the Python object is kept alive by this impl rather than the other way round
   bool python_subclass = false;  ///< a Python subclass with __torch_function__
-  bool wrapped_number = false; ///< a 0-dim tensor that promotes as a number
+  bool wrapped_number = false;   ///< a 0-dim tensor that promotes as a number
 
  private:
   TensorImpl() = default;

@@ -54,7 +54,8 @@ struct Cube : torch::autograd::Function<Cube> {
     ctx->saved_data["factor"] = factor;
     return x * x * x * factor;
   }
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx, torch::autograd::variable_list grads) {
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
+                                                 torch::autograd::variable_list grads) {
     const torch::Tensor x = ctx->get_saved_variables()[0];
     return {grads[0] * x * x * (3 * std::any_cast<double>(ctx->saved_data["factor"])), torch::Tensor()};
   }

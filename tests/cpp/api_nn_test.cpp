@@ -37,7 +37,9 @@ TEST(PublicModules, SequentialTrainsAndReportsByPath) {
 }
 
 struct NetImpl : torch::nn::Module {
-  NetImpl() : fc(register_module("fc", torch::nn::Linear(2, 2))), norm(register_module("norm", torch::nn::BatchNorm1d(2))) {}
+  NetImpl()
+      : fc(register_module("fc", torch::nn::Linear(2, 2))),
+        norm(register_module("norm", torch::nn::BatchNorm1d(2))) {}
   torch::Tensor forward(torch::Tensor x) { return norm(fc(x)); }
   torch::nn::Linear fc;
   torch::nn::BatchNorm1d norm;

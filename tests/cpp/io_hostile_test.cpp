@@ -199,12 +199,13 @@ TEST(IoHostile, SafetensorsWithChangedBytes) {
   TensorBlob other = blob;
   other.sizes = {};
   other.strides = {};
-  other.storage = std::make_shared<StorageBlob>(StorageBlob{kFloat32, false, false, storage->data, 4, nullptr, "", ""});
+  other.storage =
+      std::make_shared<StorageBlob>(StorageBlob{kFloat32, false, false, storage->data, 4, nullptr, "", ""});
   blob.storage_offset = 0;
   blob.sizes = {1, 5};
   blob.strides = {5, 1};
-  blob.storage =
-      std::make_shared<StorageBlob>(StorageBlob{kFloat32, false, false, storage->data + 4, 20, nullptr, "", ""});
+  blob.storage = std::make_shared<StorageBlob>(
+      StorageBlob{kFloat32, false, false, storage->data + 4, 20, nullptr, "", ""});
   const std::string file = save_safetensors_to_string({{"a", blob}, {"b", other}}, {{"format", "pt"}});
   const auto read = [](const std::string& bytes) {
     try {

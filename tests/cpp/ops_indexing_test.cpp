@@ -55,7 +55,8 @@ TEST(Index, ErrorsNameTheIndexAndTheDim) {
 }
 
 TEST(Index, EqualIndicesAccumulateInOrderOnAnyNumberOfThreads) {
-  static const OpRef zeros("zeros"), normal("normal_"), put("index_put_"), add("index_add_"), scatter("scatter_add_"), from("random_.from");
+  static const OpRef zeros("zeros"), normal("normal_"), put("index_put_"), add("index_add_"),
+      scatter("scatter_add_"), from("random_.from");
   const int before = num_threads();
   std::vector<std::vector<float>> first;
   for (const int threads : {1, 2, 3}) {

@@ -28,14 +28,16 @@ std::vector<T> values(const TensorPtr& t) {
   return {p, p + c->numel()};
 }
 
-/// Largest distance between the empirical distribution and `cdf`, times sqrt(n); above 2 it is no such distribution.
+/// Largest distance between the empirical distribution and `cdf`, times sqrt(n); above 2 it is no such
+/// distribution.
 template <class F>
 double kolmogorov_smirnov(std::vector<float> v, F cdf) {
   std::sort(v.begin(), v.end());
   double worst = 0;
   for (size_t i = 0; i < v.size(); ++i) {
     const double c = cdf(v[i]);
-    worst = std::max({worst, std::fabs(c - static_cast<double>(i) / v.size()), std::fabs(c - static_cast<double>(i + 1) / v.size())});
+    worst = std::max({worst, std::fabs(c - static_cast<double>(i) / v.size()),
+                      std::fabs(c - static_cast<double>(i + 1) / v.size())});
   }
   return worst * std::sqrt(static_cast<double>(v.size()));
 }
@@ -45,7 +47,8 @@ constexpr int64_t kCount = 100000;
 TEST(Philox, KnownAnswers) {
   // From the reference implementation's kat_vectors (Random123).
   EXPECT_EQ(philox(0, 0), (std::array<uint32_t, 4>{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
-  EXPECT_EQ(philox(~uint64_t{0}, ~uint64_t{0}, ~uint64_t{0}), (std::array<uint32_t, 4>{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
+  EXPECT_EQ(philox(~uint64_t{0}, ~uint64_t{0}, ~uint64_t{0}),
+            (std::array<uint32_t, 4>{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
 }
 
 TEST(Philox, KernelsDrawTheSameWordsAsTheHost) {
@@ -71,15 +74,19 @@ TEST(Random, NormalIsNormal) {
   static const OpRef row("normal_");
   manual_seed(2);
   const auto v = values<float>(row(empty({kCount}), 1.0, 2.0));
-  EXPECT_LT(kolmogorov_smirnov(v, [](double x) { return 0.5 * std::erfc(-(x - 1) / 2 * 0.70710678118654752); }), 2);
+  EXPECT_LT(
+      kolmogorov_smirnov(v, [](double x) { return 0.5 * std::erfc(-(x - 1) / 2 * 0.70710678118654752); }), 2);
 }
 
 TEST(Random, ExponentialAndCauchy) {
   static const OpRef exponential("exponential_"), cauchy("cauchy_");
   manual_seed(3);
-  EXPECT_LT(kolmogorov_smirnov(values<float>(exponential(empty({kCount}), 1.5)), [](double x) { return 1 - std::exp(-1.5 * x); }), 2);
+  EXPECT_LT(kolmogorov_smirnov(values<float>(exponential(empty({kCount}), 1.5)),
+                               [](double x) { return 1 - std::exp(-1.5 * x); }),
+            2);
   EXPECT_LT(kolmogorov_smirnov(values<float>(cauchy(empty({kCount}), 1.0, 2.0)),
-                               [](double x) { return 0.5 + std::atan((x - 1) / 2) / 3.14159265358979; }), 2);
+                               [](double x) { return 0.5 + std::atan((x - 1) / 2) / 3.14159265358979; }),
+            2);
 }
 
 TEST(Random, BitsDependOnPositionAloneNotOnStridesOrThreads) {

@@ -5,8 +5,9 @@
 /// Modules made of others.
 namespace lohe::nn {
 
-/// Calls its modules one after another, each with what the one before gave: `Sequential(Linear(3, 4), ReLU())`. Its items are
-/// holders, or modules, with `Tensor forward(Tensor)`; they are named "0", "1", ... or as push_back says.
+/// Calls its modules one after another, each with what the one before gave: `Sequential(Linear(3, 4),
+/// ReLU())`. Its items are holders, or modules, with `Tensor forward(Tensor)`; they are named "0", "1", ...
+/// or as push_back says.
 class SequentialImpl : public Module {
  public:
   SequentialImpl() : Module("Sequential") {}

@@ -83,7 +83,8 @@ class LOHE_API Module : public std::enable_shared_from_this<Module> {
   /// One line: class and arguments.
   virtual void pretty_print(std::ostream& stream) const;
 
-  /// @throws KeyError if the name is taken or holds a dot. An undefined tensor stands for an absent parameter.
+  /// @throws KeyError if the name is taken or holds a dot. An undefined tensor stands for an absent
+  /// parameter.
   Tensor& register_parameter(std::string name, Tensor tensor, bool requires_grad = true);
   Tensor& register_buffer(std::string name, Tensor tensor);
   template <class T>
@@ -111,12 +112,15 @@ class LOHE_API Module : public std::enable_shared_from_this<Module> {
 };
 LOHE_API std::ostream& operator<<(std::ostream& stream, const Module& module);
 
-/// A shared module as a value: `Linear layer(3, 4); layer->forward(x); layer(x)`. Made from nullptr it is empty.
+/// A shared module as a value: `Linear layer(3, 4); layer->forward(x); layer(x)`. Made from nullptr it is
+/// empty.
 template <class Impl>
 class ModuleHolder {
  public:
   using ContainedType = Impl;
-  ModuleHolder() requires std::default_initializable<Impl> : impl_(std::make_shared<Impl>()) {}
+  ModuleHolder()
+    requires std::default_initializable<Impl>
+      : impl_(std::make_shared<Impl>()) {}
   ModuleHolder(std::nullptr_t) {}
   ModuleHolder(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
   template <class Head, class... Tail>
@@ -134,10 +138,14 @@ class ModuleHolder {
   Impl& operator*() const { return *get(); }
   const std::shared_ptr<Impl>& ptr() const { return impl_; }
   template <class... Args>
-  auto operator()(Args&&... args) const { return get()->forward(std::forward<Args>(args)...); }
+  auto operator()(Args&&... args) const {
+    return get()->forward(std::forward<Args>(args)...);
+  }
   template <class Index>
     requires requires(Impl& m, Index i) { m[i]; }
-  auto operator[](Index index) const { return (*get())[index]; }
+  auto operator[](Index index) const {
+    return (*get())[index];
+  }
 
  protected:
   std::shared_ptr<Impl> impl_;
@@ -147,22 +155,22 @@ class ModuleHolder {
 }  // namespace lohe
 
 /// Declares the holder `Name` of the module `NameImpl`.
-#define LOHE_MODULE(Name)                                           \
-  class Name : public ::lohe::nn::ModuleHolder<Name##Impl> {        \
-   public:                                                          \
-    using ::lohe::nn::ModuleHolder<Name##Impl>::ModuleHolder;       \
-    using Impl = Name##Impl;                                        \
+#define LOHE_MODULE(Name)                                     \
+  class Name : public ::lohe::nn::ModuleHolder<Name##Impl> {  \
+   public:                                                    \
+    using ::lohe::nn::ModuleHolder<Name##Impl>::ModuleHolder; \
+    using Impl = Name##Impl;                                  \
   }
 #define TORCH_MODULE(Name) LOHE_MODULE(Name)
 
 /// An option: `options.name(value)` sets it and gives the options back, `options.name()` reads it.
-#define LOHE_ARG(T, name)                                   \
- public:                                                    \
-  auto name(T value) -> decltype(*this) {                   \
-    name##_ = std::move(value);                             \
-    return *this;                                           \
-  }                                                         \
-  const T& name() const noexcept { return name##_; }        \
-                                                            \
- private:                                                   \
+#define LOHE_ARG(T, name)                            \
+ public:                                             \
+  auto name(T value) -> decltype(*this) {            \
+    name##_ = std::move(value);                      \
+    return *this;                                    \
+  }                                                  \
+  const T& name() const noexcept { return name##_; } \
+                                                     \
+ private:                                            \
   T name##_

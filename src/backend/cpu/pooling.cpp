@@ -23,7 +23,8 @@ void visit_real(const char* op, Dtype dtype, F&& f) {
     if constexpr (std::is_arithmetic_v<T> || std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>) {
       if constexpr (!std::is_same_v<T, bool>) return f(value);
     }
-    raise(ErrorKind::kNotImplemented, "\"", op, "\" not implemented for '", dtype, "'; use a real number dtype");
+    raise(ErrorKind::kNotImplemented, "\"", op, "\" not implemented for '", dtype,
+          "'; use a real number dtype");
   });
 }
 
@@ -31,9 +32,10 @@ void visit_real(const char* op, Dtype dtype, F&& f) {
 template <class F>
 void over_planes(const PoolingShape& s, F&& f) {
   const int64_t work = std::max<int64_t>(product(s.input), product(s.output));
-  parallel_for(s.planes, std::max<int64_t>(1, 32768 / std::max<int64_t>(work, 1)), [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p) f(p);
-  });
+  parallel_for(s.planes, std::max<int64_t>(1, 32768 / std::max<int64_t>(work, 1)),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t p = begin; p < end; ++p) f(p);
+               });
 }
 
 /// Calls f(output position, windows of the three axes) in order.
@@ -69,7 +71,8 @@ void max_pool(Dtype dtype, const PoolingShape& s, const void* input, void* outpu
   visit_real("max_pool", dtype, [&](auto value) {
     using T = decltype(value);
     using C = Compute<T>;
-    constexpr C lowest = std::numeric_limits<C>::has_infinity ? -std::numeric_limits<C>::infinity() : std::numeric_limits<C>::lowest();
+    constexpr C lowest = std::numeric_limits<C>::has_infinity ? -std::numeric_limits<C>::infinity()
+                                                              : std::numeric_limits<C>::lowest();
     over_planes(s, [&](int64_t plane) {
       const T* in = static_cast<const T*>(input) + plane * product(s.input);
       T* out = static_cast<T*>(output) + plane * product(s.output);
@@ -91,7 +94,8 @@ void max_pool(Dtype dtype, const PoolingShape& s, const void* input, void* outpu
   });
 }
 
-void max_pool_gradient(Dtype dtype, const PoolingShape& s, const void* grad, const int64_t* indices, void* grad_input) {
+void max_pool_gradient(Dtype dtype, const PoolingShape& s, const void* grad, const int64_t* indices,
+                       void* grad_input) {
   visit_real("max_pool_backward", dtype, [&](auto value) {
     using T = decltype(value);
     using C = Compute<T>;
@@ -102,14 +106,16 @@ void max_pool_gradient(Dtype dtype, const PoolingShape& s, const void* grad, con
       T* out = static_cast<T*>(grad_input) + plane * product(s.input);
       std::vector<C> sums(static_cast<size_t>(product(s.input)));
       for (int64_t i = 0; i < n; ++i) {
-        if (index[i] >= 0 && index[i] < product(s.input)) sums[static_cast<size_t>(index[i])] += static_cast<C>(g[i]);
+        if (index[i] >= 0 && index[i] < product(s.input))
+          sums[static_cast<size_t>(index[i])] += static_cast<C>(g[i]);
       }
       for (size_t i = 0; i < sums.size(); ++i) out[i] = static_cast<T>(sums[i]);
     });
   });
 }
 
-void average_pool(Dtype dtype, const PoolingShape& s, const AverageRule& rule, const void* input, void* output) {
+void average_pool(Dtype dtype, const PoolingShape& s, const AverageRule& rule, const void* input,
+                  void* output) {
   visit_real("avg_pool", dtype, [&](auto value) {
     using T = decltype(value);
     using C = Compute<T>;
@@ -120,13 +126,15 @@ void average_pool(Dtype dtype, const PoolingShape& s, const AverageRule& rule, c
         C sum = 0;
         over_positions(s, d, h, w, [&](int64_t p) { sum += static_cast<C>(in[p]); });
         const int64_t n = divisor_of(rule, d, h, w);
-        out[at] = static_cast<T>(std::is_integral_v<C> && n == 0 ? C(0) : static_cast<C>(sum / static_cast<C>(n)));
+        out[at] =
+            static_cast<T>(std::is_integral_v<C> && n == 0 ? C(0) : static_cast<C>(sum / static_cast<C>(n)));
       });
     });
   });
 }
 
-void average_pool_gradient(Dtype dtype, const PoolingShape& s, const AverageRule& rule, const void* grad, void* grad_input) {
+void average_pool_gradient(Dtype dtype, const PoolingShape& s, const AverageRule& rule, const void* grad,
+                           void* grad_input) {
   visit_real("avg_pool_backward", dtype, [&](auto value) {
     using T = decltype(value);
     using C = Compute<T>;

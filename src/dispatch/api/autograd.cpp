@@ -42,10 +42,13 @@ std::shared_ptr<ApiMeta> api_meta(TensorImpl& t) {
 // --- modes
 
 AutoGradMode::AutoGradMode(bool enabled) : saved_(dispatch::mode_word) { GradMode::set_enabled(enabled); }
-AutoGradMode::~AutoGradMode() { dispatch::mode_word = (dispatch::mode_word & ~dispatch::kNoGrad) | (saved_ & dispatch::kNoGrad); }
+AutoGradMode::~AutoGradMode() {
+  dispatch::mode_word = (dispatch::mode_word & ~dispatch::kNoGrad) | (saved_ & dispatch::kNoGrad);
+}
 bool GradMode::is_enabled() { return dispatch::grad_enabled(); }
 void GradMode::set_enabled(bool enabled) {
-  dispatch::mode_word = enabled ? dispatch::mode_word & ~dispatch::kNoGrad : dispatch::mode_word | dispatch::kNoGrad;
+  dispatch::mode_word =
+      enabled ? dispatch::mode_word & ~dispatch::kNoGrad : dispatch::mode_word | dispatch::kNoGrad;
 }
 InferenceMode::InferenceMode(bool enabled) : saved_(dispatch::mode_word) {
   dispatch::mode_word = enabled ? saved_ | dispatch::kInference : saved_ & ~dispatch::kInference;
@@ -77,11 +80,13 @@ void Tensor::retain_grad() const {
   autograd::GradMeta& meta = autograd::meta_of(t);
   if (autograd::is_leaf(t) || meta.retains_grad) return;
   // The node may outlive the tensor, and may not keep what it made alive.
-  autograd::grad_fn(to_internal(*this))->pre_hooks.emplace_back(
-      meta.output, [weak = std::weak_ptr<ApiMeta>(api_meta(t))](const TensorPtr& g) -> TensorPtr {
-        if (const auto alive = weak.lock()) autograd::meta_of(*alive->tensor).grad = g;
-        return {};
-      });
+  autograd::grad_fn(to_internal(*this))
+      ->pre_hooks.emplace_back(meta.output,
+                               [weak = std::weak_ptr<ApiMeta>(api_meta(t))](const TensorPtr& g) -> TensorPtr {
+                                 if (const auto alive = weak.lock())
+                                   autograd::meta_of(*alive->tensor).grad = g;
+                                 return {};
+                               });
   meta.retains_grad = true;
 }
 
@@ -120,14 +125,17 @@ unsigned Tensor::register_hook(std::function<Tensor(Tensor)> hook) const {
     return *shared ? to_internal((*shared)(to_public(g))) : TensorPtr();
   };
   const auto number = static_cast<unsigned>(hooks.size() - 1);
-  if (autograd::is_leaf(t)) meta.hooks.emplace_back(static_cast<int>(number), std::move(run));
-  else autograd::grad_fn(to_internal(*this))->pre_hooks.emplace_back(meta.output, std::move(run));
+  if (autograd::is_leaf(t))
+    meta.hooks.emplace_back(static_cast<int>(number), std::move(run));
+  else
+    autograd::grad_fn(to_internal(*this))->pre_hooks.emplace_back(meta.output, std::move(run));
   return number;
 }
 
 void Tensor::remove_hook(unsigned number) const {
   auto& hooks = api_meta(checked(*this, "remove_hook"))->hooks;
-  LOHE_CHECK_INDEX(number < hooks.size(), "remove_hook: there is no hook ", number, "; this tensor has had ", hooks.size());
+  LOHE_CHECK_INDEX(number < hooks.size(), "remove_hook: there is no hook ", number, "; this tensor has had ",
+                   hooks.size());
   *hooks[number] = nullptr;
 }
 
@@ -135,20 +143,21 @@ void Tensor::remove_hook(unsigned number) const {
 
 namespace autograd {
 
-void backward(const variable_list& tensors, const variable_list& grad_tensors, std::optional<bool> retain_graph,
-              bool create_graph, const variable_list& inputs) {
+void backward(const variable_list& tensors, const variable_list& grad_tensors,
+              std::optional<bool> retain_graph, bool create_graph, const variable_list& inputs) {
   for (const Tensor& t : tensors) checked(t, "backward");
-  run_backward(to_internal_list(tensors), to_internal_list(grad_tensors), retain_graph.value_or(create_graph), create_graph,
-               to_internal_list(inputs), true, true);
+  run_backward(to_internal_list(tensors), to_internal_list(grad_tensors), retain_graph.value_or(create_graph),
+               create_graph, to_internal_list(inputs), true, true);
 }
 
-variable_list grad(const variable_list& outputs, const variable_list& inputs, const variable_list& grad_outputs,
-                   std::optional<bool> retain_graph, bool create_graph, bool allow_unused) {
+variable_list grad(const variable_list& outputs, const variable_list& inputs,
+                   const variable_list& grad_outputs, std::optional<bool> retain_graph, bool create_graph,
+                   bool allow_unused) {
   for (const Tensor& t : outputs) checked(t, "grad");
   for (const Tensor& t : inputs) checked(t, "grad");
   return to_public_list(run_backward(to_internal_list(outputs), to_internal_list(grad_outputs),
-                                     retain_graph.value_or(create_graph), create_graph, to_internal_list(inputs), allow_unused,
-                                     false));
+                                     retain_graph.value_or(create_graph), create_graph,
+                                     to_internal_list(inputs), allow_unused, false));
 }
 
 // --- functions with a gradient of their own
@@ -169,20 +178,25 @@ namespace {
 
 class CppFunctionNode final : public GradNode {
  public:
-  CppFunctionNode(const char* name, std::shared_ptr<AutogradContext> context, FunctionCall::Backward backward, bool materialize)
+  CppFunctionNode(const char* name, std::shared_ptr<AutogradContext> context, FunctionCall::Backward backward,
+                  bool materialize)
       : name_(name), context_(std::move(context)), backward_(backward), materialize_(materialize) {}
   std::string name() const override { return name_; }
 
   std::vector<TensorPtr> apply(std::vector<TensorPtr> grads) override {
-    LOHE_CHECK(context_, name_, ": Trying to backward through the graph a second time. Specify retain_graph=true if you need to.");
+    LOHE_CHECK(
+        context_, name_,
+        ": Trying to backward through the graph a second time. Specify retain_graph=true if you need to.");
     static const ops::OpRef zeros("zeros");
     for (size_t i = 0; materialize_ && i < grads.size(); ++i) {
       if (!grads[i]) grads[i] = zeros(outputs[i].sizes, outputs[i].dtype);
     }
     variable_list given = backward_(context_.get(), to_public_list(std::move(grads)));
-    LOHE_CHECK(given.size() >= next.size(), name_, ": backward gave ", given.size(), " gradients for ", next.size(), " arguments");
+    LOHE_CHECK(given.size() >= next.size(), name_, ": backward gave ", given.size(), " gradients for ",
+               next.size(), " arguments");
     for (size_t i = next.size(); i < given.size(); ++i) {
-      LOHE_CHECK(!given[i].defined(), name_, ": backward gave a gradient for argument ", i, ", which forward does not have");
+      LOHE_CHECK(!given[i].defined(), name_, ": backward gave a gradient for argument ", i,
+                 ", which forward does not have");
     }
     given.resize(next.size());
     return to_internal_list(given);
@@ -203,7 +217,8 @@ bool contains(const variable_list& list, const Tensor& t) {
 
 }  // namespace
 
-variable_list FunctionCall::run(const char* name, const variable_list& inputs, const Forward& forward, Backward backward) {
+variable_list FunctionCall::run(const char* name, const variable_list& inputs, const Forward& forward,
+                                Backward backward) {
   auto context = std::make_shared<AutogradContext>();
   bool wanted = false;
   std::vector<Edge> edges;
@@ -218,13 +233,16 @@ variable_list FunctionCall::run(const char* name, const variable_list& inputs, c
     const GradModeGuard no_grad(false);
     results = forward(context.get());
     for (Tensor& t : results) {
-      // An input that is handed through keeps its own history: the result is another tensor of the same memory.
-      if (wanted && contains(inputs, t) && !contains(context->dirty_, t)) t = to_public(ops::OpRef("alias")(to_internal(t)));
+      // An input that is handed through keeps its own history: the result is another tensor of the same
+      // memory.
+      if (wanted && contains(inputs, t) && !contains(context->dirty_, t))
+        t = to_public(ops::OpRef("alias")(to_internal(t)));
     }
   }
   for (const Tensor& t : context->dirty_) t.impl()->bump_version();
   if (!wanted) return results;
-  auto node = Intrusive<GradNode>::adopt(new CppFunctionNode(name, context, backward, context->materialize_grads_));
+  auto node =
+      Intrusive<GradNode>::adopt(new CppFunctionNode(name, context, backward, context->materialize_grads_));
   node->next = std::move(edges);
   node->sequence = new_sequence();
   for (const Tensor& t : results) {
@@ -248,7 +266,8 @@ variable_list FunctionCall::run(const char* name, const variable_list& inputs, c
   }
   context->kept_ = std::make_shared<SavedVariables>();
   context->kept_->node = node.get();
-  for (const Tensor& t : context->saved_) context->kept_->tensors.emplace_back(to_internal(t), contains(results, t));
+  for (const Tensor& t : context->saved_)
+    context->kept_->tensors.emplace_back(to_internal(t), contains(results, t));
   context->saved_.clear();
   context->dirty_.clear();
   context->non_differentiable_.clear();

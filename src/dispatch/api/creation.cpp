@@ -15,11 +15,13 @@ NestedNumbers::NestedNumbers(std::initializer_list<NestedNumbers> list)
   const NestedNumbers& first = *list.begin();
   sizes_.insert(sizes_.end(), first.sizes_.begin(), first.sizes_.end());
   for (const NestedNumbers& item : list) {
-    LOHE_CHECK_VALUE(item.sizes_ == first.sizes_, "tensor(): expected all sub-lists to have sizes ", IntArrayRef(first.sizes_),
-                     ", but got ", IntArrayRef(item.sizes_));
+    LOHE_CHECK_VALUE(item.sizes_ == first.sizes_, "tensor(): expected all sub-lists to have sizes ",
+                     IntArrayRef(first.sizes_), ", but got ", IntArrayRef(item.sizes_));
     dtype_ = promote_types(dtype_, item.dtype_);
-    if (item.sizes_.empty()) numbers_.push_back(item.number_);
-    else numbers_.insert(numbers_.end(), item.numbers_.begin(), item.numbers_.end());
+    if (item.sizes_.empty())
+      numbers_.push_back(item.number_);
+    else
+      numbers_.insert(numbers_.end(), item.numbers_.begin(), item.numbers_.end());
   }
 }
 
@@ -29,9 +31,12 @@ template <class T>
 void write(void* to, const std::vector<Scalar>& numbers) {
   T* p = static_cast<T*>(to);
   for (const Scalar& v : numbers) {
-    if constexpr (std::is_same_v<T, std::complex<double>>) *p++ = v.to_complex();
-    else if constexpr (std::is_same_v<T, int64_t>) *p++ = v.to_int();
-    else *p++ = v.to_double();
+    if constexpr (std::is_same_v<T, std::complex<double>>)
+      *p++ = v.to_complex();
+    else if constexpr (std::is_same_v<T, int64_t>)
+      *p++ = v.to_int();
+    else
+      *p++ = v.to_double();
   }
 }
 
@@ -41,14 +46,22 @@ Tensor NestedNumbers::make(const TensorOptions& options) const {
   static const ops::OpRef empty("empty"), to("to.dtype");
   const Dtype dtype = options.dtype_opt().value_or(dtype_);
   // Written in the widest type of the category, converted by the op.
-  const Dtype wide = is_complex(dtype_) ? Dtype::kComplex128 : is_integral(dtype_, true) ? Dtype::kInt64 : Dtype::kFloat64;
+  const Dtype wide = is_complex(dtype_)          ? Dtype::kComplex128
+                     : is_integral(dtype_, true) ? Dtype::kInt64
+                                                 : Dtype::kFloat64;
   const std::vector<Scalar> one{number_};
   const std::vector<Scalar>& numbers = sizes_.empty() ? one : numbers_;
   const TensorPtr t = empty(std::span<const int64_t>(sizes_), wide);
   switch (wide) {
-    case Dtype::kComplex128: write<std::complex<double>>(t->data(), numbers); break;
-    case Dtype::kInt64: write<int64_t>(t->data(), numbers); break;
-    default: write<double>(t->data(), numbers); break;
+    case Dtype::kComplex128:
+      write<std::complex<double>>(t->data(), numbers);
+      break;
+    case Dtype::kInt64:
+      write<int64_t>(t->data(), numbers);
+      break;
+    default:
+      write<double>(t->data(), numbers);
+      break;
   }
   Tensor result = to_public(dtype == wide ? t : to(t, dtype));
   if (options.requires_grad()) result.set_requires_grad(true);
@@ -59,7 +72,8 @@ Tensor NestedNumbers::make(const TensorOptions& options) const {
 
 Tensor from_blob(void* data, IntArrayRef sizes, IntArrayRef strides, std::function<void(void*)> deleter,
                  const TensorOptions& options) {
-  LOHE_CHECK(sizes.size() == strides.size(), "from_blob: ", sizes.size(), " sizes, but ", strides.size(), " strides");
+  LOHE_CHECK(sizes.size() == strides.size(), "from_blob: ", sizes.size(), " sizes, but ", strides.size(),
+             " strides");
   LOHE_CHECK(data != nullptr || numel_of(sizes) == 0, "from_blob: the address is null");
   int64_t last = numel_of(sizes) == 0 ? -1 : 0;
   for (size_t i = 0; i < sizes.size(); ++i) {
@@ -85,11 +99,14 @@ Tensor from_blob(void* data, IntArrayRef sizes, IntArrayRef strides, std::functi
 Tensor from_blob(void* data, IntArrayRef sizes, IntArrayRef strides, const TensorOptions& options) {
   return from_blob(data, sizes, strides, nullptr, options);
 }
-Tensor from_blob(void* data, IntArrayRef sizes, std::function<void(void*)> deleter, const TensorOptions& options) {
+Tensor from_blob(void* data, IntArrayRef sizes, std::function<void(void*)> deleter,
+                 const TensorOptions& options) {
   const Dims strides = contiguous_strides(sizes);
   return from_blob(data, sizes, std::span<const int64_t>(strides), std::move(deleter), options);
 }
-Tensor from_blob(void* data, IntArrayRef sizes, const TensorOptions& options) { return from_blob(data, sizes, nullptr, options); }
+Tensor from_blob(void* data, IntArrayRef sizes, const TensorOptions& options) {
+  return from_blob(data, sizes, nullptr, options);
+}
 
 int get_num_threads() { return num_threads(); }
 

@@ -17,14 +17,19 @@ struct Indexed {
 /// Dims of the indexed tensor that an index takes.
 int64_t dims_taken(const TensorIndex& index) {
   switch (index.kind) {
-    case TensorIndex::Kind::kInteger: case TensorIndex::Kind::kSlice: return 1;
-    case TensorIndex::Kind::kTensor: return index.tensor.dtype() == kBool ? index.tensor.dim() : 1;
-    default: return 0;
+    case TensorIndex::Kind::kInteger:
+    case TensorIndex::Kind::kSlice:
+      return 1;
+    case TensorIndex::Kind::kTensor:
+      return index.tensor.dtype() == kBool ? index.tensor.dim() : 1;
+    default:
+      return 0;
   }
 }
 
 Indexed apply(const Tensor& self, ArrayRef<TensorIndex> indices) {
-  static const OpRef select("select.int"), slice("slice.Tensor"), unsqueeze("unsqueeze"), alias("alias"), full("full");
+  static const OpRef select("select.int"), slice("slice.Tensor"), unsqueeze("unsqueeze"), alias("alias"),
+      full("full");
   Indexed result{TensorPtr(detail::required(self, "index", "self").tensor), {}};
   int64_t taken = 0, ellipses = 0;
   for (const TensorIndex& i : indices) {
@@ -40,13 +45,20 @@ Indexed apply(const Tensor& self, ArrayRef<TensorIndex> indices) {
   };
   for (const TensorIndex& i : indices) {
     switch (i.kind) {
-      case TensorIndex::Kind::kNone: result.view = unsqueeze(result.view, dim++); break;
-      case TensorIndex::Kind::kEllipsis: dim += self.dim() - taken; break;
-      case TensorIndex::Kind::kInteger: result.view = select(result.view, dim, i.integer); break;
+      case TensorIndex::Kind::kNone:
+        result.view = unsqueeze(result.view, dim++);
+        break;
+      case TensorIndex::Kind::kEllipsis:
+        dim += self.dim() - taken;
+        break;
+      case TensorIndex::Kind::kInteger:
+        result.view = select(result.view, dim, i.integer);
+        break;
       case TensorIndex::Kind::kSlice: {
         const Arg start = detail::to_arg(i.slice.start), stop = detail::to_arg(i.slice.stop);
         LOHE_CHECK_VALUE(i.slice.step > 0, "step must be greater than zero");
-        if (i.slice.start || i.slice.stop || i.slice.step != 1) result.view = slice(result.view, dim, start, stop, i.slice.step);
+        if (i.slice.start || i.slice.stop || i.slice.step != 1)
+          result.view = slice(result.view, dim, start, stop, i.slice.step);
         ++dim;
         break;
       }
@@ -106,7 +118,9 @@ Tensor& Tensor::index_put_(std::initializer_list<TensorIndex> indices, const Sca
   return index_put_(ArrayRef<TensorIndex>(indices), to_public(full(Dims{}, value, dtype())));
 }
 
-Tensor Tensor::index(std::initializer_list<TensorIndex> indices) const { return index(ArrayRef<TensorIndex>(indices)); }
+Tensor Tensor::index(std::initializer_list<TensorIndex> indices) const {
+  return index(ArrayRef<TensorIndex>(indices));
+}
 Tensor& Tensor::index_put_(std::initializer_list<TensorIndex> indices, const Tensor& value) {
   return index_put_(ArrayRef<TensorIndex>(indices), value);
 }
@@ -114,9 +128,11 @@ Tensor Tensor::operator[](int64_t at) const {
   static const OpRef select("select.int");
   return to_public(select(detail::required(*this, "operator[]", "self"), int64_t{0}, at));
 }
-Tensor Tensor::slice(int64_t dim, std::optional<int64_t> start, std::optional<int64_t> end, int64_t step) const {
+Tensor Tensor::slice(int64_t dim, std::optional<int64_t> start, std::optional<int64_t> end,
+                     int64_t step) const {
   static const OpRef row("slice.Tensor");
-  return to_public(row(detail::required(*this, "slice", "self"), dim, detail::to_arg(start), detail::to_arg(end), step));
+  return to_public(
+      row(detail::required(*this, "slice", "self"), dim, detail::to_arg(start), detail::to_arg(end), step));
 }
 Tensor Tensor::operator[](const Tensor& at) const { return index({TensorIndex(at)}); }
 

@@ -6,7 +6,8 @@
 #include "autograd/tape.h"
 #include "dispatch/public_call.h"
 
-/// Tensors as text, in the layout that PyTorch's C++ programs print: one line a row, one block a matrix, then the type.
+/// Tensors as text, in the layout that PyTorch's C++ programs print: one line a row, one block a matrix, then
+/// the type.
 namespace lohe {
 
 namespace {
@@ -50,8 +51,10 @@ Format format_for(const std::vector<Scalar>& values) {
       most = std::max(most, std::abs(part));
     }
   }
-  if (whole && most < 1e9) f.precision = 0;
-  else if (most >= 1e6 || most / least >= 1e8 || (most < 1e-4 && most > 0)) f.scientific = true;
+  if (whole && most < 1e9)
+    f.precision = 0;
+  else if (most >= 1e6 || most / least >= 1e8 || (most < 1e-4 && most > 0))
+    f.scientific = true;
   // One place more than the digits need, for a sign.
   for (const Scalar& v : values) {
     const std::string text = number_text(v, f);
@@ -64,8 +67,10 @@ template <class T>
 void read(std::vector<Scalar>& values, const TensorImpl& t) {
   const T* p = reinterpret_cast<const T*>(t.data());
   for (int64_t i = 0; i < t.numel(); ++i) {
-    if constexpr (std::is_floating_point_v<T> || std::is_integral_v<T>) values.emplace_back(p[i]);
-    else values.emplace_back(std::complex<double>(p[i]));
+    if constexpr (std::is_floating_point_v<T> || std::is_integral_v<T>)
+      values.emplace_back(p[i]);
+    else
+      values.emplace_back(std::complex<double>(p[i]));
   }
 }
 
@@ -76,16 +81,36 @@ std::vector<Scalar> values_of(const Tensor& tensor) {
   t = contiguous(t);
   std::vector<Scalar> values;
   switch (t->dtype()) {
-    case Dtype::kBool: read<bool>(values, *t); break;
-    case Dtype::kUInt8: read<uint8_t>(values, *t); break;
-    case Dtype::kInt8: read<int8_t>(values, *t); break;
-    case Dtype::kInt16: read<int16_t>(values, *t); break;
-    case Dtype::kInt32: read<int32_t>(values, *t); break;
-    case Dtype::kInt64: read<int64_t>(values, *t); break;
-    case Dtype::kFloat64: read<double>(values, *t); break;
-    case Dtype::kComplex64: read<std::complex<float>>(values, *t); break;
-    case Dtype::kComplex128: read<std::complex<double>>(values, *t); break;
-    default: read<float>(values, *t); break;
+    case Dtype::kBool:
+      read<bool>(values, *t);
+      break;
+    case Dtype::kUInt8:
+      read<uint8_t>(values, *t);
+      break;
+    case Dtype::kInt8:
+      read<int8_t>(values, *t);
+      break;
+    case Dtype::kInt16:
+      read<int16_t>(values, *t);
+      break;
+    case Dtype::kInt32:
+      read<int32_t>(values, *t);
+      break;
+    case Dtype::kInt64:
+      read<int64_t>(values, *t);
+      break;
+    case Dtype::kFloat64:
+      read<double>(values, *t);
+      break;
+    case Dtype::kComplex64:
+      read<std::complex<float>>(values, *t);
+      break;
+    case Dtype::kComplex128:
+      read<std::complex<double>>(values, *t);
+      break;
+    default:
+      read<float>(values, *t);
+      break;
   }
   return values;
 }
@@ -117,7 +142,10 @@ std::ostream& operator<<(std::ostream& out, const Tensor& tensor) {
       for (int64_t c = 0; c < width; ++c) {
         const std::string text = number_text(values[static_cast<size_t>(b * block + r * width + c)], format);
         if (c > 0) out << ' ';
-        out << std::string(static_cast<size_t>(std::max<int64_t>(0, (dim == 0 ? 0 : format.width) - static_cast<int64_t>(text.size()))), ' ') << text;
+        out << std::string(static_cast<size_t>(std::max<int64_t>(
+                               0, (dim == 0 ? 0 : format.width) - static_cast<int64_t>(text.size()))),
+                           ' ')
+            << text;
       }
       out << "\n";
     }
@@ -128,8 +156,10 @@ std::ostream& operator<<(std::ostream& out, const Tensor& tensor) {
 }
 
 void Tensor::print() const {
-  if (!defined()) std::cout << "[UndefinedTensor]\n";
-  else std::cout << "[" << toString() << " " << sizes() << "]\n";
+  if (!defined())
+    std::cout << "[UndefinedTensor]\n";
+  else
+    std::cout << "[" << toString() << " " << sizes() << "]\n";
 }
 
 }  // namespace lohe

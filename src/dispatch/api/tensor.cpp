@@ -63,15 +63,21 @@ bool Tensor::is_conj() const { return checked(impl_, "is_conj").conj(); }
 bool Tensor::is_neg() const { return checked(impl_, "is_neg").neg(); }
 bool Tensor::is_view() const { return static_cast<bool>(checked(impl_, "is_view").view_base); }
 bool Tensor::is_inference() const { return checked(impl_, "is_inference").inference; }
-int64_t Tensor::_version() const { return checked(impl_, "_version").version().value.load(std::memory_order_relaxed); }
+int64_t Tensor::_version() const {
+  return checked(impl_, "_version").version().value.load(std::memory_order_relaxed);
+}
 
 bool Tensor::is_contiguous(MemoryFormat format) const {
   const TensorImpl& t = checked(impl_, "is_contiguous");
   switch (format) {
-    case MemoryFormat::kContiguous: return t.contiguous();
-    case MemoryFormat::kChannelsLast: return t.dim() == 4 && is_channels_last(t.sizes(), t.strides());
-    case MemoryFormat::kChannelsLast3d: return t.dim() == 5 && is_channels_last(t.sizes(), t.strides());
-    case MemoryFormat::kPreserve: break;
+    case MemoryFormat::kContiguous:
+      return t.contiguous();
+    case MemoryFormat::kChannelsLast:
+      return t.dim() == 4 && is_channels_last(t.sizes(), t.strides());
+    case MemoryFormat::kChannelsLast3d:
+      return t.dim() == 5 && is_channels_last(t.sizes(), t.strides());
+    case MemoryFormat::kPreserve:
+      break;
   }
   raise(ErrorKind::kRuntime, "preserve memory format is unsupported by the contiguous operator");
 }
@@ -80,35 +86,49 @@ void* Tensor::data_ptr() const { return checked(impl_, "data_ptr").data(); }
 
 void* Tensor::checked_data(Dtype expected) const {
   const TensorImpl& t = checked(impl_, "data_ptr");
-  LOHE_CHECK(t.dtype() == expected, "expected scalar type ", info(expected).name, " but found ", info(t.dtype()).name,
-             "; ask for data_ptr of the tensor's own type, or convert with to()");
-  LOHE_CHECK(!t.conj() && !t.neg(), "data_ptr() of a tensor with a pending conjugation or negation; call resolve_conj() "
+  LOHE_CHECK(t.dtype() == expected, "expected scalar type ", info(expected).name, " but found ",
+             info(t.dtype()).name, "; ask for data_ptr of the tensor's own type, or convert with to()");
+  LOHE_CHECK(!t.conj() && !t.neg(),
+             "data_ptr() of a tensor with a pending conjugation or negation; call resolve_conj() "
              "and resolve_neg() first");
   return t.data();
 }
 
 Scalar Tensor::item() const {
   static const OpRef conj("resolve_conj"), neg("resolve_neg");
-  LOHE_CHECK(checked(impl_, "item").numel() == 1, "a Tensor with ", numel(), " elements cannot be converted to Scalar");
+  LOHE_CHECK(checked(impl_, "item").numel() == 1, "a Tensor with ", numel(),
+             " elements cannot be converted to Scalar");
   TensorPtr t = to_internal(*this);
   if (t->conj() || t->neg()) t = neg(conj(t));
   const void* p = t->data();
   switch (t->dtype()) {
-    case Dtype::kBool: return *static_cast<const bool*>(p);
-    case Dtype::kUInt8: return *static_cast<const uint8_t*>(p);
-    case Dtype::kInt8: return *static_cast<const int8_t*>(p);
-    case Dtype::kInt16: return *static_cast<const int16_t*>(p);
-    case Dtype::kInt32: return *static_cast<const int32_t*>(p);
-    case Dtype::kInt64: return *static_cast<const int64_t*>(p);
-    case Dtype::kFloat32: return *static_cast<const float*>(p);
-    case Dtype::kFloat64: return *static_cast<const double*>(p);
-    case Dtype::kComplex64: return std::complex<double>(*static_cast<const std::complex<float>*>(p));
-    case Dtype::kComplex128: return *static_cast<const std::complex<double>*>(p);
-    case Dtype::kFloat16: case Dtype::kBFloat16: {
+    case Dtype::kBool:
+      return *static_cast<const bool*>(p);
+    case Dtype::kUInt8:
+      return *static_cast<const uint8_t*>(p);
+    case Dtype::kInt8:
+      return *static_cast<const int8_t*>(p);
+    case Dtype::kInt16:
+      return *static_cast<const int16_t*>(p);
+    case Dtype::kInt32:
+      return *static_cast<const int32_t*>(p);
+    case Dtype::kInt64:
+      return *static_cast<const int64_t*>(p);
+    case Dtype::kFloat32:
+      return *static_cast<const float*>(p);
+    case Dtype::kFloat64:
+      return *static_cast<const double*>(p);
+    case Dtype::kComplex64:
+      return std::complex<double>(*static_cast<const std::complex<float>*>(p));
+    case Dtype::kComplex128:
+      return *static_cast<const std::complex<double>*>(p);
+    case Dtype::kFloat16:
+    case Dtype::kBFloat16: {
       const autograd::GradModeGuard no_grad(false);
       return to(kFloat32).item();
     }
-    case Dtype::kUndefined: break;
+    case Dtype::kUndefined:
+      break;
   }
   LOHE_INTERNAL_ASSERT(false, "a tensor without a dtype");
   return {};
@@ -126,8 +146,8 @@ Tensor Tensor::data() const {
 void Tensor::set_data(const Tensor& other) const {
   const TensorImpl& from = checked(other.impl_, "set_data");
   TensorImpl& t = checked(impl_, "set_data");
-  LOHE_CHECK(!t.requires_grad || is_differentiable(from.dtype()), "set_data: data of dtype ", info(from.dtype()).name,
-             " cannot stand in a tensor that requires grad");
+  LOHE_CHECK(!t.requires_grad || is_differentiable(from.dtype()), "set_data: data of dtype ",
+             info(from.dtype()).name, " cannot stand in a tensor that requires grad");
   t.set_view(from.storage_ptr(), from.dtype(), from.sizes(), from.strides(), from.offset());
   t.set_conj(from.conj());
   t.set_neg(from.neg());
@@ -141,11 +161,16 @@ Tensor Tensor::to(Dtype dtype, bool non_blocking, bool copy) const {
 Tensor Tensor::to(const TensorOptions& options, bool non_blocking, bool copy) const {
   static const OpRef row("to.dtype");
   const auto format = detail::to_arg(options.memory_format_opt());
-  return to_public(row(detail::required(*this, "to", "self"), options.dtype_opt().value_or(dtype()), non_blocking, copy, format));
+  return to_public(row(detail::required(*this, "to", "self"), options.dtype_opt().value_or(dtype()),
+                       non_blocking, copy, format));
 }
 
-Tensor Tensor::to(Device, Dtype dtype, bool non_blocking, bool copy) const { return to(dtype, non_blocking, copy); }
-Tensor Tensor::to(const Tensor& other, bool non_blocking, bool copy) const { return to(other.dtype(), non_blocking, copy); }
+Tensor Tensor::to(Device, Dtype dtype, bool non_blocking, bool copy) const {
+  return to(dtype, non_blocking, copy);
+}
+Tensor Tensor::to(const Tensor& other, bool non_blocking, bool copy) const {
+  return to(other.dtype(), non_blocking, copy);
+}
 
 Tensor Tensor::operator-() const {
   static const OpRef row("neg");
@@ -156,14 +181,14 @@ Tensor Tensor::operator~() const {
   return to_public(row(detail::required(*this, "bitwise_not", "self")));
 }
 
-#define LOHE_ASSIGN(symbol, name)                                            \
-  Tensor& Tensor::operator symbol(const Tensor& other) {                     \
-    static const OpRef row(name);                                            \
-    return write(*this, row, {detail::required(other, name, "other")});      \
-  }                                                                          \
-  Tensor& Tensor::operator symbol(const Scalar& other) {                     \
-    static const OpRef row(name);                                            \
-    return write(*this, row, {Arg(other)});                                  \
+#define LOHE_ASSIGN(symbol, name)                                       \
+  Tensor& Tensor::operator symbol(const Tensor & other) {               \
+    static const OpRef row(name);                                       \
+    return write(*this, row, {detail::required(other, name, "other")}); \
+  }                                                                     \
+  Tensor& Tensor::operator symbol(const Scalar & other) {               \
+    static const OpRef row(name);                                       \
+    return write(*this, row, {Arg(other)});                             \
   }
 LOHE_ASSIGN(+=, "add")
 LOHE_ASSIGN(-=, "sub")
@@ -172,7 +197,8 @@ LOHE_ASSIGN(/=, "div")
 #undef LOHE_ASSIGN
 
 std::string Tensor::toString() const {
-  return "CPU" + std::string(info(dtype()).tensor_type.substr(0, info(dtype()).tensor_type.find("Tensor"))) + "Type";
+  return "CPU" + std::string(info(dtype()).tensor_type.substr(0, info(dtype()).tensor_type.find("Tensor"))) +
+         "Type";
 }
 
 }  // namespace lohe

@@ -24,3 +24,11 @@ foreach(source IN LISTS lohe_test_sources)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS cpp TIMEOUT 300)
 endforeach()
+
+# tools/math_accuracy builds and runs this one. Its references use what the machine has; the ops under test
+# choose at run time, as ever.
+add_executable(math_accuracy EXCLUDE_FROM_ALL "${PROJECT_SOURCE_DIR}/tests/cpp/math_accuracy.cpp")
+target_compile_options(math_accuracy PRIVATE -O3 -march=native -ffp-contract=off)
+target_link_libraries(math_accuracy PRIVATE lohe quadmath mvec)
+set_target_properties(math_accuracy PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bin/tests"
+  BUILD_RPATH "${CMAKE_LIBRARY_OUTPUT_DIRECTORY}" CXX_EXTENSIONS ON)

@@ -1,15 +1,17 @@
-// Measures src/ir/math_*.cpp against references and prints a Markdown table of the largest error of every
-// function.
+// Measures the elementary functions, as ops run them, against references and prints a Markdown table of the
+// largest error of every function.
 //
-//   math_accuracy [--stride N] [--samples N] [--seed N] [name...]
+//   math_accuracy [--stride N] [--samples N] [--seed N] [--threads N] [--type TYPE] [name...]
 //
-// float32 functions of one argument: every N-th of the 2^32 arguments (N = 1: all); the reference is the C
-// library in float64. float64 and functions of two arguments: random arguments, half of them with uniformly
-// random bits, half in the range where the function is interesting; the reference is libquadmath, which
-// computes in 113 bits. ulp.h says how errors count.
+// float16, bfloat16: all arguments. float32 functions of one argument: every N-th of the 2^32 arguments (N =
+// 1: all). float64 functions, and those of two arguments: stratified samples, one at a random place of each
+// of N equal cells; half of the cells divide the bit patterns, so that every magnitude has its share, half
+// the range where the function is interesting. ulp.h says how errors count.
 //
-// The functions' source text is compiled against the executing vocabulary in math_accuracy/ir/builder.h,
-// which runs it natively instead of through a back end.
+// References in three steps, each asked only where the one before cannot exclude a new largest error: for
+// float32 the vector functions of the C library in float64, then its scalar ones; for float64 its 80-bit
+// functions, then libquadmath's 113 bits.
+#include <lohe/lohe.h>
 #include <quadmath.h>
 
 #include <algorithm>
@@ -22,18 +24,16 @@
 #include <thread>
 #include <vector>
 
-#include "../../src/ir/math_exp.cpp"
-#include "../../src/ir/math_log.cpp"
-#include "../../src/ir/math_pow.cpp"
-#include "../../src/ir/math_special.cpp"
-#include "../../src/ir/math_trig.cpp"
+#include "math_references.h"
 #include "ulp.h"
 
 namespace {
 
-using lohe::ir::V;
+using lohe::Tensor;
+using lohe::testing::Format;
 using lohe::testing::ulps;
-namespace math = lohe::ir::math;
+
+constexpr int64_t kBlock = 1 << 14;
 
 struct Worst {
   double error = 0, x = 0, y = 0;
@@ -42,264 +42,265 @@ struct Worst {
   }
 };
 
-struct Case {
-  const char* name;
-  std::function<Worst(uint32_t first, uint64_t count, uint32_t stride)> single;  ///< exhaustive float32
-  std::function<Worst(uint64_t samples, uint64_t seed)> wide;  ///< float64, and float32 of two arguments
-  const char* type;
+struct Options {
+  uint64_t stride = 1, samples = 100'000'000, seed = 1;
+  unsigned threads = std::max(1u, std::thread::hardware_concurrency());
 };
 
-double random_bits(std::mt19937_64& g) { return std::bit_cast<double>(g()); }
-float random_bits_single(std::mt19937_64& g) { return std::bit_cast<float>(static_cast<uint32_t>(g())); }
-double uniform(std::mt19937_64& g, double a, double b) {
-  return std::uniform_real_distribution<double>(a, b)(g);
+/// A part of the arguments: those with index first, first + 1, ... below last of `count` in all.
+struct Share {
+  uint64_t first, last, count, seed;
+};
+
+using UnaryOp = std::function<Tensor(const Tensor&)>;
+using BinaryOp = std::function<Tensor(const Tensor&, const Tensor&)>;
+
+template <class T>
+constexpr lohe::Dtype kDtypeOf = std::is_same_v<T, float> ? lohe::kFloat32 : lohe::kFloat64;
+
+template <class T>
+Tensor view(T* data, int64_t n) {
+  return lohe::from_blob(data, {n}, kDtypeOf<T>);
 }
 
-template <class F, class R>
-__attribute__((noinline, flatten)) Worst run_single(F f, R reference, uint32_t first, uint64_t count,
-                                                    uint32_t stride, double floor_at) {
+/// The number whose bits are `place` of the way (0 to 1, in units of 2^-64) through all patterns.
+template <class T>
+T of_pattern(uint64_t place) {
+  if constexpr (sizeof(T) == 4)
+    return std::bit_cast<float>(static_cast<uint32_t>(place >> 32));
+  else
+    return std::bit_cast<double>(place);
+}
+
+/// Which cell the i-th of `count` samples is in, as a fraction of all, with a random place inside the cell.
+uint64_t place_in_cell(uint64_t i, uint64_t count, std::mt19937_64& random) {
+  const __uint128_t width = ((__uint128_t{1} << 64) + count - 1) / count;
+  const __uint128_t at = width * i + width * (random() >> 32) / (uint64_t{1} << 32);
+  return static_cast<uint64_t>(std::min(at, (__uint128_t{1} << 64) - 1));
+}
+
+/// The i-th of `count` samples.
+template <class T>
+T stratified(uint64_t i, uint64_t count, double low, double high, std::mt19937_64& random) {
+  const uint64_t half = count / 2;
+  if (i < half) return of_pattern<T>(place_in_cell(i, half, random));
+  const double place = static_cast<double>(place_in_cell(i - half, count - half, random)) * 0x1p-64;
+  return static_cast<T>(low + (high - low) * place);
+}
+
+// ---- functions of one argument
+
+Worst run_single(const UnaryOp& op, const References& reference, double least, Share share, uint64_t stride) {
   Worst worst;
-  constexpr int block = 256;
-  float in[block], out[block];
-  for (uint64_t i = 0; i < count; i += block) {
-    for (int j = 0; j < block; ++j)
-      in[j] = std::bit_cast<float>(static_cast<uint32_t>(first + (i + j) * stride));
-    for (int j = 0; j < block; ++j) out[j] = f(lohe::ir::of(in[j])).f;
-    for (int j = 0; j < block; ++j) worst.see(ulps(out[j], reference(in[j]), floor_at), in[j]);
+  std::vector<float> in(kBlock);
+  std::vector<double> wide(kBlock), want(kBlock), error(kBlock);
+  for (uint64_t i = share.first; i < share.last; i += kBlock) {
+    const int64_t n = std::min<int64_t>(kBlock, static_cast<int64_t>(share.last - i));
+    for (int64_t j = 0; j < n; ++j) {
+      in[j] = std::bit_cast<float>(static_cast<uint32_t>((i + static_cast<uint64_t>(j)) * stride));
+      wide[j] = in[j];
+    }
+    const Tensor result = op(view(in.data(), n));
+    const float* out = result.const_data_ptr<float>();
+    reference.block(wide.data(), out, want.data(), n);
+    if (float_errors(out, want.data(), least, error.data(), n) <= worst.error) continue;
+    for (int64_t j = 0; j < n; ++j)
+      if (!(error[j] <= worst.error)) worst.see(ulps(out[j], reference.scalar(in[j]), least), in[j]);
   }
   return worst;
 }
 
-template <class F, class R>
-__attribute__((noinline, flatten)) Worst run_wide(F f, R reference, double a, double b, uint64_t samples,
-                                                  uint64_t seed, double floor_at) {
+Worst run_half(const UnaryOp& op, const References& reference, double least, lohe::Dtype dtype) {
   Worst worst;
-  std::mt19937_64 g(seed);
-  for (uint64_t i = 0; i < samples; ++i) {
-    const double x = i % 2 ? uniform(g, a, b) : random_bits(g);
-    worst.see(ulps(f(lohe::ir::of(x)).d, reference(static_cast<__float128>(x)), floor_at), x);
+  std::vector<int16_t> bits(65536);
+  for (int i = 0; i < 65536; ++i) bits[i] = static_cast<int16_t>(i);
+  const Tensor x = lohe::from_blob(bits.data(), {65536}, dtype);
+  const Tensor in = x.to(lohe::kFloat32), out = op(x).to(lohe::kFloat32);
+  const Format format = dtype == lohe::kFloat16 ? Format{11, -13, 16} : Format{8, -125, 128};
+  for (int i = 0; i < 65536; ++i) {
+    const double at = in.const_data_ptr<float>()[i];
+    worst.see(ulps(format, out.const_data_ptr<float>()[i], reference.scalar(at), least), at);
   }
   return worst;
 }
 
-std::vector<Case> cases;
-
-template <class F, class R32, class R64>
-void one(const char* name, F f, R32 r32, R64 r64, double a, double b, double floor_at = 0) {
-  cases.push_back({name,
-                   [=](uint32_t first, uint64_t count, uint32_t stride) {
-                     return run_single(f, r32, first, count, stride, floor_at);
-                   },
-                   nullptr, "float32"});
-  cases.push_back(
-      {name, nullptr,
-       [=](uint64_t samples, uint64_t seed) { return run_wide(f, r64, a, b, samples, seed, floor_at); },
-       "float64"});
-}
-
-template <class F, class R>
-void two(const char* name, F f, R r, double ax, double bx, double ay, double by) {
-  cases.push_back({name, nullptr,
-                   [=](uint64_t samples, uint64_t seed) {
-                     Worst worst;
-                     std::mt19937_64 g(seed);
-                     for (uint64_t i = 0; i < samples; ++i) {
-                       const bool raw = i % 2 == 0;
-                       const float x = raw ? random_bits_single(g) : static_cast<float>(uniform(g, ax, bx));
-                       const float y = raw ? random_bits_single(g) : static_cast<float>(uniform(g, ay, by));
-                       worst.see(ulps(f(lohe::ir::of(x), lohe::ir::of(y)).f,
-                                      r(static_cast<__float128>(x), static_cast<__float128>(y))),
-                                 x, y);
-                     }
-                     return worst;
-                   },
-                   "float32"});
-  cases.push_back({name, nullptr,
-                   [=](uint64_t samples, uint64_t seed) {
-                     Worst worst;
-                     std::mt19937_64 g(seed);
-                     for (uint64_t i = 0; i < samples; ++i) {
-                       const bool raw = i % 2 == 0;
-                       const double x = raw ? random_bits(g) : uniform(g, ax, bx);
-                       const double y = raw ? random_bits(g) : uniform(g, ay, by);
-                       worst.see(ulps(f(lohe::ir::of(x), lohe::ir::of(y)).d,
-                                      r(static_cast<__float128>(x), static_cast<__float128>(y))),
-                                 x, y);
-                     }
-                     return worst;
-                   },
-                   "float64"});
-}
-
-// References that the C libraries lack.
-__float128 digamma_reference(__float128 x) {
-  if (isnanq(x)) return x;
-  if (isinfq(x)) return x > 0 ? x : nanq("");
-  if (x == 0) return signbitq(x) ? HUGE_VALQ : -HUGE_VALQ;
-  if (x < 0) {
-    const __float128 f = x - rintq(x);
-    if (f == 0) return nanq("");
-    return digamma_reference(1 - x) - M_PIq * cosq(M_PIq * f) / sinq(M_PIq * f);
+Worst run_double(const UnaryOp& op, const References& reference, double low, double high, double least,
+                 Share share) {
+  Worst worst;
+  std::mt19937_64 random(share.seed);
+  std::vector<double> in(kBlock);
+  for (uint64_t i = share.first; i < share.last; i += kBlock) {
+    const int64_t n = std::min<int64_t>(kBlock, static_cast<int64_t>(share.last - i));
+    for (int64_t j = 0; j < n; ++j)
+      in[j] = stratified<double>(i + static_cast<uint64_t>(j), share.count, low, high, random);
+    const Tensor result = op(view(in.data(), n));
+    const double* out = result.const_data_ptr<double>();
+    for (int64_t j = 0; j < n; ++j) {
+      // The 80-bit functions err by a few units of 2^-11 ulp.
+      if (reference.extended &&
+          ulps(out[j], reference.extended(static_cast<long double>(in[j])), least) < worst.error - 0x1p-8)
+        continue;
+      worst.see(ulps(out[j], reference.quad(static_cast<__float128>(in[j])), least), in[j]);
+    }
   }
-  __float128 sum = 0;
-  while (x < 30) sum -= 1 / x, x += 1;
-  static const __float128 b[] = {1.0Q / 12,        -1.0Q / 120,       1.0Q / 252,    -1.0Q / 240,
-                                 1.0Q / 132,       -691.0Q / 32760,   1.0Q / 12,     -3617.0Q / 8160,
-                                 43867.0Q / 14364, -174611.0Q / 6600, 77683.0Q / 276};
-  const __float128 s = 1 / (x * x);
-  __float128 p = 0;
-  for (int i = 10; i >= 0; --i) p = (p + b[i]) * s;
-  return sum + logq(x) - 0.5Q / x - p;
+  return worst;
 }
-__float128 erfinv_reference(__float128 x) {
-  const __float128 a = fabsq(x);
-  if (!(a < 1)) return a == 1 ? x * HUGE_VALQ : nanq("");
-  if (a < 1e-30Q) return x * sqrtq(M_PIq) / 2;
-  const __float128 w = -log1pq(-x * x);
-  __float128 y = a < 0.5Q ? a * 0.9Q : sqrtq(w);
-  for (int i = 0; i < 60; ++i) {  // Newton on the error or on the logarithm of the complement
-    const __float128 slope = 2 / sqrtq(M_PIq) * expq(-y * y);
-    const __float128 step = a < 0.5Q ? (erfq(y) - a) / slope : -logq(erfcq(y) / (1 - a)) * erfcq(y) / slope;
-    y -= step;
-    if (fabsq(step) < 1e-25Q * y) break;
+
+// ---- functions of two arguments
+
+template <class T, class Near, class Exact>
+Worst run_two(const BinaryOp& op, const Near& near, const Exact& exact, const double (&range)[4],
+              Share share) {
+  Worst worst;
+  std::mt19937_64 random(share.seed);
+  std::vector<T> x(kBlock), y(kBlock);
+  const auto side = static_cast<uint64_t>(std::sqrt(static_cast<double>(share.count)));
+  for (uint64_t i = share.first; i < share.last; i += kBlock) {
+    const int64_t n = std::min<int64_t>(kBlock, static_cast<int64_t>(share.last - i));
+    for (int64_t j = 0; j < n; ++j) {  // a square of cells
+      const uint64_t cell = i + static_cast<uint64_t>(j);
+      x[j] = stratified<T>(cell / side % side, side, range[0], range[1], random);
+      y[j] = stratified<T>(cell % side, side, range[2], range[3], random);
+    }
+    const Tensor result = op(view(x.data(), n), view(y.data(), n));
+    const T* out = result.template const_data_ptr<T>();
+    for (int64_t j = 0; j < n; ++j) {
+      if (ulps(out[j], near(x[j], y[j])) < worst.error - 0x1p-8) continue;
+      worst.see(ulps(out[j], exact(static_cast<__float128>(x[j]), static_cast<__float128>(y[j]))), x[j],
+                y[j]);
+    }
   }
-  return copysignq(y, x);
+  return worst;
 }
 
-#define REFERENCE(name) \
-  [](double x) { return std::name(static_cast<long double>(x)); }, [](__float128 x) { return name##q(x); }
-#define FUNCTION(name) [](V x) { return math::name(x); }
+// ---- the table
 
-void list_cases() {
-  one(
-      "exp", FUNCTION(exp), [](double x) { return std::exp(x); }, [](__float128 x) { return expq(x); }, -750,
-      710);
-  one(
-      "exp2", FUNCTION(exp2), [](double x) { return std::exp2(x); }, [](__float128 x) { return exp2q(x); },
-      -1080, 1024);
-  one(
-      "expm1", FUNCTION(expm1), [](double x) { return std::expm1(x); },
-      [](__float128 x) { return expm1q(x); }, -3, 3);
-  one("log", FUNCTION(log), [](double x) { return std::log(x); }, [](__float128 x) { return logq(x); }, 0, 3);
-  one(
-      "log2", FUNCTION(log2), [](double x) { return std::log2(x); }, [](__float128 x) { return log2q(x); }, 0,
-      3);
-  one(
-      "log10", FUNCTION(log10), [](double x) { return std::log10(x); },
-      [](__float128 x) { return log10q(x); }, 0, 3);
-  one(
-      "log1p", FUNCTION(log1p), [](double x) { return std::log1p(x); },
-      [](__float128 x) { return log1pq(x); }, -1, 3);
-  one(
-      "sin", FUNCTION(sin), [](double x) { return std::sin(x); }, [](__float128 x) { return sinq(x); }, -100,
-      100);
-  one(
-      "cos", FUNCTION(cos), [](double x) { return std::cos(x); }, [](__float128 x) { return cosq(x); }, -100,
-      100);
-  one(
-      "tan", FUNCTION(tan), [](double x) { return std::tan(x); }, [](__float128 x) { return tanq(x); }, -100,
-      100);
-  one(
-      "asin", FUNCTION(asin), [](double x) { return std::asin(x); }, [](__float128 x) { return asinq(x); },
-      -1, 1);
-  one(
-      "acos", FUNCTION(acos), [](double x) { return std::acos(x); }, [](__float128 x) { return acosq(x); },
-      -1, 1);
-  one(
-      "atan", FUNCTION(atan), [](double x) { return std::atan(x); }, [](__float128 x) { return atanq(x); },
-      -3, 3);
-  one(
-      "sinh", FUNCTION(sinh), [](double x) { return std::sinh(x); }, [](__float128 x) { return sinhq(x); },
-      -5, 5);
-  one(
-      "cosh", FUNCTION(cosh), [](double x) { return std::cosh(x); }, [](__float128 x) { return coshq(x); },
-      -5, 5);
-  one(
-      "tanh", FUNCTION(tanh), [](double x) { return std::tanh(x); }, [](__float128 x) { return tanhq(x); },
-      -5, 5);
-  one(
-      "asinh", FUNCTION(asinh), [](double x) { return std::asinh(x); },
-      [](__float128 x) { return asinhq(x); }, -5, 5);
-  one(
-      "acosh", FUNCTION(acosh), [](double x) { return std::acosh(x); },
-      [](__float128 x) { return acoshq(x); }, 1, 5);
-  one(
-      "atanh", FUNCTION(atanh), [](double x) { return std::atanh(x); },
-      [](__float128 x) { return atanhq(x); }, -1, 1);
-  one(
-      "sigmoid", FUNCTION(sigmoid), [](double x) { return 1 / (1 + std::exp(-x)); },
-      [](__float128 x) { return 1 / (1 + expq(-x)); }, -50, 50);
-  one(
-      "rsqrt", FUNCTION(rsqrt), [](double x) { return 1 / std::sqrt(x); },
-      [](__float128 x) { return 1 / sqrtq(x); }, 0, 4);
-  one(
-      "erf", FUNCTION(erf), [](double x) { return std::erf(x); }, [](__float128 x) { return erfq(x); }, -6,
-      6);
-  one(
-      "erfc", FUNCTION(erfc), [](double x) { return std::erfc(x); }, [](__float128 x) { return erfcq(x); },
-      -5, 27.5);
-  one(
-      "erfinv", FUNCTION(erfinv), [](double x) { return static_cast<double>(erfinv_reference(x)); },
-      [](__float128 x) { return erfinv_reference(x); }, -1, 1);
-  one(
-      "lgamma", FUNCTION(lgamma), [](double x) { return std::lgamma(x); },
-      [](__float128 x) { return isinfq(x) ? fabsq(x) : lgammaq(x); }, -10, 30, 1.0);
-  one(
-      "digamma", FUNCTION(digamma), [](double x) { return static_cast<double>(digamma_reference(x)); },
-      [](__float128 x) { return digamma_reference(x); }, -10, 30, 1.0);
-  two(
-      "pow", [](V x, V y) { return math::pow(x, y); }, [](__float128 x, __float128 y) { return powq(x, y); },
-      0, 5, -300, 300);
-  two(
-      "atan2", [](V x, V y) { return math::atan2(x, y); },
-      [](__float128 x, __float128 y) { return atan2q(x, y); }, -2, 2, -2, 2);
-  two(
-      "fmod", [](V x, V y) { return math::fmod(x, y); },
-      [](__float128 x, __float128 y) { return fmodq(x, y); }, -100, 100, -3, 3);
-  two(
-      "hypot", [](V x, V y) { return math::hypot(x, y); },
-      [](__float128 x, __float128 y) { return hypotq(x, y); }, -3, 3, -3, 3);
+struct Row {
+  std::string name, type;
+  uint64_t arguments;
+  std::function<Worst(Share)> run;
+};
+
+std::vector<Row> rows(const Options& options) {
+  std::vector<Row> all;
+  const uint64_t exhaustive = (uint64_t{1} << 32) / options.stride;
+  const auto one = [&](const char* name, UnaryOp op, References reference, double low, double high,
+                       double least = 0) {
+    for (const lohe::Dtype dtype : {lohe::kFloat16, lohe::kBFloat16})
+      all.push_back({name, dtype == lohe::kFloat16 ? "float16" : "bfloat16", 65536, [=](Share share) {
+                       return share.first ? Worst() : run_half(op, reference, least, dtype);
+                     }});
+    all.push_back({name, "float32", exhaustive,
+                   [=](Share share) { return run_single(op, reference, least, share, options.stride); }});
+    all.push_back({name, "float64", options.samples,
+                   [=](Share share) { return run_double(op, reference, low, high, least, share); }});
+  };
+  const auto two = [&](const char* name, BinaryOp op, auto near32, auto near64, auto exact, double ax,
+                       double bx, double ay, double by) {
+    all.push_back({name, "float32", options.samples,
+                   [=](Share share) { return run_two<float>(op, near32, exact, {ax, bx, ay, by}, share); }});
+    all.push_back({name, "float64", options.samples,
+                   [=](Share share) { return run_two<double>(op, near64, exact, {ax, bx, ay, by}, share); }});
+  };
+#define ONE(name, ...) \
+  one(#name, [](const Tensor& x) { return lohe::name(x); }, references_##name(), __VA_ARGS__)
+#define TWO(name, ...)                                                          \
+  two(                                                                          \
+      #name, [](const Tensor& x, const Tensor& y) { return lohe::name(x, y); }, \
+      [](double x, double y) { return std::name(x, y); },                       \
+      [](long double x, long double y) { return std::name(x, y); },             \
+      [](__float128 x, __float128 y) { return name##q(x, y); }, __VA_ARGS__)
+  ONE(exp, -750, 710);
+  ONE(exp2, -1080, 1024);
+  ONE(expm1, -3, 3);
+  ONE(log, 0, 3);
+  ONE(log2, 0, 3);
+  ONE(log10, 0, 3);
+  ONE(log1p, -1, 3);
+  ONE(sin, -100, 100);
+  ONE(cos, -100, 100);
+  ONE(tan, -100, 100);
+  ONE(asin, -1, 1);
+  ONE(acos, -1, 1);
+  ONE(atan, -3, 3);
+  ONE(sinh, -5, 5);
+  ONE(cosh, -5, 5);
+  ONE(tanh, -5, 5);
+  ONE(asinh, -5, 5);
+  ONE(acosh, 1, 5);
+  ONE(atanh, -1, 1);
+  ONE(sigmoid, -50, 50);
+  ONE(rsqrt, 0, 4);
+  ONE(erf, -6, 6);
+  ONE(erfc, -5, 27.5);
+  ONE(erfinv, -1, 1);
+  ONE(lgamma, -10, 30, 1.0);
+  ONE(digamma, -10, 30, 1.0);
+  TWO(pow, 0, 5, -300, 300);
+  TWO(atan2, -2, 2, -2, 2);
+  TWO(fmod, -100, 100, -3, 3);
+  TWO(hypot, -3, 3, -3, 3);
+#undef ONE
+#undef TWO
+  return all;
+}
+
+Worst measure(const Row& row, const Options& options) {
+  std::vector<Worst> worst(options.threads);
+  std::vector<std::thread> pool;
+  for (unsigned t = 0; t < options.threads; ++t) {
+    const uint64_t first = row.arguments / options.threads * t;
+    const uint64_t last =
+        t + 1 == options.threads ? row.arguments : row.arguments / options.threads * (t + 1);
+    pool.emplace_back([&, t, first, last] {
+      const lohe::NoGradGuard no_gradient;
+      worst[t] = row.run({first, last, row.arguments, options.seed * 1000 + t});
+    });
+  }
+  for (auto& t : pool) t.join();
+  Worst all;
+  for (const Worst& w : worst) all.see(w.error, w.x, w.y);
+  return all;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  uint64_t stride = 1, samples = 10'000'000, seed = 1;
-  std::vector<std::string> names;
+  Options options;
+  std::vector<std::string> names, types;
   for (int i = 1; i < argc; ++i) {
-    const auto number = [&](uint64_t* to) {
-      if (i + 1 < argc) *to = std::strtoull(argv[++i], nullptr, 10);
-    };
-    if (!std::strcmp(argv[i], "--stride"))
-      number(&stride);
-    else if (!std::strcmp(argv[i], "--samples"))
-      number(&samples);
-    else if (!std::strcmp(argv[i], "--seed"))
-      number(&seed);
+    const std::string word = argv[i];
+    const bool last = i + 1 == argc;
+    const auto number = [&] { return std::strtoull(argv[++i], nullptr, 10); };
+    if (word == "--stride" && !last)
+      options.stride = std::max<uint64_t>(number(), 1);
+    else if (word == "--samples" && !last)
+      options.samples = number();
+    else if (word == "--seed" && !last)
+      options.seed = number();
+    else if (word == "--threads" && !last)
+      options.threads = std::max(1u, static_cast<unsigned>(number()));
+    else if (word == "--type" && !last)
+      types.emplace_back(argv[++i]);
     else
-      names.push_back(argv[i]);
+      names.push_back(word);
   }
-  list_cases();
+  const auto wanted = [](const std::vector<std::string>& list, const std::string& x) {
+    return list.empty() || std::find(list.begin(), list.end(), x) != list.end();
+  };
+  const std::vector<Row> table = rows(options);
+  for (const std::string& name : names) {
+    if (std::any_of(table.begin(), table.end(), [&](const Row& row) { return row.name == name; })) continue;
+    std::fprintf(stderr, "math_accuracy: no function or option '%s'\n", name.c_str());
+    return 2;
+  }
+  lohe::set_num_threads(1);  // the threads here each run ops of their own
   std::printf("| function | type | arguments | max ulp | at |\n|---|---|---|---|---|\n");
-  const unsigned threads = std::max(1u, std::thread::hardware_concurrency());
-  for (const Case& c : cases) {
-    if (!names.empty() && std::find(names.begin(), names.end(), c.name) == names.end()) continue;
-    std::vector<Worst> worst(threads);
-    std::vector<std::thread> pool;
-    const uint64_t total = c.single ? (uint64_t{1} << 32) / stride : samples;
-    for (unsigned t = 0; t < threads; ++t) {
-      pool.emplace_back([&, t] {
-        const uint64_t share = total / threads;
-        worst[t] = c.single ? c.single(static_cast<uint32_t>(t * share * stride), share,
-                                       static_cast<uint32_t>(stride))
-                            : c.wide(share, seed * 1000 + t);
-      });
-    }
-    for (auto& t : pool) t.join();
-    Worst all;
-    for (const Worst& w : worst) all.see(w.error, w.x, w.y);
-    std::printf("| %s | %s | %.3g | %.3f | %.17g %.17g |\n", c.name, c.type, static_cast<double>(total),
-                all.error, all.x, all.y);
+  for (const Row& row : table) {
+    if (!wanted(names, row.name) || !wanted(types, row.type)) continue;
+    const Worst worst = measure(row, options);
+    std::printf("| %s | %s | %llu | %.3f | %.17g %.17g |\n", row.name.c_str(), row.type.c_str(),
+                static_cast<unsigned long long>(row.arguments), worst.error, worst.x, worst.y);
     std::fflush(stdout);
   }
   return 0;

@@ -65,6 +65,8 @@ class Converter {
       case ArgType::kTensors:
         return tensors(object, arg);
       case ArgType::kScalar:
+        // A number has no gradient; an overload that takes a tensor has one.
+        if (is_tensor(object) && impl_of(object)->requires_grad) return false;
         return scalar_from(object, arg);
       case ArgType::kInt: {
         int64_t value = 0;

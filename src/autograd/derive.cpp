@@ -18,7 +18,13 @@ std::vector<Node> gradients(const OpDef& op, GraphCall& c, uint64_t wanted) {
   const size_t params = op.schema.params.size(), outputs = op.schema.returns.size();
   std::vector<Node> by_param(params);
   if (op.graph_gradient) {
-    std::vector<Node> given = op.graph_gradient(c);
+    // It is written for all parameters at once. A result that only the unwanted ones read was not kept: a
+    // constant stands for it, and goes away with them.
+    GraphCall whole = c;
+    for (size_t i = params + outputs; i < params + 2 * outputs; ++i) {
+      if (!whole.nodes[i].defined()) whole.nodes[i] = c.graph.constant(c.compute_dtype, 0);
+    }
+    std::vector<Node> given = op.graph_gradient(whole);
     // One a tensor parameter, in order; or one a parameter.
     size_t at = 0;
     for (size_t p = 0; p < params; ++p) {

@@ -192,3 +192,51 @@ def test_gradcheck_finds_a_wrong_gradient():
     assert lohe.autograd.gradcheck(Square.apply, (x,))
     with pytest.raises(RuntimeError, match="Jacobian mismatch"):
         lohe.autograd.gradcheck(Wrong.apply, (x,))
+
+
+def _rows_of_several_tensors():
+    """Public differentiable rows with a kernel whose parameters are two or three tensors and what may be left out."""
+    rows = {}
+    for row in lohe._C.op_table():
+        inside = row["schema"][row["schema"].index("(") + 1 : row["schema"].rindex(") ->")].split("*")[0]
+        parameters = [p.strip() for p in inside.split(",") if p.strip()]
+        tensors = [p for p in parameters if p.startswith("Tensor ")]
+        fits = row["kind"] in ("pointwise", "composed") and row["has_function"] and row["differentiable"] and row["module"] == ""
+        if fits and len(tensors) in (2, 3) and all(p.startswith("Tensor ") or "=" in p for p in parameters):
+            rows[row["base"]] = len(tensors)
+    return sorted(rows.items())
+
+
+@pytest.mark.parametrize("name, count", _rows_of_several_tensors())
+def test_a_gradient_does_not_depend_on_whether_others_are_wanted(name, count):
+    function = getattr(lohe, name)
+    values = [lohe.tensor([0.3, 0.7, 0.2 + 0.1 * i]) for i in range(count)]
+
+    def gradients(wanted):
+        leaves = [v.clone().requires_grad_(i in wanted) for i, v in enumerate(values)]
+        result = function(*leaves)
+        result = result[0] if isinstance(result, tuple) else result
+        if not result.requires_grad:
+            return None
+        (result * lohe.arange(1.0, 1.0 + result.numel()).reshape(result.shape)).sum().backward()
+        return [None if leaf.grad is None else leaf.grad.tolist() for leaf in leaves]
+
+    try:
+        together = gradients(range(count))
+    except (RuntimeError, NotImplementedError, TypeError, IndexError) as error:
+        pytest.skip(f"not for three floats each: {error}")
+    if together is None:
+        pytest.skip("has no gradient here")
+    for i in range(count):
+        alone = gradients([i])
+        assert alone is None or alone[i] == together[i]
+
+
+def test_a_gradient_flows_into_a_number_that_is_written():
+    for write in (lambda t, w: t.fill_(w), lambda t, w: t.masked_fill_(t > -1e9, w), lambda t, w: t.copy_(w)):
+        x, w = lohe.ones(3, requires_grad=True), lohe.tensor(2.0, requires_grad=True)
+        y = x * 1
+        write(y, w)
+        (y * 3).sum().backward()
+        assert w.grad is not None and w.grad.item() == 9.0
+        assert x.grad is not None and x.grad.tolist() == [0.0, 0.0, 0.0]

@@ -279,7 +279,7 @@ class GatherConvolution : Types<T, E, D> {
             kernels_.tile(static_cast<int>(std::min<int64_t>(mr, rows - i)),
                           static_cast<int>(std::min<int64_t>(nr, lanes * kParts - panel * nr)), k,
                           of_group + (first_row + i) * k_ + k0 * mr, 1, mr, packed.data() + panel * nr * k,
-                          nr, sums.data() + i * columns + panel * nr, columns, k0 > 0);
+                          nr, sums.data() + i * columns + panel * nr, columns, k0 > 0, nullptr, 0);
       }
       write(group, runs, first_row, rows, sums.data());
     }
@@ -417,7 +417,7 @@ class WeightGradient : Types<T, E, D> {
           kernels_.tile(static_cast<int>(std::min<int64_t>(mr, rows - i * mr)),
                         static_cast<int>(std::min<int64_t>(nr, columns * kParts - j * nr)), k,
                         a.data() + i * mr * k, 1, mr, b.data() + j * nr * k, nr,
-                        sums.data() + i * mr * sums_stride + j * nr, sums_stride, first > 0);
+                        sums.data() + i * mr * sums_stride + j * nr, sums_stride, first > 0, nullptr, 0);
     }
     Writer<E, D> writer(level_, dtype_, Epilogue{});
     const auto taps = static_cast<int64_t>(taps_.size());

@@ -28,17 +28,21 @@ struct GemmKernels {
   int rows;     ///< of the largest tile, and of a packed panel of A
   int columns;  ///< of the largest tile, and of a packed panel of B
 
-  /// c[i, j] = (accumulate ? c[i, j] : nothing) + sum over p < k of a[i, p] * b[p, j] for i < tile_rows <=
-  /// rows, j < tile_columns <= columns; k <= kChunk. Strides count elements; the columns of b and c are
-  /// adjacent.
+  /// c[i, j] = (accumulate ? c[i, j] : nothing) + sum over p < k of a[i, p] * b[p, j], and then + addend[i,
+  /// j] if there is one, for i < tile_rows <= rows, j < tile_columns <= columns; k <= kChunk. Strides count
+  /// elements; the columns of b, c and addend are adjacent.
   void (*tile)(int tile_rows, int tile_columns, int64_t k, const T* a, int64_t a_row_stride,
                int64_t a_k_stride, const T* b, int64_t b_k_stride, T* c, int64_t c_row_stride,
-               bool accumulate);
+               bool accumulate, const T* addend, int64_t addend_row_stride);
 
   /// packed[p * width + lane] = source[lane * lane_stride + p * k_stride] for p < k and lane < lanes, 0 for
   /// lanes <= lane < width; width is `rows` or `columns`.
   void (*pack)(int lanes, int width, int64_t k, const T* source, int64_t lane_stride, int64_t k_stride,
                T* packed);
+
+  /// As `pack` for any number of lanes: a panel for each `width` of them, panel_stride elements apart.
+  void (*pack_panels)(int64_t lanes, int width, int64_t k, const T* source, int64_t lane_stride,
+                      int64_t k_stride, T* packed, int64_t panel_stride);
 
   /// packed[r * packed_stride + lane] for r < rows and lane < width: what the `count` segments, which do not
   /// overlap, put there from source + r * source_stride, and 0 elsewhere.

@@ -14,13 +14,15 @@ namespace lohe::backend {
 namespace {
 
 template <class T>
-using TileFunction = void (*)(int64_t, const T*, int64_t, int64_t, const T*, int64_t, T*, int64_t, int, bool);
+using TileFunction = void (*)(int64_t, const T*, int64_t, int64_t, const T*, int64_t, T*, int64_t, int, bool,
+                              const T*, int64_t);
 
 /// R rows and V vectors of columns; the last vector holds `last` columns. Packed: a_row_stride is 1, known
 /// here so that the R broadcasts need no address arithmetic. Full: last is kWidth.
 template <class T, int R, int V, bool Packed, bool Full>
 void tile_kernel(int64_t k, const T* a, int64_t a_row_stride, int64_t a_k_stride, const T* b,
-                 int64_t b_k_stride, T* c, int64_t c_row_stride, int last, bool accumulate) {
+                 int64_t b_k_stride, T* c, int64_t c_row_stride, int last, bool accumulate, const T* addend,
+                 int64_t addend_row_stride) {
   using L = Lanes<T>;
   using Vector = typename L::Vector;
   const auto mask = L::mask(last);
@@ -64,7 +66,8 @@ void tile_kernel(int64_t k, const T* a, int64_t a_row_stride, int64_t a_k_stride
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
       T* const at = target + v * L::kWidth;
-      const Vector sum = accumulate ? L::add(load(at, v), acc[i][v]) : acc[i][v];
+      Vector sum = accumulate ? L::add(load(at, v), acc[i][v]) : acc[i][v];
+      if (addend) sum = L::add(sum, load(addend + i * addend_row_stride + v * L::kWidth, v));
       if (Full || v + 1 < V)
         L::store(at, sum);
       else
@@ -86,7 +89,8 @@ TileFunction<T> tile_function(bool packed, bool full, int vectors) {
 
 template <class T>
 void tile(int tile_rows, int tile_columns, int64_t k, const T* a, int64_t a_row_stride, int64_t a_k_stride,
-          const T* b, int64_t b_k_stride, T* c, int64_t c_row_stride, bool accumulate) {
+          const T* b, int64_t b_k_stride, T* c, int64_t c_row_stride, bool accumulate, const T* addend,
+          int64_t addend_row_stride) {
   using L = Lanes<T>;
   static_assert(L::kVectors == 2 && L::kRows <= 14);
   const int vectors = tile_columns > L::kWidth ? 2 : 1;
@@ -141,7 +145,8 @@ void tile(int tile_rows, int tile_columns, int64_t k, const T* a, int64_t a_row_
       pick.template operator()<14>();
       break;
   }
-  function(k, a, a_row_stride, a_k_stride, b, b_k_stride, c, c_row_stride, last, accumulate);
+  function(k, a, a_row_stride, a_k_stride, b, b_k_stride, c, c_row_stride, last, accumulate, addend,
+           addend_row_stride);
 }
 
 template <class T>
@@ -168,6 +173,33 @@ void pack(int lanes, int width, int64_t k, const T* source, int64_t lane_stride,
 }
 
 template <class T>
+void pack_panels(int64_t lanes, int width, int64_t k, const T* source, int64_t lane_stride, int64_t k_stride,
+                 T* packed, int64_t panel_stride) {
+  using L = Lanes<T>;
+  if (lane_stride != 1) {
+    for (; lanes > 0; lanes -= width, source += width * lane_stride, packed += panel_stride)
+      pack(static_cast<int>(lanes < width ? lanes : width), width, k, source, lane_stride, k_stride, packed);
+    return;
+  }
+  // Row by row through all panels: the source is read in long runs.
+  for (int64_t p = 0; p < k; ++p, source += k_stride, packed += width) {
+    const T* from = source;
+    T* to = packed;
+    int64_t left = lanes;
+    for (; left >= width; left -= width, from += width, to += panel_stride) {
+      __builtin_prefetch(from + 4 * k_stride);
+      int lane = 0;
+      for (; lane + L::kWidth <= width; lane += L::kWidth) L::store(to + lane, L::load(from + lane));
+      if (lane < width) {
+        const auto mask = L::mask(width - lane);
+        L::store(to + lane, L::load(from + lane, mask), mask);
+      }
+    }
+    if (left > 0) pack(static_cast<int>(left), width, 1, from, 1, k_stride, to);
+  }
+}
+
+template <class T>
 void copy_segments(const Segment* segments, int count, int width, int64_t rows, const T* source,
                    int64_t source_stride, T* packed, int64_t packed_stride) {
   using L = Lanes<T>;
@@ -187,7 +219,8 @@ void copy_segments(const Segment* segments, int count, int width, int64_t rows, 
 
 template <class T>
 constexpr GemmKernels<T> gemm_kernels() {
-  return {Lanes<T>::kRows, Lanes<T>::kVectors * Lanes<T>::kWidth, tile<T>, pack<T>, copy_segments<T>};
+  return {Lanes<T>::kRows, Lanes<T>::kVectors * Lanes<T>::kWidth, tile<T>, pack<T>, pack_panels<T>,
+          copy_segments<T>};
 }
 
 }  // namespace

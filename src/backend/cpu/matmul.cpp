@@ -23,50 +23,42 @@ struct Panels {
   int64_t k_stride;
 };
 
-/// C (+)= A B with C in the compute type and its columns adjacent. The work is cut into blocks of A and B
-/// that are packed once, and a grid of tiles of C. No bit depends on how, so the cutting may look at whatever
-/// is fast.
+/// What is added to a product once its last chunk is in: element (i, j) at data + i * row_stride + j.
+template <class T>
+struct Addend {
+  const T* data = nullptr;
+  int64_t row_stride = 0;
+};
+
+/// C = A B + addend with C in the compute type and its columns adjacent. The work is cut into blocks of C. No
+/// bit depends on how, so the cutting may look at whatever is fast.
 template <class T>
 class Gemm {
  public:
-  Gemm(const GemmLevel& level, const Operand& a, const Operand& b, int64_t k, bool parallel)
-      : level_(level), kernels_(level.get(T{})), a_(a), b_(b), k_(k), parallel_(parallel) {}
+  Gemm(const GemmLevel& level, const Operand& a, const Operand& b, int64_t k, bool parallel,
+       Addend<T> addend = {})
+      : level_(level), kernels_(level.get(T{})), a_(a), b_(b), k_(k), parallel_(parallel), addend_(addend) {
+    plan();
+  }
 
   void run(T* c, int64_t c_row_stride) {
     const int64_t m = a_.lanes, n = b_.lanes;
-    // Panels that are small or used by few rows (of B) or columns (of A) are read where they lie; those of B
-    // need adjacent columns.
-    const bool small = (m + n) * k_ * static_cast<int64_t>(sizeof(T)) <= kSmallBytes;
-    const bool pack_b =
-        b_.form != Form::kPlain || (b_.lane_stride != 1 && n > 1) || (!small && m > 8 * kernels_.rows);
-    const bool few_rows = m <= 4 * kernels_.rows;
-    const bool pack_a = a_.form != Form::kPlain || (!small && !few_rows && n > 4 * kernels_.columns);
-    if (pack_b && !pack_a && few_rows) return panel_by_panel(c, c_row_stride);
-    if (!pack_a && !pack_b && !parallel_) {
-      for (int64_t k0 = 0; k0 < k_; k0 += kChunk)
-        tiles({0, m}, {0, n}, k0, std::min(k_ - k0, kChunk), in_place(a_, kernels_.rows, 0),
-              in_place(b_, kernels_.columns, 0), c, c_row_stride, k0 > 0);
-      return;
-    }
     const int64_t k_block = std::min(k_, kBlockChunks * kChunk);
-    const int64_t rows = block_lanes(m, k_block, kernels_.rows, pack_a);
-    const int64_t columns = block_lanes(n, k_block, kernels_.columns, pack_b);
-    Scratch<T> packed_a(pack_a ? round_up(std::min(rows, m), kernels_.rows) * k_block : 0);
-    Scratch<T> packed_b(pack_b ? round_up(std::min(columns, n), kernels_.columns) * k_block : 0);
+    const int64_t rows = shared_lanes(m, k_block, kernels_.rows, packing_a_);
+    const int64_t columns = shared_lanes(n, k_block, kernels_.columns, packing_b_);
+    Scratch<T> shared_a(packing_a_ == Packing::kShared ? round_up(rows, kernels_.rows) * k_block : 0);
+    Scratch<T> shared_b(packing_b_ == Packing::kShared ? round_up(columns, kernels_.columns) * k_block : 0);
     for (int64_t k0 = 0; k0 < k_; k0 += k_block) {
       for (int64_t j = 0; j < n; j += columns) {
         for (int64_t i = 0; i < m; i += rows) {
-          const Range row_range{i, std::min(rows, m - i)};
-          const Range column_range{j, std::min(columns, n - j)};
+          const Range row_range{i, std::min(rows, m - i)}, column_range{j, std::min(columns, n - j)};
           const int64_t k = std::min(k_block, k_ - k0);
-          pack_blocks(row_range, column_range, k0, k,
-                      pack_a && (i > 0 || j == 0 || rows < m) ? packed_a.data() : nullptr,
-                      pack_b && i == 0 ? packed_b.data() : nullptr);
-          const Panels<T> a = pack_a ? Panels<T>{packed_a.data(), kernels_.rows * k, 1, kernels_.rows}
-                                     : in_place(a_, kernels_.rows, i, k0);
-          const Panels<T> b = pack_b ? Panels<T>{packed_b.data(), kernels_.columns * k, 1, kernels_.columns}
-                                     : in_place(b_, kernels_.columns, j, k0);
-          multiply(row_range, column_range, k, a, b, c + i * c_row_stride + j, c_row_stride, k0 > 0);
+          const bool packs_a = packing_a_ == Packing::kShared && (i > 0 || j == 0 || rows < m);
+          const bool packs_b = packing_b_ == Packing::kShared && i == 0;
+          if (packs_a || packs_b)
+            pack_shared(row_range, column_range, k0, k, packs_a ? shared_a.data() : nullptr,
+                        packs_b ? shared_b.data() : nullptr);
+          multiply(row_range, column_range, k0, k, shared_a.data(), shared_b.data(), c, c_row_stride);
         }
       }
     }
@@ -76,95 +68,155 @@ class Gemm {
   struct Range {
     int64_t begin;
     int64_t size;
+    int64_t end() const { return begin + size; }
   };
 
-  /// Bounds the packed memory: 16 chunks of k, and lanes so that a block is about 16 MiB.
+  /// How an operand reaches the tile kernels: where it lies; in panels that are packed before the product
+  /// starts and read by everybody; or in panels that each block of C packs for itself, straight into its
+  /// core's cache.
+  enum class Packing : uint8_t { kNone, kShared, kByBlock };
+
+  /// Bounds the shared memory: 16 chunks of k, and lanes so that it is about 16 MiB.
   static constexpr int64_t kBlockChunks = 16;
-  static constexpr int64_t kBlockBytes = 16 << 20;
+  static constexpr int64_t kSharedBytes = 16 << 20;
   static constexpr int64_t kSmallBytes = 40 << 10;  ///< A and B fit into a first-level cache
-  static constexpr int64_t kTilePanelsOfA = 16;
-  static constexpr int64_t kTilePanelsOfB = 4;
+  /// Panels of B (48 KiB each for AVX-512) that stay in a second-level cache while rows of A pass by.
+  static constexpr int64_t kPanelsOfB = 12;
+  static constexpr int64_t kPanelsOfA = 16;
 
   static int64_t round_up(int64_t n, int64_t to) { return ceil_div(n, to) * to; }
 
-  static int64_t block_lanes(int64_t lanes, int64_t k, int64_t width, bool packed) {
-    if (!packed) return lanes;
-    return std::max(kBlockBytes / static_cast<int64_t>(sizeof(T)) / std::max<int64_t>(k, 1) / width,
-                    int64_t{1}) *
-           width;
+  static int64_t shared_lanes(int64_t lanes, int64_t k, int64_t width, Packing packing) {
+    if (packing != Packing::kShared) return lanes;
+    const int64_t most = std::max<int64_t>(
+        kSharedBytes / static_cast<int64_t>(sizeof(T)) / std::max<int64_t>(k, 1) / width, 1);
+    return std::min(most * width, lanes);
   }
 
-  static Panels<T> in_place(const Operand& operand, int width, int64_t lane, int64_t k0 = 0) {
-    const T* data =
-        reinterpret_cast<const T*>(operand.data) + lane * operand.lane_stride + k0 * operand.k_stride;
-    return {data, width * operand.lane_stride, operand.lane_stride, operand.k_stride};
+  void plan() {
+    const int64_t m = a_.lanes, n = b_.lanes;
+    const int64_t panels_a = ceil_div(m, kernels_.rows), panels_b = ceil_div(n, kernels_.columns);
+    // Panels that are small or used by few rows (of B) or columns (of A) are read where they lie; so are rows
+    // of A with adjacent elements. Panels of B need adjacent columns.
+    const bool small = (m + n) * k_ * static_cast<int64_t>(sizeof(T)) <= kSmallBytes;
+    const bool few_rows = panels_a <= 4;
+    const bool pack_b = b_.form != Form::kPlain || (b_.lane_stride != 1 && n > 1) || (!small && panels_a > 8);
+    const bool pack_a = a_.form != Form::kPlain || (a_.k_stride != 1 && !small && !few_rows && panels_b > 4);
+    packing_a_ = pack_a ? Packing::kShared : Packing::kNone;
+    packing_b_ = pack_b ? Packing::kShared : Packing::kNone;
+    block_rows_ = m;
+    block_columns_ = n;
+    const int64_t threads = parallel_ ? num_threads() : 1;
+    const int64_t wanted = parallel_ ? 4 * threads : 1, enough = parallel_ ? 2 * threads : 1;
+    const int64_t panels_of_b = std::clamp<int64_t>(ceil_div(panels_b, wanted), few_rows ? 1 : 3, kPanelsOfB);
+    const int64_t panels_of_a = std::clamp<int64_t>(ceil_div(panels_a, wanted), 4, kPanelsOfA);
+    if (pack_b && (!pack_a || n >= m) && ceil_div(panels_b, panels_of_b) >= enough) {
+      // All rows of a few columns.
+      packing_b_ = Packing::kByBlock;
+      block_columns_ = (few_rows ? 1 : panels_of_b) * kernels_.columns;
+    } else if (pack_a && ceil_div(panels_a, panels_of_a) >= enough) {
+      packing_a_ = Packing::kByBlock;
+      block_rows_ = panels_of_a * kernels_.rows;
+    } else if (parallel_) {
+      block_rows_ = panels_of_a * kernels_.rows;
+      block_columns_ = std::min<int64_t>(panels_of_b, 4) * kernels_.columns;
+    }
   }
 
-  void pack_blocks(Range rows, Range columns, int64_t k0, int64_t k, T* to_a, T* to_b) {
+  void pack_shared(Range rows, Range columns, int64_t k0, int64_t k, T* to_a, T* to_b) {
+    // A job packs a few panels, so that it reads long runs where lanes are adjacent.
     const int64_t chunks = ceil_div(k, kChunk);
-    const int64_t jobs_a = to_a ? ceil_div(rows.size, kernels_.rows) * chunks : 0;
-    const int64_t jobs_b = to_b ? ceil_div(columns.size, kernels_.columns) * chunks : 0;
-    const bool staged = (to_a && a_.form != Form::kPlain) || (to_b && b_.form != Form::kPlain);
+    const int64_t lanes_a = 8 * kernels_.rows, lanes_b = 4 * kernels_.columns;
+    const int64_t jobs_a = to_a ? ceil_div(rows.size, lanes_a) * chunks : 0;
+    const int64_t jobs_b = to_b ? ceil_div(columns.size, lanes_b) * chunks : 0;
     for_range(jobs_a + jobs_b, [&](int64_t begin, int64_t end) {
-      Scratch<T> staging(staged ? std::max(kernels_.rows, kernels_.columns) * kChunk : 0);
+      Scratch<T> staging(staging_size());
       for (int64_t job = begin; job < end; ++job) {
         const bool is_a = job < jobs_a;
         const int64_t index = is_a ? job : job - jobs_a;
-        const int64_t panel = index / chunks, offset = index % chunks * kChunk;
+        const int64_t offset = index % chunks * kChunk, lane = index / chunks * (is_a ? lanes_a : lanes_b);
         const int width = is_a ? kernels_.rows : kernels_.columns;
         const Range& range = is_a ? rows : columns;
-        const int lanes = static_cast<int>(std::min<int64_t>(width, range.size - panel * width));
-        pack_panel(level_, is_a ? a_ : b_, range.begin + panel * width, lanes, width, k0 + offset,
+        pack_lanes(level_, is_a ? a_ : b_, range.begin + lane,
+                   std::min(is_a ? lanes_a : lanes_b, range.size - lane), width, k0 + offset,
                    std::min(kChunk, k - offset), staging.data(),
-                   (is_a ? to_a : to_b) + (panel * k + offset) * width);
+                   (is_a ? to_a : to_b) + lane * k + offset * width, width * k);
       }
     });
   }
 
-  /// For few rows: a panel of B is used at once after it is packed, and never leaves the caches.
-  void panel_by_panel(T* c, int64_t c_row_stride) {
-    const int64_t n = b_.lanes;
-    const int width = kernels_.columns;
-    for_range(ceil_div(n, width), [&](int64_t begin, int64_t end) {
-      Scratch<T> packed(width * std::min(k_, kChunk));
-      Scratch<T> staging(b_.form != Form::kPlain ? width * kChunk : 0);
-      for (int64_t j = begin * width; j < std::min(end * width, n); j += width) {
-        for (int64_t k0 = 0; k0 < k_; k0 += kChunk) {
-          const int64_t k = std::min(kChunk, k_ - k0), lanes = std::min<int64_t>(width, n - j);
-          pack_panel(level_, b_, j, static_cast<int>(lanes), width, k0, k, staging.data(), packed.data());
-          tiles({0, a_.lanes}, {0, lanes}, 0, k, in_place(a_, kernels_.rows, 0, k0),
-                {packed.data(), 0, 1, width}, c + j, c_row_stride, k0 > 0);
+  int64_t staging_size() const {
+    return a_.form == Form::kPlain && b_.form == Form::kPlain
+               ? 0
+               : std::max(kernels_.rows, kernels_.columns) * kChunk;
+  }
+
+  /// A block of C: what its panels of A and B are, chunk by chunk of k.
+  void multiply(Range rows, Range columns, int64_t k0, int64_t k, const T* shared_a, const T* shared_b, T* c,
+                int64_t c_row_stride) {
+    const int64_t grid_columns = ceil_div(columns.size, block_columns_);
+    const int64_t chunk = std::min(k, kChunk);
+    for_range(ceil_div(rows.size, block_rows_) * grid_columns, [&](int64_t begin, int64_t end) {
+      Scratch<T> own_a(packing_a_ == Packing::kByBlock ? round_up(block_rows_, kernels_.rows) * chunk : 0);
+      Scratch<T> own_b(packing_b_ == Packing::kByBlock ? round_up(block_columns_, kernels_.columns) * chunk
+                                                       : 0);
+      Scratch<T> staging(packing_a_ == Packing::kByBlock || packing_b_ == Packing::kByBlock ? staging_size()
+                                                                                            : 0);
+      for (int64_t job = begin; job < end; ++job) {
+        const int64_t i = job / grid_columns * block_rows_, j = job % grid_columns * block_columns_;
+        const Range r{rows.begin + i, std::min(block_rows_, rows.size - i)};
+        const Range q{columns.begin + j, std::min(block_columns_, columns.size - j)};
+        for (int64_t p = 0; p < k; p += kChunk) {
+          const int64_t length = std::min(kChunk, k - p);
+          const Panels<T> a = panels(a_, packing_a_, kernels_.rows, r, i, k0, k, p, length, shared_a,
+                                     own_a.data(), staging.data());
+          const Panels<T> b = panels(b_, packing_b_, kernels_.columns, q, j, k0, k, p, length, shared_b,
+                                     own_b.data(), staging.data());
+          Addend<T> addend;
+          if (addend_.data && k0 + p + length == k_)
+            addend = {addend_.data + r.begin * addend_.row_stride + q.begin, addend_.row_stride};
+          tiles(r.size, q.size, length, a, b, c + r.begin * c_row_stride + q.begin, c_row_stride, k0 + p > 0,
+                addend);
         }
       }
     });
   }
 
-  void multiply(Range rows, Range columns, int64_t k, const Panels<T>& a, const Panels<T>& b, T* c,
-                int64_t c_row_stride, bool accumulate) {
-    const int64_t tile_rows = kTilePanelsOfA * kernels_.rows,
-                  tile_columns = kTilePanelsOfB * kernels_.columns;
-    const int64_t grid_columns = ceil_div(columns.size, tile_columns);
-    for_range(ceil_div(rows.size, tile_rows) * grid_columns, [&](int64_t begin, int64_t end) {
-      for (int64_t job = begin; job < end; ++job) {
-        const int64_t i = job / grid_columns * tile_rows, j = job % grid_columns * tile_columns;
-        const Range r{i, std::min(tile_rows, rows.size - i)}, q{j, std::min(tile_columns, columns.size - j)};
-        for (int64_t k0 = 0; k0 < k; k0 += kChunk)
-          tiles(r, q, k0, std::min(kChunk, k - k0), a, b, c, c_row_stride, accumulate || k0 > 0);
-      }
-    });
+  /// The panels of `lanes`, which begin `offset` lanes into the shared memory, for `length` values of k from
+  /// k0 + p on.
+  Panels<T> panels(const Operand& operand, Packing packing, int width, Range lanes, int64_t offset,
+                   int64_t k0, int64_t k, int64_t p, int64_t length, const T* shared, T* own, T* staging) {
+    switch (packing) {
+      case Packing::kShared:
+        return {shared + offset * k + p * width, width * k, 1, width};
+      case Packing::kByBlock:
+        pack_lanes(level_, operand, lanes.begin, lanes.size, width, k0 + p, length, staging, own,
+                   width * length);
+        return {own, width * length, 1, width};
+      default:
+        break;
+    }
+    const T* data = reinterpret_cast<const T*>(operand.data) + lanes.begin * operand.lane_stride +
+                    (k0 + p) * operand.k_stride;
+    return {data, width * operand.lane_stride, operand.lane_stride, operand.k_stride};
   }
 
-  /// The panel of A stays in the first-level cache while those of B pass by.
-  void tiles(Range rows, Range columns, int64_t k0, int64_t k, const Panels<T>& a, const Panels<T>& b, T* c,
-             int64_t c_row_stride, bool accumulate) {
+  /// A panel of A stays in the first-level cache while those of B pass by from the second.
+  void tiles(int64_t rows, int64_t columns, int64_t k, const Panels<T>& a, const Panels<T>& b, T* c,
+             int64_t c_row_stride, bool accumulate, Addend<T> addend) {
     const int mr = kernels_.rows, nr = kernels_.columns;
-    for (int64_t i = rows.begin; i < rows.begin + rows.size; i += mr) {
-      const T* pa = a.data + i / mr * a.panel_stride + k0 * a.k_stride;
-      const int tile_rows = static_cast<int>(std::min<int64_t>(mr, rows.begin + rows.size - i));
-      for (int64_t j = columns.begin; j < columns.begin + columns.size; j += nr) {
-        kernels_.tile(tile_rows, static_cast<int>(std::min<int64_t>(nr, columns.begin + columns.size - j)), k,
-                      pa, a.lane_stride, a.k_stride, b.data + j / nr * b.panel_stride + k0 * b.k_stride,
-                      b.k_stride, c + i * c_row_stride + j, c_row_stride, accumulate);
+    const int64_t group = kPanelsOfB * nr;
+    for (int64_t first = 0; first < columns; first += group) {
+      const int64_t end = std::min(first + group, columns);
+      for (int64_t i = 0; i < rows; i += mr) {
+        const T* pa = a.data + i / mr * a.panel_stride;
+        const int tile_rows = static_cast<int>(std::min<int64_t>(mr, rows - i));
+        for (int64_t j = first; j < end; j += nr) {
+          kernels_.tile(tile_rows, static_cast<int>(std::min<int64_t>(nr, end - j)), k, pa, a.lane_stride,
+                        a.k_stride, b.data + j / nr * b.panel_stride, b.k_stride, c + i * c_row_stride + j,
+                        c_row_stride, accumulate,
+                        addend.data ? addend.data + i * addend.row_stride + j : nullptr, addend.row_stride);
+        }
       }
     }
   }
@@ -178,6 +230,9 @@ class Gemm {
   const Operand a_, b_;
   const int64_t k_;
   const bool parallel_;
+  const Addend<T> addend_;
+  Packing packing_a_, packing_b_;
+  int64_t block_rows_, block_columns_;
 };
 
 /// One dtype: computed in T; E is the element of C as computed (T or its complex partner), D as stored.
@@ -194,7 +249,9 @@ class Product {
         epilogue_(epilogue),
         level_(level_in_use()),
         beta_is_zero_(as_element<E>(epilogue.beta) == E(0)),
-        plain_(std::is_same_v<E, D> && beta_is_zero_ && as_element<E>(epilogue.alpha) == E(1)) {}
+        plain_(std::is_same_v<E, D> && beta_is_zero_ && as_element<E>(epilogue.alpha) == E(1)),
+        plain_sum_(std::is_same_v<T, D> && as_element<E>(epilogue.beta) == E(1) &&
+                   as_element<E>(epilogue.alpha) == E(1)) {}
 
   void run() {
     normalize();
@@ -269,6 +326,13 @@ class Product {
     }
     const D* addend = static_cast<const D*>(epilogue_.addend.data);
     if (!beta_is_zero_) addend += index * epilogue_.addend.batch_stride;
+    if constexpr (std::is_same_v<T, D>) {
+      if (k > 0 && plain_sum_ && c_.column_stride == 1 && epilogue_.addend.column_stride == 1 &&
+          !addend_may_be_c()) {
+        Gemm<T>(level_, a, b, k, parallel, {addend, epilogue_.addend.row_stride}).run(c, c_.row_stride);
+        return;
+      }
+    }
     if constexpr (std::is_same_v<E, D>) {
       if (k > 0 && c_.column_stride == 1 && (beta_is_zero_ || !addend_may_be_c())) {
         Gemm<T>(level_, a, b, k, parallel).run(reinterpret_cast<T*>(c), c_.row_stride * kParts);
@@ -329,7 +393,8 @@ class Product {
   Epilogue epilogue_;
   const GemmLevel& level_;
   const bool beta_is_zero_;
-  const bool plain_;
+  const bool plain_;      ///< C = S
+  const bool plain_sum_;  ///< C = S + addend
 };
 
 }  // namespace

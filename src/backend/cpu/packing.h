@@ -128,6 +128,22 @@ void pack_panel(const GemmLevel& level, const Operand& operand, int64_t lane0, i
   level.get(T{}).pack(lanes, width, k, source, operand.lane_stride, operand.k_stride, packed);
 }
 
+/// As pack_panel for any number of lanes, in panels that are panel_stride elements apart.
+template <class T>
+void pack_lanes(const GemmLevel& level, const Operand& operand, int64_t lane0, int64_t lanes, int width,
+                int64_t k0, int64_t k, T* staged, T* packed, int64_t panel_stride) {
+  if (operand.form == Form::kPlain) {
+    const T* source =
+        reinterpret_cast<const T*>(operand.data) + lane0 * operand.lane_stride + k0 * operand.k_stride;
+    level.get(T{}).pack_panels(lanes, width, k, source, operand.lane_stride, operand.k_stride, packed,
+                               panel_stride);
+    return;
+  }
+  for (; lanes > 0; lanes -= width, lane0 += width, packed += panel_stride)
+    pack_staged(level, operand, lane0, static_cast<int>(std::min<int64_t>(lanes, width)), width, k0, k,
+                staged, packed);
+}
+
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace lohe::backend

@@ -269,13 +269,15 @@ void check_tiles_of_levels() {
     a[11] = std::numeric_limits<float>::infinity();
     b[100] = std::numeric_limits<float>::max();
   }
+  const auto addend = random_numbers<T>(8, 12);
   std::vector<std::vector<T>> results;
   for (const GemmLevel* level : usable_levels()) {
     std::vector<T> c(32, T(1));
     const auto& kernels = level->get(T{});
     for (int i = 0; i < 4; i += 2)
       for (int j = 0; j < 8; j += 4)
-        kernels.tile(2, 4, k, a.data() + i * k, k, 1, b.data() + j, 8, c.data() + i * 8 + j, 8, i > 0);
+        kernels.tile(2, 4, k, a.data() + i * k, k, 1, b.data() + j, 8, c.data() + i * 8 + j, 8, i > 0,
+                     j > 0 ? addend.data() + j : nullptr, 0);
     results.push_back(c);
   }
   for (const auto& result : results)
@@ -318,6 +320,28 @@ TEST(GemmKernels, PackAnyPanel) {
   }
 }
 
+TEST(GemmKernels, PackManyPanels) {
+  for (const GemmLevel* level : usable_levels()) {
+    const GemmKernels<float>& kernels = level->float32;
+    for (const int width : {kernels.rows, kernels.columns})
+      for (const int64_t lanes : {width - 1, width, 2 * width + 3, 5 * width})
+        for (const auto& [lane_stride, k_stride] :
+             {std::pair<int64_t, int64_t>{1, 1000}, {1000, 1}, {3, 3000}}) {
+          const int64_t k = 9, panels = (lanes + width - 1) / width, panel_stride = width * k;
+          std::vector<float> source(static_cast<size_t>((lanes - 1) * lane_stride + (k - 1) * k_stride + 1));
+          for (size_t i = 0; i < source.size(); ++i) source[i] = static_cast<float>(i + 1);
+          std::vector<float> packed(static_cast<size_t>(panels * panel_stride), 99);
+          kernels.pack_panels(lanes, width, k, source.data(), lane_stride, k_stride, packed.data(),
+                              panel_stride);
+          for (int64_t lane = 0; lane < panels * width; ++lane)
+            for (int64_t p = 0; p < k; ++p)
+              ASSERT_EQ(packed[static_cast<size_t>(lane / width * panel_stride + p * width + lane % width)],
+                        lane < lanes ? source[static_cast<size_t>(lane * lane_stride + p * k_stride)] : 0.0f)
+                  << "width " << width << " lanes " << lanes << " lane " << lane << " p " << p;
+        }
+  }
+}
+
 TEST(HalfConversions, AgreeAtEveryCpuLevel) {
   std::vector<uint16_t> all(65536);
   for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<uint16_t>(i);
@@ -357,6 +381,72 @@ TEST(Matmul, AccumulatesIntoC) {
   const Matrix cm{c.data(), 30, 1, 0, false};
   matmul(kFloat32, {1, 40, 30, 50}, am, bm, cm, {1, 1, cm});
   EXPECT_TRUE(same_bits(c.data(), expected.data(), static_cast<int64_t>(c.size())));
+}
+
+/// A bias or a whole addend is added after the last chunk, by whichever way the product is computed.
+TEST(Matmul, AddsOnceTheLastChunkIsIn) {
+  const int before = num_threads();
+  for (const auto& [m, n, k] :
+       {std::tuple<int64_t, int64_t, int64_t>{5, 40, 30}, {30, 300, 900}, {300, 70, 900}, {200, 500, 400}}) {
+    const auto a = random_numbers<float>(static_cast<size_t>(m * k), 20),
+               b = random_numbers<float>(static_cast<size_t>(k * n), 21),
+               bias = random_numbers<float>(static_cast<size_t>(m * n), 22);
+    for (int layouts = 0; layouts < 4; ++layouts) {
+      const Matrix am{const_cast<float*>(a.data()), layouts & 1 ? 1 : k, layouts & 1 ? m : 1, 0, false};
+      const Matrix bm{const_cast<float*>(b.data()), layouts & 2 ? 1 : n, layouts & 2 ? k : 1, 0, false};
+      std::vector<float> product(static_cast<size_t>(m * n)), c(product.size());
+      set_num_threads(1);
+      matmul(kFloat32, {1, m, n, k}, am, bm, {product.data(), n, 1, 0, false});
+      for (const int64_t row_stride : {int64_t{0}, n}) {
+        for (const int threads : {1, 2, 3}) {
+          set_num_threads(threads);
+          const Matrix addend{const_cast<float*>(bias.data()), row_stride, 1, 0, false};
+          matmul(kFloat32, {1, m, n, k}, am, bm, {c.data(), n, 1, 0, false}, {1, 1, addend});
+          for (int64_t i = 0; i < m * n; ++i) {
+            const float expected =
+                product[static_cast<size_t>(i)] + bias[static_cast<size_t>(i / n * row_stride + i % n)];
+            ASSERT_TRUE(same_bits(&expected, &c[static_cast<size_t>(i)], 1))
+                << m << "x" << n << "x" << k << " layouts " << layouts << " threads " << threads << " at "
+                << i;
+          }
+        }
+      }
+    }
+  }
+  set_num_threads(before);
+}
+
+/// Both operands in every layout, at sizes where panels are packed by blocks or for all.
+TEST(Matmul, BitsDependNeitherOnLayoutsNorOnThreads) {
+  const int before = num_threads();
+  for (const auto& [m, n, k] : {std::tuple<int64_t, int64_t, int64_t>{300, 65, 400},
+                                {130, 900, 500},
+                                {900, 130, 500},
+                                {400, 1000, 70}}) {
+    const auto a = random_numbers<float>(static_cast<size_t>(m * k), 23),
+               b = random_numbers<float>(static_cast<size_t>(k * n), 24);
+    std::vector<float> at(a.size()), bt(b.size());
+    for (int64_t i = 0; i < m; ++i)
+      for (int64_t p = 0; p < k; ++p) at[static_cast<size_t>(p * m + i)] = a[static_cast<size_t>(i * k + p)];
+    for (int64_t p = 0; p < k; ++p)
+      for (int64_t j = 0; j < n; ++j) bt[static_cast<size_t>(j * k + p)] = b[static_cast<size_t>(p * n + j)];
+    std::vector<float> first, c(static_cast<size_t>(m * n));
+    for (const int threads : {1, 2, 3}) {
+      set_num_threads(threads);
+      for (int layouts = 0; layouts < 4; ++layouts) {
+        const Matrix am = layouts & 1 ? Matrix{at.data(), 1, m, 0, false}
+                                      : Matrix{const_cast<float*>(a.data()), k, 1, 0, false};
+        const Matrix bm = layouts & 2 ? Matrix{bt.data(), 1, k, 0, false}
+                                      : Matrix{const_cast<float*>(b.data()), n, 1, 0, false};
+        std::fill(c.begin(), c.end(), 7.0f);
+        matmul(kFloat32, {1, m, n, k}, am, bm, {c.data(), n, 1, 0, false});
+        if (first.empty()) first = c;
+        ASSERT_TRUE(same_bits(c.data(), first.data(), m * n))
+            << m << "x" << n << "x" << k << " layouts " << layouts << " threads " << threads;
+      }
+    }
+  }
+  set_num_threads(before);
 }
 
 TEST(Matmul, RefusesBool) {

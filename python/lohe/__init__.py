@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib as _importlib
+import math as _math
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 from lohe import _C
 from lohe._missing import missing_op as _missing_op
 
-_C.ops.__getattr__ = _missing_op
-_C.nn.__getattr__ = _missing_op
+for _module in (_C.ops, _C.nn):
+    setattr(_module, "__getattr__", _missing_op)  # noqa: B010 - modules of the extension
 
 from lohe._C import (  # noqa: E402
     AcceleratorError,
@@ -40,8 +42,8 @@ from lohe._tensor import Tensor  # noqa: E402
 
 e = 2.718281828459045
 pi = 3.141592653589793
-inf = float("inf")
-nan = float("nan")
+inf = _math.inf
+nan = _math.nan
 newaxis = None
 __version__ = "0.1.0"
 
@@ -54,11 +56,15 @@ globals().update(
     }
 )
 globals().update({name: value for name, value in vars(_C._functions).items() if not name.startswith("__")})
+if _TYPE_CHECKING:  # the same, as type checkers read it
+    from lohe._C._functions import *
+    from lohe._C.dtypes import *
 
 from lohe import autograd  # noqa: E402
 from lohe._legacy import TYPES as _TYPES  # noqa: E402
+from lohe._settings import *  # noqa: E402, F403
 from lohe._tensor_str import get_printoptions, printoptions, set_printoptions  # noqa: E402
-from lohe.functional import *  # noqa: E402, F403
+from lohe.functional import *  # type: ignore[assignment]  # noqa: E402, F403
 from lohe.random import (  # noqa: E402
     default_generator,
     fork_rng,
@@ -96,40 +102,6 @@ def __getattr__(name: str) -> _Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_SUBMODULES, *_FROM})
-
-
-def is_deterministic_algorithms_warn_only_enabled() -> bool:
-    """Whether an op without a deterministic form only warns; every op here is deterministic."""
-    return False
-
-
-def are_deterministic_algorithms_enabled() -> bool:
-    """Always: results depend on neither threads nor timing."""
-    return True
-
-
-def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:
-    """Accepted for compatibility: every op is deterministic."""
-
-
-def set_float32_matmul_precision(precision: str) -> None:
-    """Accepts "highest", "high" and "medium"; products of float32 are always computed in float32."""
-    if precision not in ("highest", "high", "medium"):
-        raise RuntimeError(f"{precision} is not one of 'highest', 'high', and 'medium'; current precision is: highest")
-
-
-def get_float32_matmul_precision() -> str:
-    """Always "highest"."""
-    return "highest"
-
-
-def set_num_interop_threads(count: int) -> None:
-    """Accepted for compatibility: there is one pool, see set_num_threads."""
-
-
-def get_num_interop_threads() -> int:
-    """One: calls run one after the other."""
-    return 1
 
 
 def install() -> None:

@@ -34,7 +34,7 @@ class _AliasFinder(importlib.abc.MetaPathFinder):
             found = importlib.util.find_spec(real_name)
         except (ImportError, ValueError):
             # A module that exists only as an attribute, such as lohe._C.ops.
-            found = sys.modules.get(real_name)
+            found = getattr(sys.modules.get(real_name), "__spec__", None)
         if found is None:
             return None
         spec = importlib.util.spec_from_loader(name, _AliasLoader(real_name))

@@ -24,6 +24,8 @@ _TEXTS = {dtype: f"torch.{name}" for name, dtype in _NAMES.items()}
 
 
 class _TypeMeta(type):
+    dtype: _C.dtype
+
     def __instancecheck__(cls, instance: Any) -> bool:
         return isinstance(instance, _C.TensorBase) and instance.dtype is cls.dtype
 
@@ -36,7 +38,7 @@ class _TypeMeta(type):
                 raise TypeError(f"expected a tensor of dtype {cls.dtype} in {cls.__name__}(), got {data.dtype}")
             return _C.tensor(data, dtype=cls.dtype) if not isinstance(data, _C.TensorBase) else data
         sizes = args[0] if args and isinstance(args[0], _C.Size) else args or (0,)
-        return _C._functions.empty(sizes, dtype=cls.dtype)
+        return _C.ops.empty(sizes, dtype=cls.dtype)
 
 
 #: lohe.FloatTensor and its kin: callable like classes, and isinstance() asks for the dtype.

@@ -164,5 +164,5 @@ class DisableTorchFunctionSubclass:
         _C._enable_torch_function()
 
 
-_C.DisableTorchFunctionSubclass = DisableTorchFunctionSubclass
-_C.DisableTorchFunction = DisableTorchFunctionSubclass
+setattr(_C, "DisableTorchFunctionSubclass", DisableTorchFunctionSubclass)  # noqa: B010 - the extension shows it too
+setattr(_C, "DisableTorchFunction", DisableTorchFunctionSubclass)  # noqa: B010

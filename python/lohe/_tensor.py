@@ -102,7 +102,7 @@ class Tensor(_C.TensorBase):
 
     def __contains__(self, element: Any) -> bool:
         if isinstance(element, (Tensor, int, float, complex)):
-            return bool((element == self).any().item())
+            return bool((self == element).any().item())
         raise RuntimeError(
             f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(element)}."
         )
@@ -177,7 +177,7 @@ class Tensor(_C.TensorBase):
                 made.__dict__[name] = copy.deepcopy(value, memo)
         return made
 
-    def __reduce_ex__(self, protocol: int) -> tuple:
+    def __reduce_ex__(self, protocol: Any) -> tuple:
         if self.requires_grad and not self.is_leaf:
             raise RuntimeError(
                 "Only leaf tensors can be pickled: this one is the result of a recorded computation; detach() it first"

@@ -26,7 +26,7 @@ def generate(source: Path) -> dict[str, str]:
     forms = cpp_api.all_forms(rows, source)
     return {
         **cpp_api.generate(forms, source),
-        **stubs.generate(rows),
+        **stubs.generate(rows, source),
         **pages.generate(rows, forms),
         **nn_modules.generate(source, rows, forms),
         **optim_options.generate(source),

@@ -22,6 +22,7 @@ ANNOTATIONS = {
     "lohe.Generator": "Generator",
     "tuple[int, ...]": "ints",
     "list[int]": "ints",
+    "Sequence[int]": "ints",
     "int | list[int]": "ints",
     "tuple[int, int]": "pair",
     "tuple[Tensor, Tensor]": "tensors",

@@ -1,17 +1,19 @@
-"""Type stubs (PEP 561) of the extension module `lohe._C`: what the op table puts there.
-
-Names that python/binding writes by hand are typed `Any` through the module's and the class's `__getattr__`.
+"""Type stubs (PEP 561) of the extension module `lohe._C`: what the op table puts there, behind what python/binding/_C.pyi
+says of the names that are written by hand.
 """
 
 from __future__ import annotations
 
 import keyword
+import re
+from pathlib import Path
 
 from op_rows import Row
 from schema import Param, Return, Type
 
-HEADER = """# Generated from src/ops by tools/gen/gen_ops.py.
+HEADER = """# Generated from src/ops and python/binding/_C.pyi by tools/gen/gen_ops.py.
 # mypy: disable-error-code="overload-overlap, overload-cannot-match, misc, override, assignment"
+from builtins import bool as _bool, complex as _complex, float as _float, int as _int
 from collections.abc import Sequence
 from typing import Any, overload
 
@@ -19,34 +21,21 @@ import lohe
 from lohe import Generator, Tensor
 from lohe._C import return_types
 
-_Number = bool | int | float | complex
+_Number = _bool | _int | _float | _complex
+_Device = lohe.device | str | _int
 """
-# Types that python/binding writes by hand and that signatures name.
-HANDWRITTEN = """
-class dtype:
-    def __getattr__(self, name: str) -> Any: ...
-class layout: ...
-class memory_format: ...
-class device:
-    type: str
-    index: int | None
-    def __init__(self, type: str | device | int, index: int = ...) -> None: ...
-class Generator:
-    def __init__(self, device: device | str = ...) -> None: ...
-    def __getattr__(self, name: str) -> Any: ...
-class Size(tuple[int, ...]):
-    def numel(self) -> int: ...
-"""
+HANDWRITTEN = "python/binding/_C.pyi"
+MEMBERS = "    # The methods of the op table.\n"
 MODULES = {"": "_functions", "nn": "nn", "special": "special", "linalg": "linalg", "fft": "fft", "_C": "_internal"}
 PLAIN = {
     "Tensor": "Tensor",
     "Scalar": "_Number",
-    "int": "int",
-    "float": "float",
-    "bool": "bool",
+    "int": "_int",
+    "float": "_float",
+    "bool": "_bool",
     "str": "str",
     "ScalarType": "lohe.dtype",
-    "Device": "lohe.device | str | int",
+    "Device": "_Device",
     "Layout": "lohe.layout",
     "MemoryFormat": "lohe.memory_format",
     "Generator": "Generator",
@@ -104,7 +93,7 @@ def signatures(row: Row, method: bool, inplace: bool) -> list[str]:
     result = [", ".join([*head, *(param_text(row, p) for p in positional), *tail])]
     spread = [p for p in positional if p.type.is_list and p.type.base == "int" and not p.type.list_size]
     if len(positional) == 1 and spread:
-        result.append(", ".join([*head, f"*{python_name(spread[0].name)}: int", *keywords]))
+        result.append(", ".join([*head, f"*{python_name(spread[0].name)}: _int", *keywords]))
     return result
 
 
@@ -136,7 +125,19 @@ def by_name(rows: list[Row], method: bool, module: str | None) -> dict[str, tupl
     return dict(sorted((n, r) for n, r in names.items() if n.isidentifier() and not keyword.iskeyword(n)))
 
 
-def generate(rows: list[Row]) -> dict[str, str]:
+def handwritten(source: Path, members: str) -> str:
+    """python/binding/_C.pyi with the table's methods in the class of tensors, and the dtypes by name."""
+    text = (source / HANDWRITTEN).read_text()
+    if MEMBERS not in text:
+        raise SystemExit(f"{HANDWRITTEN}: the line {MEMBERS.strip()!r} is missing")
+    table = (source / "src/tensor/dtype.cpp").read_text()
+    names = [name for row in re.findall(r'DtypeInfo\{k\w+, "(\w+)", "(\w*)"', table) for name in row if name]
+    dtypes = "".join(f"{name}: dtype\n" for name in names)
+    body = "\n" + text[text.index("# --- types") :]
+    return body.replace("# --- layouts", f"# --- dtypes\n\n{dtypes}\n# --- layouts").replace(MEMBERS, members)
+
+
+def generate(rows: list[Row], source: Path) -> dict[str, str]:
     files: dict[str, str] = {}
     modules = {row.module for row in rows} | set(MODULES)
     for module in sorted(modules):
@@ -154,17 +155,19 @@ def generate(rows: list[Row]) -> dict[str, str]:
         )
         + "\ndef __getattr__(name: str) -> Any: ...\n"
     )
+    # What python/binding writes by hand hides the row of the same name.
+    tensor_class = (source / HANDWRITTEN).read_text().partition("class TensorBase")[2]
+    by_hand = set(re.findall(r"^    def (\w+)\(", tensor_class, re.M))
     members = "".join(
-        definitions(name, own, True, inplace, "    ") for name, (own, inplace) in by_name(rows, True, None).items()
+        definitions(name, own, True, inplace, "    ")
+        for name, (own, inplace) in by_name(rows, True, None).items()
+        if name not in by_hand
     )
-    files["python/lohe/_C/__init__.pyi"] = (
-        HEADER.replace("from lohe import Generator, Tensor", "from lohe import Tensor")
-        + HANDWRITTEN
-        + "\nclass TensorBase:\n"
-        + members
-        + "    def __getattr__(self, name: str) -> Any: ...\n"
-        + "\ndef __getattr__(name: str) -> Any: ...\n"
-    )
+    shown = ", ".join(f"{name} as {name}" for name in sorted({*MODULES.values(), "ops"}))
+    files["python/lohe/_C/__init__.pyi"] = HEADER.replace(
+        "from lohe import Generator, Tensor\nfrom lohe._C import return_types\n",
+        f"from lohe import Tensor\nfrom lohe._C import return_types, {shown}\n",
+    ) + handwritten(source, members)
     named = [
         "# Generated from src/ops by tools/gen/gen_ops.py.\nfrom typing import NamedTuple\n\nfrom lohe import Tensor\n"
     ]
@@ -174,5 +177,9 @@ def generate(rows: list[Row]) -> dict[str, str]:
             fields = "".join(f"    {python_name(r.name)}: {type_text(r.type)}\n" for r in returns)
             named.append(f"\nclass {type_name(row)}(NamedTuple):\n{fields}")
     files["python/lohe/_C/return_types.pyi"] = "".join(named)
+    constants = re.findall(r"^(\w+): (?:dtype|layout|memory_format)$", files["python/lohe/_C/__init__.pyi"], re.M)
+    files["python/lohe/_C/dtypes.pyi"] = "# Dtypes, layouts and memory formats, as `import lohe` shows them.\n" + "".join(
+        f"from lohe._C import {name} as {name}\n" for name in constants
+    )
     files["python/lohe/py.typed"] = ""
     return files

@@ -94,13 +94,13 @@ def grad(
         for i in range(given[0].size(0) if given else 1):
             one = tuple(None if w is None else w[i] for w in weights)
             rows.append(_C._run_backward(roots, one, True, create_graph, wanted, allow_unused, False))
-        results = tuple(
-            None if any(g is None for g in column) else _C._functions.stack(column) for column in zip(*rows)
+        results: Any = tuple(
+            None if any(g is None for g in column) else _C.ops.stack(column) for column in zip(*rows)
         )
     else:
         results = _C._run_backward(roots, weights, keep, create_graph, wanted, allow_unused, False)
     if materialize_grads:
-        results = tuple(_C._functions.zeros_like(x) if g is None else g for g, x in zip(results, wanted))
+        return tuple(_C.ops.zeros_like(x) if g is None else g for g, x in zip(results, wanted))
     return results
 
 

@@ -60,7 +60,7 @@ def _check_one(
             directions = (1, 1j) if output.is_complex() else (1,)
             for flat, place in enumerate(_positions(output)):
                 for direction in directions:
-                    weight = _C._functions.zeros_like(output).detach()
+                    weight = _C.ops.zeros_like(output).detach()
                     weight[place] = direction
                     (gradient,) = _C._run_backward((output,), (weight,), True, False, (x,), True, False)
                     values = [0] * x.numel() if gradient is None else gradient.reshape(-1).tolist()
@@ -130,7 +130,7 @@ def gradgradcheck(
     outputs = _differentiable(func(*given))
     if grad_outputs is None:
         weights = [
-            _C._functions.randn_like(o).detach().requires_grad_()
+            _C.ops.randn_like(o).detach().requires_grad_()
             for o in outputs
         ]
     else:

@@ -91,7 +91,7 @@ def _run_backward(cls: type, ctx: FunctionCtx, grads: tuple) -> tuple:
     """One gradient or None for each argument of forward."""
     if ctx.materialize_grads:
         grads = tuple(
-            _C._functions.zeros(shape, dtype=dtype) if g is None and shape is not None else g
+            _C.ops.zeros(shape, dtype=dtype) if g is None and shape is not None else g
             for g, (shape, dtype) in zip(grads, ctx._output_shapes)
         )
     if cls.vjp is not Function.vjp:  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ import lohe
 __all__ = ["Buffer", "Parameter", "UninitializedBuffer", "UninitializedParameter", "is_lazy"]
 
 
-class _MarkedTensorMeta(type(lohe.Tensor)):
+class _MarkedTensorMeta(lohe._C._TensorMeta):
     """Lets ``isinstance`` also accept a tensor of another subclass that carries the class's marker attribute."""
 
     def __instancecheck__(cls, instance: Any) -> bool:
@@ -28,9 +28,9 @@ class Parameter(lohe.Tensor, metaclass=_MarkedTensorMeta):
     """
 
     _marker = "_is_param"
-    __torch_function__ = lohe._C._disabled_torch_function_impl
+    __torch_function__: Any = lohe._C._disabled_torch_function_impl
 
-    def __new__(cls, data: lohe.Tensor | None = None, requires_grad: bool = True) -> Parameter:
+    def __new__(cls, data: Any = None, requires_grad: bool = True) -> Any:
         if data is None:
             data = lohe.empty(0)
         elif not isinstance(data, lohe.Tensor):
@@ -57,10 +57,10 @@ class Parameter(lohe.Tensor, metaclass=_MarkedTensorMeta):
         memo[id(self)] = copied
         return copied
 
-    def __repr__(self) -> str:
+    def __repr__(self) -> str:  # type: ignore[override]  # as in PyTorch
         return "Parameter containing:\n" + super().__repr__()
 
-    def __reduce_ex__(self, protocol: int) -> tuple:
+    def __reduce_ex__(self, protocol: Any) -> tuple:
         # Hooks belong to a process, so they are left behind, as an empty OrderedDict.
         return _rebuild_parameter, (self.data, self.requires_grad, OrderedDict())
 
@@ -79,9 +79,11 @@ class Buffer(lohe.Tensor, metaclass=_MarkedTensorMeta):
     """
 
     _marker = "_is_buffer"
-    __torch_function__ = lohe._C._disabled_torch_function_impl
+    __torch_function__: Any = lohe._C._disabled_torch_function_impl
 
-    def __new__(cls, data: lohe.Tensor | None = None, *, persistent: bool = True) -> lohe.Tensor:
+    persistent: bool
+
+    def __new__(cls, data: Any = None, *, persistent: bool = True) -> Any:
         if data is None:
             data = lohe.empty(0)
         marked = data.detach().requires_grad_(data.requires_grad)

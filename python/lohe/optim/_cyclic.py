@@ -63,9 +63,9 @@ class CyclicLR(LRScheduler):
             for group, rate in zip(optimizer.param_groups, base_lrs):
                 _set(group, "lr", rate)
         self.max_lrs = _per_group("max_lr", max_lr, optimizer)
-        step_size_up = float(step_size_up)
-        self.total_size = step_size_up + (step_size_up if step_size_down is None else float(step_size_down))
-        self.step_ratio = step_size_up / self.total_size
+        up = float(step_size_up)
+        self.total_size = up + (up if step_size_down is None else float(step_size_down))
+        self.step_ratio = up / self.total_size
         if mode not in ("triangular", "triangular2", "exp_range") and scale_fn is None:
             raise ValueError("mode is invalid and scale_fn is None")
         self.mode = mode
@@ -171,7 +171,7 @@ class OneCycleLR(LRScheduler):
         else:
             phases.append((self.total_steps - 1, "max_lr", "min_lr", "base_momentum", "max_momentum"))
         keys = ("end_step", "start_lr", "end_lr", "start_momentum", "end_momentum")
-        self._schedule_phases = [dict(zip(keys, phase)) for phase in phases]
+        self._schedule_phases: list[dict[str, Any]] = [dict(zip(keys, phase)) for phase in phases]
         self._anneal_func_type = anneal_strategy
         max_lrs = _per_group("max_lr", max_lr, optimizer)
         if last_epoch == -1:
@@ -208,7 +208,7 @@ class OneCycleLR(LRScheduler):
         for group in self.optimizer.param_groups:
             start = 0.0
             for i, phase in enumerate(self._schedule_phases):
-                end = phase["end_step"]
+                end: float = phase["end_step"]
                 if step <= end or i == len(self._schedule_phases) - 1:
                     share = (step - start) / (end - start)
                     rates.append(self._anneal(group[phase["start_lr"]], group[phase["end_lr"]], share))

@@ -6,7 +6,14 @@ from typing import Any
 
 import lohe
 from lohe import Tensor
-from lohe.optim.optimizer import Optimizer, ParamsT, check_hyperparameters, new_step, real_views
+from lohe.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    check_hyperparameters,
+    gradient_of,
+    new_step,
+    real_views,
+)
 
 __all__ = ["Adagrad"]
 
@@ -78,7 +85,7 @@ class Adagrad(Optimizer):
         state["sum"] = lohe.full_like(param, initial, memory_format=lohe.preserve_format)
 
     def _update_one(self, group: dict[str, Any], state: dict[str, Any], param: Tensor) -> None:
-        grad = -param.grad if group["maximize"] else param.grad
+        grad = gradient_of(param, group["maximize"])
         if group["weight_decay"] != 0:
             grad = grad.add(param, alpha=group["weight_decay"])
         rate = group["lr"] / (1 + (float(state["step"]) - 1) * group["lr_decay"])

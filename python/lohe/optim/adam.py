@@ -6,7 +6,14 @@ from typing import Any
 
 import lohe
 from lohe import Tensor
-from lohe.optim.optimizer import Optimizer, ParamsT, check_hyperparameters, new_step, real_views
+from lohe.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    check_hyperparameters,
+    gradient_of,
+    new_step,
+    real_views,
+)
 
 __all__ = ["Adam", "AdamW"]
 
@@ -95,7 +102,7 @@ class Adam(Optimizer):
         update = lohe._fused_adamw_ if group["decoupled_weight_decay"] else lohe._fused_adam_
         update(
             real_views(params),
-            real_views([param.grad for param in params]),
+            real_views([gradient_of(param) for param in params]),
             real_views([state["exp_avg"] for state in states]),
             real_views([state["exp_avg_sq"] for state in states]),
             real_views([state["max_exp_avg_sq"] for state in states]) if amsgrad else [],

@@ -6,7 +6,14 @@ from typing import Any
 
 import lohe
 from lohe import Tensor
-from lohe.optim.optimizer import Optimizer, ParamsT, check_hyperparameters, new_step, real_views
+from lohe.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    check_hyperparameters,
+    gradient_of,
+    new_step,
+    real_views,
+)
 
 __all__ = ["Adamax"]
 
@@ -61,7 +68,7 @@ class Adamax(Optimizer):
         state["exp_inf"] = lohe.zeros_like(param, memory_format=lohe.preserve_format)
 
     def _update_one(self, group: dict[str, Any], state: dict[str, Any], param: Tensor) -> None:
-        grad = -param.grad if group["maximize"] else param.grad
+        grad = gradient_of(param, group["maximize"])
         if group["weight_decay"] != 0:
             grad = grad.add(param, alpha=group["weight_decay"])
         beta1, beta2 = group["betas"]

@@ -270,10 +270,10 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         if not isinstance(eta_min, (float, int)):
             raise ValueError(f"Expected float or int eta_min, but got {eta_min} of type {type(eta_min)}")
         self.T_0 = T_0
-        self.T_i = T_0
+        self.T_i: float = T_0
         self.T_mult = T_mult
         self.eta_min = eta_min
-        self.T_cur = last_epoch
+        self.T_cur: float = last_epoch
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
@@ -309,6 +309,8 @@ class CosineAnnealingWarmRestarts(LRScheduler):
 
 class _Nested(LRScheduler):
     """Schedules made of schedules, whose states are saved in theirs."""
+
+    _schedulers: Sequence[LRScheduler]
 
     def state_dict(self) -> dict[str, Any]:
         """All attributes but the optimizer, with the parts' states."""
@@ -372,7 +374,7 @@ class SequentialLR(_Nested):
         first._is_initial = False
         self._last_lr = first.get_last_lr()
 
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]  # the parts count epochs
         """Goes on by one epoch."""
         self.last_epoch += 1
         index = bisect_right(self._milestones, self.last_epoch)
@@ -413,7 +415,7 @@ class ChainedScheduler(_Nested):
         self.optimizer = optimizer
         self._last_lr = self._rates()
 
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]  # the parts count epochs
         """Steps every schedule."""
         for scheduler in self._schedulers:
             scheduler.step()
@@ -467,7 +469,7 @@ class ReduceLROnPlateau(LRScheduler):
         self.cooldown_counter = 0
         self.num_bad_epochs = 0
 
-    def step(self, metrics: Any, epoch: int | None = None) -> None:
+    def step(self, metrics: Any, epoch: int | None = None) -> None:  # type: ignore[override]  # as in PyTorch
         """Takes this epoch's metric and perhaps lowers the rates."""
         current = float(metrics)
         if epoch is None:

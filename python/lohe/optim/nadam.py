@@ -6,7 +6,14 @@ from typing import Any
 
 import lohe
 from lohe import Tensor
-from lohe.optim.optimizer import Optimizer, ParamsT, check_hyperparameters, new_step, real_views
+from lohe.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    check_hyperparameters,
+    gradient_of,
+    new_step,
+    real_views,
+)
 
 __all__ = ["NAdam"]
 
@@ -68,7 +75,7 @@ class NAdam(Optimizer):
         state["exp_avg_sq"] = lohe.zeros_like(param, memory_format=lohe.preserve_format)
 
     def _update_one(self, group: dict[str, Any], state: dict[str, Any], param: Tensor) -> None:
-        grad = -param.grad if group["maximize"] else param.grad
+        grad = gradient_of(param, group["maximize"])
         if group["weight_decay"] != 0:
             if group["decoupled_weight_decay"]:
                 param.mul_(1 - group["lr"] * group["weight_decay"])

@@ -53,7 +53,7 @@ def check_hyperparameters(
     *,
     eps: float = 0.0,
     betas: tuple = (0.0, 0.0),
-    weight_decay: float = 0.0,
+    weight_decay: Any = 0.0,
     foreach: bool | None = None,
     fused: bool | None = None,
     differentiable: bool = False,
@@ -89,6 +89,14 @@ def new_step() -> Tensor:
     return lohe.tensor(0.0, dtype=lohe.float32)
 
 
+def gradient_of(param: Tensor, maximize: bool = False) -> Tensor:
+    """The gradient of a parameter that has one; against it, where a sum is to be maximized."""
+    grad = param.grad
+    if grad is None:
+        raise RuntimeError("the parameter has no gradient")
+    return -grad if maximize else grad
+
+
 def real_views(tensors: list[Tensor]) -> list[Tensor]:
     """Complex tensors as real ones with a last dimension of two; updates treat the parts as two numbers."""
     if not any(t.is_complex() for t in tensors):
@@ -118,7 +126,7 @@ class Optimizer:
             )
         self.state: defaultdict = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
-        groups = list(params)
+        groups: list[Any] = list(params)
         if not groups:
             raise ValueError("optimizer got an empty parameter list")
         if not isinstance(groups[0], dict):
@@ -131,7 +139,7 @@ class Optimizer:
         super().__init_subclass__(**kwargs)
         step = cls.__dict__.get("step")
         if step is not None and not getattr(step, "hooked", False):
-            cls.step = _with_step_hooks(step)
+            setattr(cls, "step", _with_step_hooks(step))  # noqa: B010
 
     def __getstate__(self) -> dict[str, Any]:
         return {"defaults": self.defaults, "state": self.state, "param_groups": self.param_groups}
@@ -347,7 +355,8 @@ def _cast_state(param: Tensor, value: Any, key: Hashable = None) -> Any:
     if isinstance(value, dict):
         return {k: _cast_state(param, v, k) for k, v in value.items()}
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)):
-        return type(value)(_cast_state(param, v) for v in value)
+        rebuilt: Any = type(value)
+        return rebuilt(_cast_state(param, v) for v in value)
     return value
 
 
@@ -376,8 +385,8 @@ def _with_step_hooks(step: Callable) -> Callable:
             hook(self, args, kwargs)
         return loss
 
-    hooked.hooked = True
+    setattr(hooked, "hooked", True)  # noqa: B010
     return hooked
 
 
-Optimizer.step = _with_step_hooks(Optimizer.step)
+setattr(Optimizer, "step", _with_step_hooks(Optimizer.step))  # noqa: B010

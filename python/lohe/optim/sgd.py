@@ -6,7 +6,7 @@ from typing import Any
 
 import lohe
 from lohe import Tensor
-from lohe.optim.optimizer import Optimizer, ParamsT, check_hyperparameters, real_views
+from lohe.optim.optimizer import Optimizer, ParamsT, check_hyperparameters, gradient_of, real_views
 
 __all__ = ["SGD"]
 
@@ -70,7 +70,7 @@ class SGD(Optimizer):
             self._call(group, started, [self.state[p]["momentum_buffer"] for p in started], False)
         if len(started) < len(params):
             fresh = [p for p in params if self.state[p].get("momentum_buffer") is None]
-            buffers = [lohe.empty_like(p.grad) for p in fresh]
+            buffers = [lohe.empty_like(gradient_of(p)) for p in fresh]
             for param, buffer in zip(fresh, buffers):
                 self.state[param]["momentum_buffer"] = buffer
             self._call(group, fresh, buffers, True)
@@ -80,7 +80,7 @@ class SGD(Optimizer):
             return
         lohe._fused_sgd_(
             real_views(params),
-            real_views([p.grad for p in params]),
+            real_views([gradient_of(p) for p in params]),
             real_views(buffers),
             weight_decay=group["weight_decay"],
             momentum=group["momentum"],

@@ -78,11 +78,13 @@ def _in_projection_packed(
     """Projects with the three stacked weights, in one product where the inputs are the same tensor."""
     width = q.size(-1)
     if k is v and q is k:
-        return ops.linear(q, w, b).chunk(3, dim=-1)
+        packed = ops.linear(q, w, b).chunk(3, dim=-1)
+        return packed[0], packed[1], packed[2]
     if k is v:
         w_q, w_kv = w.split([width, width * 2])
         b_q, b_kv = (None, None) if b is None else b.split([width, width * 2])
-        return (ops.linear(q, w_q, b_q), *ops.linear(k, w_kv, b_kv).chunk(2, dim=-1))
+        packed = ops.linear(k, w_kv, b_kv).chunk(2, dim=-1)
+        return ops.linear(q, w_q, b_q), packed[0], packed[1]
     w_q, w_k, w_v = w.chunk(3)
     b_q, b_k, b_v = (None, None, None) if b is None else b.chunk(3)
     return ops.linear(q, w_q, b_q), ops.linear(k, w_k, b_k), ops.linear(v, w_v, b_v)
@@ -173,9 +175,12 @@ def multi_head_attention_forward(
         raise AssertionError(f"key shape {key.shape} does not match value shape {value.shape}")
 
     if use_separate_proj_weight:
-        for name, weight in (("q", q_proj_weight), ("k", k_proj_weight), ("v", v_proj_weight)):
-            if weight is None:
-                raise AssertionError(f"use_separate_proj_weight is True but {name}_proj_weight is None")
+        if q_proj_weight is None:
+            raise AssertionError("use_separate_proj_weight is True but q_proj_weight is None")
+        if k_proj_weight is None:
+            raise AssertionError("use_separate_proj_weight is True but k_proj_weight is None")
+        if v_proj_weight is None:
+            raise AssertionError("use_separate_proj_weight is True but v_proj_weight is None")
         b_q, b_k, b_v = (None, None, None) if in_proj_bias is None else in_proj_bias.chunk(3)
         q = ops.linear(query, q_proj_weight, b_q)
         k = ops.linear(key, k_proj_weight, b_k)
@@ -187,7 +192,7 @@ def multi_head_attention_forward(
 
     if attn_mask is not None:
         if attn_mask.dim() == 2:
-            expected = (target_length, source_length)
+            expected: tuple[int, ...] = (target_length, source_length)
         else:
             expected = (batch * num_heads, target_length, source_length)
         if tuple(attn_mask.shape) != expected:
@@ -199,7 +204,7 @@ def multi_head_attention_forward(
 
     if (bias_k is None) != (bias_v is None):
         raise AssertionError("bias_k and bias_v must be given together")
-    if bias_k is not None:
+    if bias_k is not None and bias_v is not None:
         if static_k is not None or static_v is not None:
             raise AssertionError("bias cannot be added to static key or value.")
         k = lohe.cat([k, bias_k.repeat(1, batch, 1)])

@@ -51,7 +51,7 @@ def _same_size(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor
             f"likely lead to incorrect results due to broadcasting in {name}. Please ensure they have the same size.",
             stacklevel=3,
         )
-        input, target = lohe.broadcast_tensors(input, target)
+        input, target = lohe.broadcast_tensors(input, target)  # type: ignore[call-arg, arg-type]
     return input, target
 
 
@@ -272,23 +272,25 @@ def gaussian_nll_loss(
     if isinstance(var, float):
         if var < 0:
             raise ValueError("var has negative entry/entries")
-        var = var * lohe.ones_like(input)
-    elif lohe.any(var < 0):
-        raise ValueError("var has negative entry/entries")
-    if var.size() != input.size():
-        if input.size()[:-1] == var.size():
-            var = var.unsqueeze(-1)
+        variance = var * lohe.ones_like(input)
+    else:
+        if lohe.any(var < 0):
+            raise ValueError("var has negative entry/entries")
+        variance = var
+    if variance.size() != input.size():
+        if input.size()[:-1] == variance.size():
+            variance = variance.unsqueeze(-1)
         elif not (
-            input.size()[:-1] == var.size()[:-1]
-            and var.size(-1) == 1
-            or _differ_by_ones(input.size(), var.size())
+            input.size()[:-1] == variance.size()[:-1]
+            and variance.size(-1) == 1
+            or _differ_by_ones(input.size(), variance.size())
         ):
             raise ValueError("var is of incorrect size")
     number = _reduction(reduction)
-    var = var.clone()
+    variance = variance.clone()
     with lohe.no_grad():
-        var.clamp_(min=eps)
-    loss = 0.5 * (lohe.log(var) + (input - target) ** 2 / var)
+        variance.clamp_(min=eps)
+    loss = 0.5 * (lohe.log(variance) + (input - target) ** 2 / variance)
     if full:
         loss = loss + 0.5 * math.log(2 * math.pi)
     return _reduced(loss, number)

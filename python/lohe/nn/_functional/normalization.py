@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import lohe
 from lohe import Tensor
 from lohe._C import ops
 
 
-def _verify_batch_size(size: list[int]) -> None:
+def _verify_batch_size(size: Sequence[int]) -> None:
     values = size[0]
     for extent in size[2:]:
         values *= extent
@@ -59,7 +61,7 @@ def instance_norm(
 
 def layer_norm(
     input: Tensor,
-    normalized_shape: list[int],
+    normalized_shape: Sequence[int],
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
@@ -69,7 +71,7 @@ def layer_norm(
 
 
 def rms_norm(
-    input: Tensor, normalized_shape: list[int], weight: Tensor | None = None, eps: float | None = None
+    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
     """Divides by the root mean square over the last dimensions; `eps` None is the dtype's epsilon."""
     return ops.rms_norm(input, normalized_shape, weight, eps)

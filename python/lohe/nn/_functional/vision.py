@@ -102,7 +102,7 @@ def interpolate(
         raise ValueError(
             "Anti-alias option is restricted to bilinear and bicubic modes and requires a 4-D tensor as input"
         )
-    if mode == "area" and input.dim() in (3, 4, 5):
+    if mode == "area" and output_size is not None and input.dim() in (3, 4, 5):
         return (ops.adaptive_avg_pool1d, ops.adaptive_avg_pool2d, ops.adaptive_avg_pool3d)[spatial - 1](
             input, output_size
         )

@@ -47,6 +47,14 @@ class ModuleState:
     """
 
     _version: int = 1
+    _parameters: dict[str, Any]
+    _buffers: dict[str, Any]
+    _modules: dict[str, Any]
+    _non_persistent_buffers_set: set[str]
+    _state_dict_hooks: OrderedDict
+    _state_dict_pre_hooks: OrderedDict
+    _load_state_dict_pre_hooks: OrderedDict
+    _load_state_dict_post_hooks: OrderedDict
 
     # ---- saving ----
 
@@ -78,7 +86,7 @@ class ModuleState:
             keep_vars = args[2] if len(args) > 2 and keep_vars is False else keep_vars
         if destination is None:
             destination = OrderedDict()
-            destination._metadata = OrderedDict()
+            setattr(destination, "_metadata", OrderedDict())  # noqa: B010 - an attribute of the dict
         local_metadata = {"version": self._version}
         if hasattr(destination, "_metadata"):
             destination._metadata[prefix[:-1]] = local_metadata
@@ -217,7 +225,7 @@ class ModuleState:
         metadata = getattr(state_dict, "_metadata", None)
         state_dict = OrderedDict(state_dict)
         if metadata is not None:
-            state_dict._metadata = metadata
+            setattr(state_dict, "_metadata", metadata)  # noqa: B010 - an attribute of the dict, as in checkpoints
 
         def load(module: Any, local_state: Mapping, prefix: str = "") -> None:
             local_metadata = {} if metadata is None else dict(metadata.get(prefix[:-1], {}))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import lohe
 from lohe import Tensor
 from lohe.nn import functional as F
@@ -86,7 +88,7 @@ class _NormBase(Module):
 
     def _load_from_state_dict(
         self,
-        state_dict: dict,
+        state_dict: Any,
         prefix: str,
         local_metadata: dict,
         strict: bool,

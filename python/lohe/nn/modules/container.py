@@ -25,12 +25,17 @@ def _position(index: Any, length: int) -> int:
 class _IndexedModules(Module):
     """Submodules named "0", "1", ... in order."""
 
+    _modules: dict[str, Any]
+
     def _name_at(self, index: Any) -> str:
         """The name at a position; names may be a caller's own, as in a Sequential made from a dict."""
         return list(self._modules)[_position(index, len(self))]
 
     def _renumber(self, modules: list) -> None:
         self._modules = {str(i): module for i, module in enumerate(modules)}
+
+    def __getitem__(self, index: Any) -> Any:
+        raise NotImplementedError
 
     def __setitem__(self, index: Any, module: Module) -> None:
         setattr(self, self._name_at(index), module)
@@ -201,6 +206,8 @@ class ModuleList(_IndexedModules):
 
 class ModuleDict(Module):
     """A dict of modules that are registered, in insertion order."""
+
+    _modules: dict[str, Any]
 
     def __init__(self, modules: Mapping[str, Module] | None = None) -> None:
         super().__init__()

@@ -144,6 +144,8 @@ def _padding_for_pad(
 
 
 class _ConvTransposeNd(_ConvNd):
+    padding: tuple[int, ...]  # no name stands for a padding here
+
     def __init__(
         self,
         in_channels: int,

@@ -477,11 +477,11 @@ class Module(ModuleState):
             if _can_hold(param, applied):
                 # Optimizers and tied weights hold this very object.
                 param.data = applied
-                if applied_grad is not None:
+                if grad is not None and applied_grad is not None:
                     grad.data = applied_grad
             else:
                 param = self._parameters[name] = Parameter(applied, param.requires_grad)
-                if applied_grad is not None:
+                if grad is not None and applied_grad is not None:
                     param.grad = applied_grad.requires_grad_(grad.requires_grad)
         for name, buffer in self._buffers.items():
             if buffer is not None:

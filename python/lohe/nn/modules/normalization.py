@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
-
 import lohe
 from lohe import Tensor
 from lohe.nn import functional as F
@@ -15,7 +13,7 @@ __all__ = ["GroupNorm", "LayerNorm", "LocalResponseNorm", "RMSNorm"]
 
 
 def _shape(normalized_shape: int | list[int]) -> tuple[int, ...]:
-    return (normalized_shape,) if isinstance(normalized_shape, numbers.Integral) else tuple(normalized_shape)
+    return (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
 
 
 class LayerNorm(Module):

@@ -122,7 +122,7 @@ class RNNBase(Module):
             layer_input = input_size if layer == 0 else output_size * directions
             for direction in range(directions):
                 suffix = f"_l{layer}" + ("_reverse" if direction == 1 else "")
-                shapes = {"weight_ih": (gates, layer_input), "weight_hh": (gates, output_size)}
+                shapes: dict[str, tuple[int, ...]] = {"weight_ih": (gates, layer_input), "weight_hh": (gates, output_size)}
                 if bias:
                     shapes["bias_ih"] = (gates,)
                     shapes["bias_hh"] = (gates,)
@@ -304,7 +304,7 @@ class LSTM(RNNBase):
     def forward(
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        return self._run(input, hx)
+        return self._run(input, hx)  # type: ignore[return-value]  # the cell's state is a pair
 
 
 class GRU(RNNBase):

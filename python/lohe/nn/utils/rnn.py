@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import lohe
 from lohe import Tensor
@@ -11,7 +12,7 @@ __all__ = ["pad_sequence", "unpad_sequence"]
 
 
 def pad_sequence(
-    sequences: Tensor | list[Tensor],
+    sequences: Any,
     batch_first: bool = False,
     padding_value: float = 0.0,
     padding_side: str = "right",

@@ -50,7 +50,7 @@ class WorkerError:
         kind, value, _ = sys.exc_info()
         self.where = where
         self.text = "".join(traceback.format_exception(*sys.exc_info()))
-        self.kind = kind
+        self.kind: Any = kind
         self.key = value.args[0] if isinstance(value, KeyError) and value.args else None
 
     def reraise(self) -> None:
@@ -149,8 +149,8 @@ def worker_loop(
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed(seed % 2**32)
     _worker_info = WorkerInfo(worker_id, num_workers, seed, make_fetcher[0])
-    start_error = None
-    fetcher = None
+    start_error: WorkerError | None = None
+    fetcher: Any = None
     try:
         if init_fn is not None:
             init_fn(worker_id)

@@ -259,7 +259,7 @@ class _WorkerIterator:
         self._open: dict[int, int] = {}
         self._live = set(range(len(self._workers)))
         self._turn = 0
-        for _ in range(max(1, self._loader.prefetch_factor) * len(self._workers)):
+        for _ in range(max(1, self._loader.prefetch_factor or 0) * len(self._workers)):
             self._send()
 
     def restart(self) -> None:

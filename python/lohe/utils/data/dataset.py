@@ -25,6 +25,11 @@ __all__ = [
 T_co = TypeVar("T_co", covariant=True)
 
 
+def _length(dataset: Any) -> int:
+    """The number of samples; not every dataset knows it."""
+    return len(dataset)
+
+
 class Dataset(Generic[T_co]):
     """Samples by key: a subclass defines ``__getitem__`` and usually ``__len__``.
 
@@ -47,7 +52,7 @@ class IterableDataset(Dataset[T_co]):
     def __iter__(self) -> Iterator[T_co]:
         raise NotImplementedError("Subclasses of IterableDataset should implement __iter__.")
 
-    def __add__(self, other: Dataset) -> ChainDataset:
+    def __add__(self, other: Dataset) -> Any:
         return ChainDataset([self, other])
 
 
@@ -81,8 +86,8 @@ class StackDataset(Dataset):
             raise ValueError("At least one dataset should be passed")
         self.datasets: Any = args or kwargs
         parts = list(kwargs.values()) if kwargs else list(args)
-        self._length = len(parts[0])
-        if any(len(part) != self._length for part in parts):
+        self._length = _length(parts[0])
+        if any(_length(part) != self._length for part in parts):
             raise ValueError("Size mismatch between datasets")
 
     def __getitem__(self, index: Any) -> Any:
@@ -139,7 +144,7 @@ class ChainDataset(IterableDataset):
             yield from dataset
 
     def __len__(self) -> int:
-        return sum(len(dataset) for dataset in self.datasets)
+        return sum(_length(dataset) for dataset in self.datasets)
 
 
 class Subset(Dataset[T_co]):
@@ -167,22 +172,25 @@ def random_split(
     dataset: Dataset, lengths: Sequence[int | float], generator: lohe.Generator | None = None
 ) -> list[Subset]:
     """Random disjoint subsets of given lengths, or of given fractions that sum to one."""
+    count = _length(dataset)
+    sizes: list[Any]
     if math.isclose(sum(lengths), 1) and sum(lengths) <= 1:
         sizes = []
         for i, fraction in enumerate(lengths):
             if fraction < 0 or fraction > 1:
                 raise ValueError(f"Fraction at index {i} is not between 0 and 1")
-            sizes.append(math.floor(len(dataset) * fraction))
-        for i in range(len(dataset) - sum(sizes)):
+            sizes.append(math.floor(count * fraction))
+        for i in range(count - sum(sizes)):
             sizes[i % len(sizes)] += 1
         for i, size in enumerate(sizes):
             if size == 0:
                 warnings.warn(
                     f"Length of split at index {i} is 0. This might result in an empty dataset.", stacklevel=2
                 )
-        lengths = sizes
-    if sum(lengths) != len(dataset):
+    else:
+        sizes = list(lengths)
+    if sum(sizes) != count:
         raise ValueError("Sum of input lengths does not equal the length of the input dataset!")
-    indices = lohe.randperm(sum(lengths), generator=generator).tolist()
-    ends = list(itertools.accumulate(lengths))
-    return [Subset(dataset, indices[end - length : end]) for end, length in zip(ends, lengths)]
+    indices = lohe.randperm(count, generator=generator).tolist()
+    ends = list(itertools.accumulate(sizes))
+    return [Subset(dataset, indices[end - size : end]) for end, size in zip(ends, sizes)]

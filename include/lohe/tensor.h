@@ -124,6 +124,8 @@ class LOHE_API Tensor {
   /// @throws RuntimeError for a non-leaf and for integer dtypes.
   Tensor& set_requires_grad(bool value);
   const Tensor& requires_grad_(bool value = true) const;
+  /// Takes this tensor out of the graph that made it. @throws RuntimeError for a view.
+  const Tensor& detach_() const;
   bool is_leaf() const;
   bool retains_grad() const;
   void retain_grad() const;

@@ -129,6 +129,13 @@ PyObject* is_set_to(PyObject* self, PyObject* other) {
 }
 PyObject* returns_false(PyObject*, PyObject*) { Py_RETURN_FALSE; }
 
+PyObject* detach_(PyObject* self, PyObject*) {
+  return guarded([&] {
+    autograd::detach_in_place(*impl_of(self));
+    return Py_NewRef(self);
+  });
+}
+
 PyObject* requires_grad_(PyObject* self, PyObject* args, PyObject* kwargs) {
   return method(self, [&](TensorImpl* t) {
     static const char* names[] = {"requires_grad", nullptr};
@@ -278,6 +285,7 @@ PyMethodDef tensor_methods[] = {
     {"is_shared", returns_false, METH_NOARGS, nullptr},
     {"has_names", returns_false, METH_NOARGS, nullptr},
     {"is_distributed", returns_false, METH_NOARGS, nullptr},
+    {"detach_", detach_, METH_NOARGS, "Takes this tensor out of the graph that made it; not for views."},
     {"requires_grad_", as_function(requires_grad_), kBoth, nullptr},
     {"to", as_function(to), kFast, "In another dtype or memory format; itself where nothing changes."},
     {"float", as_function(to_dtype<kFloat32>), kBoth, nullptr},

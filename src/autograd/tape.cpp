@@ -265,6 +265,17 @@ void set_requires_grad(TensorImpl& t, bool value) {
   if (value) meta_of(t);
 }
 
+void detach_in_place(TensorImpl& t) {
+  LOHE_CHECK(!t.view_base,
+             "detach_: can't detach views in-place: the history belongs to the base and all its views. "
+             "Use detach() instead.");
+  t.requires_grad = false;
+  if (GradMeta* meta = meta_or_null(t)) {
+    meta->grad_fn = {};
+    meta->output = 0;
+  }
+}
+
 bool requires_grad(TensorImpl& t) {
   if (!t.requires_grad && t.view_base && t.view_base->requires_grad) grad_fn(TensorPtr(&t));
   return t.requires_grad;

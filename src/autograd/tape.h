@@ -83,6 +83,8 @@ bool is_leaf(const TensorImpl& t);
 bool requires_grad(TensorImpl& t);
 void set_requires_grad(TensorImpl& t,
                        bool value);  ///< @throws RuntimeError for non-leaves and for integer dtypes
+/// Makes `t` a leaf that needs no gradient. @throws RuntimeError for a view.
+void detach_in_place(TensorImpl& t);
 
 /// Called by the dispatcher after an op ran: appends a node if an input needs a gradient.
 /// @param original what the written first argument was before, for a gradient that reads it; null otherwise.

@@ -240,3 +240,25 @@ def test_a_gradient_flows_into_a_number_that_is_written():
         (y * 3).sum().backward()
         assert w.grad is not None and w.grad.item() == 9.0
         assert x.grad is not None and x.grad.tolist() == [0.0, 0.0, 0.0]
+
+
+def test_detach_in_place_makes_a_leaf_and_refuses_views() -> None:
+    x = lohe.ones(3, requires_grad=True)
+    y = x * 2
+    assert y.detach_() is y
+    assert y.is_leaf and y.grad_fn is None and not y.requires_grad
+    x.detach_()
+    assert not x.requires_grad
+    base = lohe.ones(3, requires_grad=True) * 2
+    view = base[1:]
+    with pytest.raises(RuntimeError, match="detach\\(\\) instead"):
+        view.detach_()
+    assert view.requires_grad and base.grad_fn is not None
+
+
+def test_zero_grad_detaches_a_gradient_that_has_a_history() -> None:
+    layer = lohe.nn.Linear(2, 1)
+    (layer(lohe.ones(1, 2)) ** 2).sum().backward(create_graph=True)
+    assert layer.weight.grad.grad_fn is not None
+    layer.zero_grad(set_to_none=False)
+    assert layer.weight.grad.grad_fn is None and layer.weight.grad.abs().sum() == 0

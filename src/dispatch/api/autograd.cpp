@@ -68,6 +68,10 @@ const Tensor& Tensor::requires_grad_(bool value) const {
   autograd::set_requires_grad(checked(*this, "requires_grad_"), value);
   return *this;
 }
+const Tensor& Tensor::detach_() const {
+  autograd::detach_in_place(checked(*this, "detach_"));
+  return *this;
+}
 bool Tensor::is_leaf() const { return autograd::is_leaf(checked(*this, "is_leaf")); }
 bool Tensor::retains_grad() const {
   const autograd::GradMeta* meta = autograd::meta_or_null(checked(*this, "retains_grad"));

@@ -1,5 +1,6 @@
 #include "compile/lower.h"
 
+#include <algorithm>
 #include <functional>
 #include <map>
 
@@ -39,7 +40,12 @@ class Lowering {
     }
     for (size_t i = kept_; i < spec_.dims.size(); ++i) extent(static_cast<int>(i));
     declare_parameters();
-    if (vector_kept && kept_ > 1) {
+    if (spec_.tile_dim >= 0) {
+      turned_tiles(outer);
+    } else if (spec_.by_rows) {
+      const std::vector<std::pair<V, V>> serial(outer.begin(), outer.end() - 1);
+      over(serial, [&](const std::vector<V>& at) { column_tiles(at, outer.back()); });
+    } else if (vector_kept && kept_ > 1) {
       // Serial loops around one vector loop.
       const std::vector<std::pair<V, V>> serial(outer.begin(), outer.end() - 1);
       b_.loop(serial, false, [&](const std::vector<V>& at) {
@@ -123,6 +129,7 @@ class Lowering {
       for (size_t d = 0; d < spec_.dims.size(); ++d) {
         if ((operand.dims >> d & 1) == 0) continue;
         if (static_cast<int>(d) == spec_.vector_dim && operand.step == Step::kUnit) continue;
+        if (static_cast<int>(d) == spec_.tile_dim && operand.step == Step::kTurned) continue;
         strides_[{o, d}] =
             slot({Slot::kStride, static_cast<int16_t>(o), static_cast<int16_t>(d)}, Type::kI64);
       }
@@ -172,6 +179,7 @@ class Lowering {
   Registers load_input(const GraphNode& g) {
     const auto number = static_cast<size_t>(g.imm);
     const Operand& o = spec_.inputs[number];
+    if (o.step == Step::kTurned) return {load_turned(number), {}};
     const V base = address(number, o);
     const int16_t buffer = buffers_[number];
     if (is_complex(o.dtype)) {
@@ -251,7 +259,8 @@ class Lowering {
     std::vector<bool> want(graph_.nodes.size());
     for (const int32_t t : targets) want[static_cast<size_t>(t)] = true;
     for (size_t i = want.size(); i-- > 0;) {
-      if (!want[i] || is_reduction(graph_.nodes[i].prim) || scratch_.contains(static_cast<int32_t>(i)))
+      const auto id = static_cast<int32_t>(i);
+      if (!want[i] || is_reduction(graph_.nodes[i].prim) || scratch_.contains(id) || columns_.contains(id))
         continue;
       for (const int32_t x : {graph_.nodes[i].a, graph_.nodes[i].b, graph_.nodes[i].c}) {
         if (x >= 0) want[static_cast<size_t>(x)] = true;
@@ -265,19 +274,10 @@ class Lowering {
     scratch_.clear();
     made_.assign(graph_.nodes.size(), false);
     const bool sweeps_vector = spec_.vector_dim >= static_cast<int>(kept_);
-    std::vector<std::pair<V, V>> bounds;
-    for (size_t i = kept_; i < spec_.dims.size(); ++i)
-      bounds.push_back({b_.constant_int(Type::kI64, 0), extent(static_cast<int>(i))});
+    const std::vector<std::pair<V, V>> bounds = reduced_bounds();
     for (int sweep = 1; sweep <= sweeps_; ++sweep) {
-      std::vector<int32_t> reductions, targets;
-      for (size_t i = 0; i < graph_.nodes.size(); ++i) {
-        if (needed_[i] && is_reduction(graph_.nodes[i].prim) && depth_[i] == sweep) {
-          reductions.push_back(static_cast<int32_t>(i));
-          targets.push_back(graph_.nodes[i].a);
-          if (graph_.nodes[i].b >= 0) targets.push_back(graph_.nodes[i].b);
-        }
-      }
-      const std::vector<bool> want = closure(targets);
+      const std::vector<int32_t> reductions = reductions_of(sweep);
+      const std::vector<bool> want = closure(operands_of(reductions));
       make_kept(want);
       std::vector<int32_t> keep = sweeps_vector ? worth_keeping(want, sweep) : std::vector<int32_t>{};
       std::vector<Builder::Reduction> folds;
@@ -299,50 +299,18 @@ class Lowering {
         make_row(want);
         for (const int32_t k : keep) keep_in_scratch(k);
         std::vector<std::vector<V>> elements;
-        for (const int32_t r : reductions) {
-          const GraphNode& g = node(r);
-          const Registers& x = values_[static_cast<size_t>(g.a)];
-          if (g.prim == Prim::kArgmax || g.prim == Prim::kArgmin) {
-            elements.push_back({x.re, g.b >= 0 ? values_[static_cast<size_t>(g.b)].re : position(g.span)});
-          } else if (x.complex()) {
-            elements.push_back({x.re, x.im});
-          } else {
-            elements.push_back({x.re});
-          }
-        }
+        for (const int32_t r : reductions) elements.push_back(elements_of(r));
         return elements;
       });
       at_ = outer;
       for (const int32_t k : keep) scratch_.insert({k, scratch_buffers_.at(k)});
       for (size_t i = 0; i < reductions.size(); ++i) {
-        const GraphNode& g = node(reductions[i]);
-        Registers& r = values_[static_cast<size_t>(reductions[i])];
-        if (g.prim == Prim::kArgmax || g.prim == Prim::kArgmin) {
-          r = {results[i][1], {}};
-        } else {
-          r = {results[i][0], results[i].size() > 1 ? results[i][1] : V{}};
-        }
+        values_[static_cast<size_t>(reductions[i])] = result_of(reductions[i], results[i]);
         made_[static_cast<size_t>(reductions[i])] = true;
       }
     }
     // Results that do not vary over the reduced dims, then those that do.
-    std::vector<int32_t> kept_targets, row_targets;
-    for (size_t o = 0; o < graph_.outputs.size(); ++o)
-      (in_row(o) ? row_targets : kept_targets).push_back(graph_.outputs[o]);
-    for (const Graph::Check& c : graph_.checks) {
-      (row_[static_cast<size_t>(c.condition)] ? row_targets : kept_targets).push_back(c.condition);
-    }
-    const auto finish = [&](bool row) {
-      int code = 0;
-      for (const Graph::Check& c : graph_.checks) {
-        ++code;
-        if ((row_[static_cast<size_t>(c.condition)] != 0) == row)
-          b_.check(values_[static_cast<size_t>(c.condition)].re, code);
-      }
-      for (size_t o = 0; o < graph_.outputs.size(); ++o) {
-        if (in_row(o) == row) store_output(o, values_[static_cast<size_t>(graph_.outputs[o])]);
-      }
-    };
+    const std::vector<int32_t> kept_targets = final_targets(false), row_targets = final_targets(true);
     if (!kept_targets.empty()) {
       make_kept(closure(kept_targets));
       finish(false);
@@ -358,6 +326,288 @@ class Lowering {
       b_.loop(bounds, sweeps_vector, last);
       at_ = outer;
     }
+  }
+
+  std::vector<int32_t> reductions_of(int sweep) const {
+    std::vector<int32_t> found;
+    for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+      if (needed_[i] && is_reduction(graph_.nodes[i].prim) && depth_[i] == sweep)
+        found.push_back(static_cast<int32_t>(i));
+    }
+    return found;
+  }
+  std::vector<int32_t> operands_of(const std::vector<int32_t>& reductions) const {
+    std::vector<int32_t> found;
+    for (const int32_t r : reductions) {
+      found.push_back(node(r).a);
+      if (node(r).b >= 0) found.push_back(node(r).b);
+    }
+    return found;
+  }
+  static bool finds_position(Prim p) { return p == Prim::kArgmax || p == Prim::kArgmin; }
+  /// What a reduction folds at the current indices.
+  std::vector<V> elements_of(int32_t reduction) {
+    const GraphNode& g = node(reduction);
+    const Registers& x = values_[static_cast<size_t>(g.a)];
+    if (finds_position(g.prim))
+      return {x.re, g.b >= 0 ? values_[static_cast<size_t>(g.b)].re : position(g.span)};
+    return x.complex() ? std::vector<V>{x.re, x.im} : std::vector<V>{x.re};
+  }
+  /// The value of a reduction whose accumulators are `parts`.
+  Registers result_of(int32_t reduction, const std::vector<V>& parts) const {
+    if (finds_position(node(reduction).prim)) return {parts[1], {}};
+    return {parts[0], parts.size() > 1 ? parts[1] : V{}};
+  }
+
+  /// Results and checks that do or do not vary over the reduced dims.
+  std::vector<int32_t> final_targets(bool row) const {
+    std::vector<int32_t> targets;
+    for (size_t o = 0; o < graph_.outputs.size(); ++o) {
+      if (in_row(o) == row) targets.push_back(graph_.outputs[o]);
+    }
+    for (const Graph::Check& c : graph_.checks) {
+      if ((row_[static_cast<size_t>(c.condition)] != 0) == row) targets.push_back(c.condition);
+    }
+    return targets;
+  }
+  void finish(bool row) {
+    int code = 0;
+    for (const Graph::Check& c : graph_.checks) {
+      ++code;
+      if ((row_[static_cast<size_t>(c.condition)] != 0) == row)
+        b_.check(values_[static_cast<size_t>(c.condition)].re, code);
+    }
+    for (size_t o = 0; o < graph_.outputs.size(); ++o) {
+      if (in_row(o) == row) store_output(o, values_[static_cast<size_t>(graph_.outputs[o])]);
+    }
+  }
+
+  // Turned tiles: a tile of each turned input is read along its own dense dim into scratch, whose rows lie an
+  // odd number of elements apart, and from there along the vector dim; cache lines are used whole either way.
+
+  /// b_.loop, or the body alone where there is nothing to loop over.
+  void over(const std::vector<std::pair<V, V>>& bounds, const Builder::Body& body) {
+    bounds.empty() ? body({}) : b_.loop(bounds, false, body);
+  }
+  /// Goes over [begin, end) in pieces.
+  void over_pieces(const std::pair<V, V>& bounds, int64_t size, const std::function<void(V, V)>& body) {
+    const V piece = b_.constant_int(Type::kI64, size);
+    const V count = (bounds.second - bounds.first + (size - 1)) / piece;
+    b_.loop({{b_.constant_int(Type::kI64, 0), count}}, false, [&](const std::vector<V>& at) {
+      const V begin = bounds.first + at[0] * piece;
+      body(begin, b_.binary(Op::kMin, begin + piece, bounds.second));
+    });
+  }
+
+  static int64_t tile_side(Type t) { return size_of(t) == 8 ? kTurnedTile / 2 : kTurnedTile; }
+  /// Gathers know elements of 4 and 8 bytes.
+  static Type turned_type(Type t) { return size_of(t) < 4 ? Type::kI32 : t; }
+
+  void turned_tiles(const std::vector<std::pair<V, V>>& bounds) {
+    const auto d = static_cast<size_t>(spec_.tile_dim), v = static_cast<size_t>(spec_.vector_dim);
+    int64_t side = kTurnedTile;
+    for (size_t i = 0; i < spec_.inputs.size(); ++i) {
+      if (spec_.inputs[i].step != Step::kTurned) continue;
+      const Type type = turned_type(memory_type(spec_.inputs[i].dtype));
+      side = std::min(side, tile_side(type));
+      turned_.emplace(i, scratch(type, {kTurnedTile * (kTurnedTile + 1) * size_of(type), false}));
+    }
+    std::vector<std::pair<V, V>> serial;
+    for (size_t i = 0; i < bounds.size(); ++i) {
+      if (i != d && i != v) serial.push_back(bounds[i]);
+    }
+    over(serial, [&](const std::vector<V>& at) {
+      at_.assign(spec_.dims.size(), V{});
+      size_t next = 0;
+      for (size_t i = 0; i < bounds.size(); ++i) {
+        if (i != d && i != v) at_[i] = at[next++];
+      }
+      over_pieces(bounds[d], side, [&](V d_begin, V d_end) {
+        over_pieces(bounds[v], side, [&](V v_begin, V v_end) {
+          tile_at_ = {d_begin, v_begin};
+          for (const auto& [number, buffer] : turned_) {
+            b_.loop({{v_begin, v_end}}, false, [&](const std::vector<V>& j) {
+              at_[v] = j[0];
+              b_.loop({{d_begin, d_end}}, true, [&](const std::vector<V>&) { fill_turned(number, buffer); });
+            });
+          }
+          b_.loop({{d_begin, d_end}}, false, [&](const std::vector<V>& i) {
+            at_[d] = i[0];
+            b_.loop({{v_begin, v_end}}, true, [&](const std::vector<V>& j) {
+              at_[v] = j[0];
+              scratch_.clear();
+              made_.assign(graph_.nodes.size(), false);
+              make_kept(closure(final_targets(false)));
+              finish(false);
+            });
+          });
+        });
+      });
+    });
+  }
+
+  static constexpr int64_t kTurnedPitch = kTurnedTile + 1;
+
+  void fill_turned(size_t number, int16_t buffer) {
+    const Operand& o = spec_.inputs[number];
+    V x = b_.load_unit(buffers_[number], address(number, o));
+    if (is_half(x.type())) x = b_.bitcast(x, Type::kI16);
+    const V row = at_[static_cast<size_t>(spec_.vector_dim)] - tile_at_.second;
+    b_.store_unit(buffer, row * kTurnedPitch - tile_at_.first, b_.cast(x, turned_type(memory_type(o.dtype))));
+  }
+  V load_turned(size_t number) {
+    const Type type = memory_type(spec_.inputs[number].dtype);
+    const V row = b_.cast(at_[static_cast<size_t>(spec_.vector_dim)] - tile_at_.second, Type::kI32);
+    const V column = b_.cast(at_[static_cast<size_t>(spec_.tile_dim)] - tile_at_.first, Type::kI32);
+    const V x = b_.load(turned_.at(number), b_.cast(row * kTurnedPitch + column, Type::kI64));
+    return is_half(type) ? b_.bitcast(b_.cast(x, Type::kI16), type) : b_.cast(x, type);
+  }
+
+  // By rows: a tile of columns at a time, with what is known of each column in scratch.
+
+  void column_tiles(const std::vector<V>& outer, const std::pair<V, V>& columns) {
+    const int unrolled = result_.cost <= kDear ? 4 : 1;
+    over_pieces(columns, kColumnTile, [&](V begin, V end) {
+      scratch_.clear();
+      columns_.clear();
+      tile_at_ = {begin, end};
+      for (int sweep = 1; sweep <= sweeps_; ++sweep) sweep_rows(outer, sweep, unrolled);
+      if (!final_targets(false).empty()) {
+        const std::vector<bool> want = closure(final_targets(false));
+        over_columns(outer, [&] {
+          make_kept(want);
+          finish(false);
+        });
+      }
+      if (!final_targets(true).empty()) {
+        const std::vector<bool> want = closure(final_targets(true));
+        b_.loop(reduced_bounds(), false, [&](const std::vector<V>& rows) {
+          over_columns(outer, [&] {
+            make_kept(want);
+            at_.insert(at_.end(), rows.begin(), rows.end());
+            make_row(want);
+            finish(true);
+          });
+        });
+      }
+    });
+  }
+
+  /// A vector loop over the tile's columns; what is known of them is loaded first.
+  void over_columns(const std::vector<V>& outer, const std::function<void()>& body) {
+    b_.loop({tile_at_}, true, [&](const std::vector<V>& at) {
+      at_ = outer;
+      at_.push_back(at[0]);
+      made_.assign(graph_.nodes.size(), false);
+      for (const auto& [id, parts] : columns_) {
+        std::vector<V> known;
+        for (const int16_t buffer : parts) known.push_back(b_.load_unit(buffer, -tile_at_.first));
+        const bool reduction = is_reduction(node(id).prim);
+        values_[static_cast<size_t>(id)] =
+            reduction ? result_of(id, known) : Registers{known[0], known.size() > 1 ? known[1] : V{}};
+        made_[static_cast<size_t>(id)] = true;
+      }
+      body();
+    });
+  }
+
+  void sweep_rows(const std::vector<V>& outer, int sweep, int unrolled) {
+    const std::vector<int32_t> reductions = reductions_of(sweep);
+    const std::vector<bool> want = closure(operands_of(reductions));
+    const V base = -tile_at_.first;
+    const auto store = [&](const std::vector<int16_t>& buffers, const std::vector<V>& parts) {
+      for (size_t i = 0; i < parts.size(); ++i) b_.store_unit(buffers[i], base, parts[i]);
+    };
+    std::map<int32_t, std::vector<int16_t>> accumulators;
+    over_columns(outer, [&] {
+      for (const int32_t r : reductions) {
+        const std::vector<V> init = reduction_identity(b_, node(r).prim, node(node(r).a).dtype);
+        for (const V part : init) accumulators[r].push_back(column_scratch(part.type()));
+        store(accumulators[r], init);
+      }
+    });
+    const auto fold = [&](const std::vector<V>& rows, V last, int count) {
+      over_columns(outer, [&] {
+        make_kept(want);
+        std::map<int32_t, std::vector<V>> sums;
+        for (const int32_t r : reductions) {
+          for (const int16_t buffer : accumulators[r]) sums[r].push_back(b_.load_unit(buffer, base));
+        }
+        const size_t columns = at_.size();
+        for (int i = 0; i < count; ++i) {
+          at_.resize(columns);
+          at_.insert(at_.end(), rows.begin(), rows.end());
+          at_.push_back(last + i);
+          make_row(want);
+          for (const int32_t r : reductions)
+            sums[r] = reduction_combine(b_, node(r).prim, node(node(r).a).dtype, sums[r], elements_of(r));
+        }
+        for (const int32_t r : reductions) store(accumulators[r], sums[r]);
+      });
+    };
+    std::vector<std::pair<V, V>> bounds = reduced_bounds();
+    const V rows = bounds.back().second, zero = b_.constant_int(Type::kI64, 0);
+    const V steps = rows / b_.constant_int(Type::kI64, unrolled);
+    bounds.pop_back();
+    over(bounds, [&](const std::vector<V>& at) {
+      b_.loop({{zero, steps}}, false, [&](const std::vector<V>& i) { fold(at, i[0] * unrolled, unrolled); });
+      if (unrolled > 1) {
+        b_.loop({{steps * unrolled, rows}}, false, [&](const std::vector<V>& i) { fold(at, i[0], 1); });
+      }
+    });
+    columns_.insert(accumulators.begin(), accumulators.end());
+    settle(outer, sweep);
+  }
+
+  /// Puts the values of a column that later rows read, and that can be known now, into scratch.
+  void settle(const std::vector<V>& outer, int sweep) {
+    std::vector<int32_t> later = final_targets(true);
+    for (int s = sweep + 1; s <= sweeps_; ++s) {
+      const std::vector<int32_t> operands = operands_of(reductions_of(s));
+      later.insert(later.end(), operands.begin(), operands.end());
+    }
+    const std::vector<bool> want = closure(later);
+    std::vector<int32_t> settled;
+    for (size_t i = 0; i < want.size(); ++i) {
+      if (!want[i] || !row_[i]) continue;
+      for (const int32_t x : {graph_.nodes[i].a, graph_.nodes[i].b, graph_.nodes[i].c}) {
+        if (x < 0 || row_[static_cast<size_t>(x)] || depth_[static_cast<size_t>(x)] > sweep) continue;
+        const GraphNode& g = node(x);
+        if (is_leaf(g.prim) || is_reduction(g.prim) || columns_.contains(x) ||
+            (g.space & spec_.dims[static_cast<size_t>(spec_.vector_dim)].group) == 0)
+          continue;
+        settled.push_back(x);
+      }
+    }
+    std::sort(settled.begin(), settled.end());
+    settled.erase(std::unique(settled.begin(), settled.end()), settled.end());
+    if (settled.empty()) return;
+    std::map<int32_t, std::vector<int16_t>> stored;
+    const std::vector<bool> needed = closure(settled);
+    over_columns(outer, [&] {
+      make_kept(needed);
+      for (const int32_t x : settled) {
+        const Registers& r = values_[static_cast<size_t>(x)];
+        for (const V part : {r.re, r.im}) {
+          if (part.builder == nullptr) continue;
+          stored[x].push_back(column_scratch(part.type()));
+          b_.store_unit(stored[x].back(), -tile_at_.first, part);
+        }
+      }
+    });
+    columns_.insert(stored.begin(), stored.end());
+  }
+
+  int16_t column_scratch(Type type) { return scratch(type, {kColumnTile * size_of(type), false}); }
+  int16_t scratch(Type type, Scratch memory) {
+    result_.scratch.push_back(memory);
+    return b_.buffer(type, true, true);
+  }
+  std::vector<std::pair<V, V>> reduced_bounds() {
+    std::vector<std::pair<V, V>> bounds;
+    for (size_t i = kept_; i < spec_.dims.size(); ++i)
+      bounds.push_back({b_.constant_int(Type::kI64, 0), extent(static_cast<int>(i))});
+    return bounds;
   }
 
   /// A result is written in the last sweep if its memory moves along reduced dims, even where its value does
@@ -426,8 +676,7 @@ class Lowering {
     auto found = scratch_buffers_.find(id);
     if (found == scratch_buffers_.end()) {
       const Type type = memory_type(node(id).dtype);
-      found = scratch_buffers_.emplace(id, b_.buffer(type, true, true)).first;
-      result_.scratch_bytes_per_row.push_back(size_of(type));
+      found = scratch_buffers_.emplace(id, scratch(type, {size_of(type), true})).first;
     }
     b_.store_unit(found->second, scratch_base(), values_[static_cast<size_t>(id)].re);
   }
@@ -448,6 +697,10 @@ class Lowering {
   std::map<std::pair<size_t, size_t>, V> strides_;
   std::map<int, V> iota_base_, iota_step_;
   std::map<int32_t, int16_t> scratch_buffers_, scratch_;
+  std::map<size_t, int16_t> turned_;                 ///< scratch of an input's tile
+  std::map<int32_t, std::vector<int16_t>> columns_;  ///< scratch of what is known of the tile's columns
+  std::pair<V, V>
+      tile_at_;  ///< by rows: the columns' range; turned: first index along tile_dim and vector_dim
 };
 
 }  // namespace

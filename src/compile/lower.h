@@ -16,8 +16,9 @@ struct LoopDim {
   bool operator==(const LoopDim&) const = default;
 };
 
-/// How an operand moves along the vector dim.
-enum class Step : uint8_t { kZero, kUnit, kStrided };
+/// How an operand moves along the vector dim. kTurned: in steps, while it is dense along
+/// KernelSpec::tile_dim.
+enum class Step : uint8_t { kZero, kUnit, kStrided, kTurned };
 
 struct Operand {
   Dtype dtype;        ///< in memory
@@ -29,6 +30,12 @@ struct Operand {
 struct KernelSpec {
   std::vector<LoopDim> dims;
   int vector_dim = 0;
+  /// Pointwise kernels with turned inputs go over tiles of this loop and the vector dim; -1: there is none.
+  int tile_dim = -1;
+  /// The vector dim is the last kept one, and reduced loops run around it instead of inside it. The same
+  /// chain for every element, so the same bits; it reads memory row by row, where the other form goes down
+  /// one column of vectors after the other with its accumulators in registers.
+  bool by_rows = false;
   bool unit_iota = false;        ///< neighbours along the vector dim are one apart in their group
   std::vector<Operand> inputs;   ///< by input number of the graph
   std::vector<Operand> outputs;  ///< by output of the graph
@@ -50,12 +57,22 @@ struct Slot {
   Dtype dtype = Dtype::kUndefined;
 };
 
+/// Memory that a call of the kernel needs for itself.
+struct Scratch {
+  int64_t bytes;
+  bool per_row;  ///< for each element of the reduced dims
+};
+
+/// Elements of the vector dim that a kernel of kind `by_rows` takes at a time, and the sides of a tile:
+/// ranges of the outermost loop that are handed to it had better not be shorter.
+inline constexpr int64_t kColumnTile = 1024;
+inline constexpr int64_t kTurnedTile = 64;
+
 struct LoweredKernel {
   ir::Kernel kernel;
   std::vector<Slot> slots;
-  std::vector<int64_t>
-      scratch_bytes_per_row;  ///< one entry a scratch buffer: bytes for each element of the reduced dims
-  int cost = 0;               ///< simple instructions an element, for the choice of a grain
+  std::vector<Scratch> scratch;  ///< one entry a scratch buffer
+  int cost = 0;                  ///< simple instructions an element, for the choice of a grain
 };
 
 /// Buffers: inputs, outputs, scratch, in this order. `graph` is pointwise or reduces over exactly the reduced

@@ -20,6 +20,9 @@ using namespace ir;
 constexpr int64_t kBlock = 16384;
 /// About 20 microseconds of simple instructions: what is worth handing to another core.
 constexpr int64_t kGrainWork = 1 << 18;
+/// From this many columns on their accumulators are kept in memory, and rows are read in order.
+constexpr int64_t kByRows = 32;
+constexpr size_t kMaxBuffers = 64, kMaxScratch = 32;
 
 }  // namespace
 
@@ -38,6 +41,7 @@ struct Program::Stage {
       outputs;  ///< operand numbers: >= 0 temporaries (as input numbers), < 0: program output -1 - k
   std::vector<std::unique_ptr<Entry>> entries;
   std::atomic<Entry*> last{nullptr};
+  std::vector<std::unique_ptr<Program>> folds;  ///< of a split step: each output's reduction over the blocks
 };
 
 Program::Program(Graph graph, std::string name) : graph_(std::move(graph)), name_(std::move(name)) {
@@ -207,6 +211,14 @@ void Program::plan(bool split, std::vector<std::unique_ptr<Stage>>& steps) {
         step->graph.check(copied.at(check.condition), check.message, check.index_error);
       }
     }
+    if (split && key.second != 0) {
+      for (const int32_t o : step->graph.outputs) {
+        const GraphNode& g = step->graph.node(o);
+        Graph fold;
+        fold.output(fold.reduce(g.prim, fold.input(0, g.dtype, kOuter | kRow), kRow));
+        step->folds.push_back(std::make_unique<Program>(std::move(fold), name_ + "_blocks"));
+      }
+    }
     steps.push_back(std::move(step));
   }
 }
@@ -224,6 +236,9 @@ Program::Entry& Program::entry(Stage& step, const KernelSpec& spec) {
   auto e = std::make_unique<Entry>();
   e->spec = spec;
   e->lowered = lower(step.graph, spec, name_);
+  LOHE_INTERNAL_ASSERT(
+      e->lowered.scratch.size() <= kMaxScratch && e->lowered.kernel.buffers.size() <= kMaxBuffers, "kernel ",
+      name_, " has too many buffers");
   ir::check(e->lowered.kernel);
   e->compiled = codegen::KernelCache::global().get(e->lowered.kernel);
   Entry* made = e.get();
@@ -251,6 +266,21 @@ struct Loop {
   Dims strides;         // by operand
   int64_t logical = 1;  // distance of neighbours in the group's row-major order
 };
+
+}  // namespace
+
+namespace {
+
+/// The loop, other than the last, along which operand `o` is dense, if that and the last are long enough for
+/// tiles; else -1.
+int dense_loop(const std::vector<Loop>& loops, size_t o) {
+  constexpr int64_t kLong = 8;
+  if (loops.back().size < kLong) return -1;
+  for (size_t d = 0; d + 1 < loops.size(); ++d) {
+    if (loops[d].strides[o] == 1 && loops[d].size >= kLong) return static_cast<int>(d);
+  }
+  return -1;
+}
 
 }  // namespace
 
@@ -487,7 +517,10 @@ void Program::run_kernel(Stage& step, const Space& space, std::vector<Binding>& 
     // Down the columns when the kept dim is the dense one.
     const bool row_dense = loops[last].strides[0] == 1 || loops[last].size == 1;
     const Loop& k = loops[kept - 1];
-    if (!row_dense && k.strides[0] == 1 && k.size >= 4) spec.vector_dim = static_cast<int>(kept) - 1;
+    if (!row_dense && k.strides[0] == 1 && k.size >= 4) {
+      spec.vector_dim = static_cast<int>(kept) - 1;
+      spec.by_rows = k.size >= kByRows;
+    }
   }
   const auto v = static_cast<size_t>(spec.vector_dim);
   spec.unit_iota = step.uses_iota && loops[v].logical == 1;
@@ -497,10 +530,19 @@ void Program::run_kernel(Stage& step, const Space& space, std::vector<Binding>& 
       if (loops[d].strides[o] != 0 && loops[d].size != 1) operand.dims |= uint32_t{1} << d;
     }
     if ((operand.dims >> v & 1) != 0) operand.step = loops[v].strides[o] == 1 ? Step::kUnit : Step::kStrided;
+    if (step.reduced == 0 && o < step.inputs.size() && operand.step == Step::kStrided) {
+      const int turned = dense_loop(loops, o);
+      if (turned >= 0 && (spec.tile_dim < 0 || spec.tile_dim == turned)) {
+        spec.tile_dim = turned;
+        operand.step = Step::kTurned;
+      }
+    }
     if (o < step.inputs.size()) {
       for (const GraphNode& g : step.graph.nodes) {
         if (g.prim == Prim::kInput && g.imm == static_cast<int64_t>(o)) operand.dtype = g.dtype;
       }
+      // A complex number is two loads of half its size.
+      if (is_complex(operand.dtype) && operand.step == Step::kTurned) operand.step = Step::kStrided;
       spec.inputs.push_back(operand);
     } else {
       operand.dtype = step.graph.node(step.graph.outputs[o - step.inputs.size()]).dtype;
@@ -546,13 +588,13 @@ void Program::run_kernel(Stage& step, const Space& space, std::vector<Binding>& 
     }
     if (nest[0].size == 0 || (inner == 0 && row != 0)) return;
     const auto body = [&](int64_t begin, int64_t end) {
-      void* buffers[64];
+      void* buffers[kMaxBuffers];
       size_t n = 0;
       for (char* p : pointers) buffers[n++] = p;
-      std::pair<void*, size_t> scratch[16];
+      std::pair<void*, size_t> scratch[kMaxScratch];
       size_t scratches = 0;
-      for (const int64_t bytes : e.lowered.scratch_bytes_per_row) {
-        const auto size = static_cast<size_t>(bytes * row);
+      for (const Scratch& s : e.lowered.scratch) {
+        const auto size = static_cast<size_t>(s.per_row ? s.bytes * row : s.bytes);
         scratch[scratches++] = {allocate(size), size};
         buffers[n++] = scratch[scratches - 1].first;
       }
@@ -562,10 +604,13 @@ void Program::run_kernel(Stage& step, const Space& space, std::vector<Binding>& 
     };
     std::atomic<int32_t> worst{0};
     const int64_t work = std::max<int64_t>(inner, 1) * (e.lowered.cost + 2);
-    parallel_for(nest[0].size, std::max<int64_t>(kGrainWork / std::max<int64_t>(work, 1), 1),
-                 [&](int64_t begin, int64_t end) {
-                   if (const int32_t c = body(begin, end); c != 0) worst.store(c, std::memory_order_relaxed);
-                 });
+    int64_t grain = std::max<int64_t>(kGrainWork / std::max<int64_t>(work, 1), 1);
+    // Where the ranges cut a tile, memory is read in pieces: they may be no narrower than that is worth.
+    if (spec.tile_dim == 0) grain = (grain + kTurnedTile - 1) / kTurnedTile * kTurnedTile;
+    if (spec.by_rows && spec.vector_dim == 0) grain = std::max(grain, kColumnTile / 4);
+    parallel_for(nest[0].size, grain, [&](int64_t begin, int64_t end) {
+      if (const int32_t c = body(begin, end); c != 0) worst.store(c, std::memory_order_relaxed);
+    });
     if (const int32_t code = worst.load(); code != 0) {
       const Graph::Check& check = step.graph.checks[static_cast<size_t>(code - 1)];
       raise(check.index_error ? ErrorKind::kIndex : ErrorKind::kRuntime, check.message);
@@ -595,10 +640,6 @@ void Program::run_kernel(Stage& step, const Space& space, std::vector<Binding>& 
   // 4. Over the blocks, one reduction at a time.
   const int64_t n = whole_blocks + (tail != 0 ? 1 : 0);
   for (size_t o = 0; o < partial.size(); ++o) {
-    const GraphNode& g = step.graph.node(step.graph.outputs[o]);
-    Graph fold;
-    const Node x = fold.input(0, g.dtype, kOuter | kRow);
-    fold.output(fold.reduce(g.prim, x, kRow));
     Space s;
     Binding in{partial[o].data, {}}, out{operands[step.inputs.size() + o].data, {}};
     s.sizes.push_back(n);
@@ -619,7 +660,7 @@ void Program::run_kernel(Stage& step, const Space& space, std::vector<Binding>& 
           out.strides[1] = operands[step.inputs.size() + o].strides[d];
       }
     }
-    Program(std::move(fold), name_ + "_blocks").run(s, std::array{in}, std::array{out}, {});
+    step.folds[o]->run(s, std::array{in}, std::array{out}, {});
   }
   for (const auto& [p, bytes] : partial_memory) deallocate(p, bytes);
 }

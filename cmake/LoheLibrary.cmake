@@ -11,11 +11,12 @@ if(LOHE_SANITIZE)
 endif()
 
 # Prebuilt kernels: an executable made of the rooms writes one relocatable object file, which joins the link. Without
-# it (LOHE_PREBUILD_KERNELS=OFF) every kernel is generated when first needed.
+# it (LOHE_PREBUILD_KERNELS=OFF, and under sanitizers, which do not see generated code) every kernel is generated when
+# first needed.
 set(LOHE_PREBUILT_OBJECTS "")
-set(lohe_prebuild_source "${PROJECT_SOURCE_DIR}/tools/gen/prebuild_kernels.cpp")
-if(LOHE_PREBUILD_KERNELS AND EXISTS "${lohe_prebuild_source}")
-  add_executable(lohe_prebuild_kernels "${lohe_prebuild_source}" ${LOHE_ROOM_OBJECTS})
+if(LOHE_PREBUILD_KERNELS AND NOT LOHE_SANITIZE)
+  add_executable(lohe_prebuild_kernels "${PROJECT_SOURCE_DIR}/tools/gen/prebuild_kernels.cpp"
+    "${PROJECT_SOURCE_DIR}/tools/gen/usual_ops.cpp" ${LOHE_ROOM_OBJECTS})
   add_dependencies(lohe_prebuild_kernels lohe_gen_ops)
   target_link_libraries(lohe_prebuild_kernels PRIVATE lohe_room lohe_parts)
   target_link_options(lohe_prebuild_kernels PRIVATE -Wl,--gc-sections)
@@ -23,7 +24,7 @@ if(LOHE_PREBUILD_KERNELS AND EXISTS "${lohe_prebuild_source}")
   set(LOHE_PREBUILT_OBJECTS "${CMAKE_BINARY_DIR}/prebuilt/prebuilt_kernels.o")
   add_custom_command(OUTPUT "${LOHE_PREBUILT_OBJECTS}"
     COMMAND "${CMAKE_COMMAND}" "-DPREBUILD=$<TARGET_FILE:lohe_prebuild_kernels>" "-DLINKER=${CMAKE_LINKER}"
-      "-DOUTPUT=${LOHE_PREBUILT_OBJECTS}" -P "${PROJECT_SOURCE_DIR}/cmake/run_prebuild.cmake"
+      "-DOUTPUT=${LOHE_PREBUILT_OBJECTS}" "-DCODEGEN=${PROJECT_SOURCE_DIR}/src/codegen" -P "${PROJECT_SOURCE_DIR}/cmake/run_prebuild.cmake"
     DEPENDS lohe_prebuild_kernels "${PROJECT_SOURCE_DIR}/cmake/run_prebuild.cmake"
     COMMENT "Generating the prebuilt kernels" VERBATIM)
 endif()

@@ -1,8 +1,25 @@
 # Runs PREBUILD (lohe_prebuild_kernels --output DIR, which writes any number of *.o there) and joins its object files
-# into the one relocatable file OUTPUT.
+# into the one relocatable file OUTPUT. The objects follow from the kernels' text, which --list names by its hashes,
+# and from the sources of the generator in CODEGEN: where both are as they were, OUTPUT stays and only its time changes.
 cmake_path(GET OUTPUT PARENT_PATH directory)
+execute_process(COMMAND "${PREBUILD}" --list OUTPUT_VARIABLE key COMMAND_ERROR_IS_FATAL ANY)
+file(GLOB_RECURSE sources "${CODEGEN}/*.cpp" "${CODEGEN}/*.h")
+foreach(source IN LISTS sources)
+  file(SHA256 "${source}" hash)
+  string(APPEND key "${hash}\n")
+endforeach()
+set(previous "")
+if(EXISTS "${directory}/key.txt" AND EXISTS "${OUTPUT}")
+  file(READ "${directory}/key.txt" previous)
+endif()
+if(key STREQUAL previous)
+  file(TOUCH "${OUTPUT}")
+  return()
+endif()
+
 set(parts "${directory}/parts")
 file(REMOVE_RECURSE "${parts}")
+file(REMOVE "${directory}/key.txt")
 file(MAKE_DIRECTORY "${parts}")
 execute_process(COMMAND "${PREBUILD}" --output "${parts}" COMMAND_ERROR_IS_FATAL ANY)
 file(GLOB objects "${parts}/*.o")
@@ -12,3 +29,4 @@ endif()
 string(REPLACE ";" "\n" list "${objects}")
 file(WRITE "${directory}/parts.rsp" "${list}\n")
 execute_process(COMMAND "${LINKER}" -r -o "${OUTPUT}" "@${directory}/parts.rsp" COMMAND_ERROR_IS_FATAL ANY)
+file(WRITE "${directory}/key.txt" "${key}")

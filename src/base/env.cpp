@@ -25,8 +25,9 @@ constexpr std::array kVariables{
         "LOHE_DEBUG_GUARD", EnvType::kBool, "0", "",
         "End each allocation exactly at an inaccessible page and unmap it when freed, so that an access out "
         "of bounds or after free stops the process at the faulty instruction. Slow."},
-    EnvVariable{"LOHE_KERNELS", EnvType::kChoice, "llvm", "llvm|interpreter",
-                "What runs kernels: machine code, or the portable interpreter with the same bits."},
+    EnvVariable{"LOHE_KERNELS", EnvType::kChoice, "llvm", "llvm|generated|interpreter",
+                "What runs kernels: machine code, machine code that is generated even where the library "
+                "carries it, or the portable interpreter; all with the same bits."},
     EnvVariable{"LOHE_LOG", EnvType::kChoice, "warning", "silent|error|warning|info|debug",
                 "Least severe level of messages written to the standard error stream."},
     EnvVariable{"LOHE_NUM_THREADS", EnvType::kInt,

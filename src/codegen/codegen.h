@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/hash.h"
 #include "ir/kernel.h"
@@ -63,6 +64,7 @@ size_t prebuilt_count();
 struct KernelCacheOptions {
   CpuLevel level;
   bool interpreter = false;         ///< never make machine code
+  bool prebuilt = true;             ///< look among the kernels that the library carries
   std::filesystem::path directory;  ///< of the disk cache; empty: none
   uint64_t max_disk_bytes = uint64_t{256} << 20;
   /// From LOHE_CPU_LEVEL, LOHE_KERNELS, LOHE_CACHE_DIR, XDG_CACHE_HOME and HOME.
@@ -90,17 +92,19 @@ class KernelCache {
   /// The pointer stays valid for the life of the process, also after the cache is gone.
   const CompiledKernel* get(const ir::Kernel& kernel);
   KernelCacheStats stats() const;
+  /// The kernels that this cache interprets, in the order of their hashes.
+  std::vector<const ir::Kernel*> interpreted() const;
 
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
 
-/// Compiles `kernels` for each level and writes into `directory` one object a level, `prebuilt_<level>.o`,
-/// and `prebuilt_table.o`, whose constructor registers them all. Equal kernels are written once. Linked into
-/// a library, the objects need nothing but this room; the levels of other machines than the build's can be
-/// written too.
-void write_prebuilt(std::span<const ir::Kernel> kernels, std::span<const CpuLevel> levels,
+/// Compiles `kernels` for each level and writes into `directory` objects `prebuilt_<level>_<n>.o`, made side
+/// by side by the process's threads, and `prebuilt_table.o`, whose constructor registers them all. Equal
+/// kernels are written once. Linked into a library, the objects need nothing but this room; the levels of
+/// other machines than the build's can be written too.
+void write_prebuilt(std::span<const ir::Kernel* const> kernels, std::span<const CpuLevel> levels,
                     const std::filesystem::path& directory);
 
 }  // namespace lohe::codegen

@@ -1,5 +1,6 @@
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
@@ -126,7 +127,9 @@ size_t prebuilt_count() {
 KernelCacheOptions KernelCacheOptions::from_environment() {
   KernelCacheOptions options{};
   options.level = cpu_level();
-  options.interpreter = env_choice("LOHE_KERNELS", "llvm") == "interpreter";
+  const std::string kernels = env_choice("LOHE_KERNELS", "llvm");
+  options.interpreter = kernels == "interpreter";
+  options.prebuilt = kernels != "generated";
   std::filesystem::path base = env_string("LOHE_CACHE_DIR", "");
   if (base.empty()) {
     const char* cache = std::getenv("XDG_CACHE_HOME");
@@ -189,9 +192,11 @@ struct KernelCache::Impl {
 
 ir::KernelFunction KernelCache::Impl::machine_code(const ir::Kernel& kernel, const Entry& entry,
                                                    const Hash128& hash) {
-  if (ir::KernelFunction function = find_prebuilt(hash, options.level)) {
-    ++prebuilt_hits;
-    return function;
+  if (options.prebuilt) {
+    if (ir::KernelFunction function = find_prebuilt(hash, options.level)) {
+      ++prebuilt_hits;
+      return function;
+    }
   }
   const std::string symbol = "lohe_kernel_" + hash.hex();
   const std::string key = disk_key(entry.text, options.level);
@@ -280,6 +285,23 @@ const CompiledKernel* KernelCache::get(const ir::Kernel& kernel) {
 
 KernelCacheStats KernelCache::stats() const {
   return {impl_->memory_hits, impl_->prebuilt_hits, impl_->disk_hits, impl_->compiled, impl_->interpreted};
+}
+
+std::vector<const ir::Kernel*> KernelCache::interpreted() const {
+  std::vector<std::pair<std::string, const ir::Kernel*>> found;
+  {
+    const std::lock_guard lock(impl_->mutex);
+    for (const auto& [hash, first] : impl_->entries) {
+      for (const Impl::Entry* entry = first.get(); entry != nullptr; entry = entry->next.get()) {
+        if (entry->ready && entry->compiled.interpreted != nullptr)
+          found.emplace_back(hash.hex(), entry->compiled.interpreted);
+      }
+    }
+  }
+  std::sort(found.begin(), found.end());
+  std::vector<const ir::Kernel*> kernels;
+  for (const auto& [hash, kernel] : found) kernels.push_back(kernel);
+  return kernels;
 }
 
 }  // namespace lohe::codegen

@@ -312,7 +312,9 @@ TEST_F(CodegenCache, PrebuiltKernelsLinkAndGiveTheSameFunctions) {
   std::vector<ir::Kernel> kernels;
   for (int i = 1; i <= 3; ++i) kernels.push_back(scale(100 + i));
   kernels.push_back(scale(101));
-  write_prebuilt(kernels, kCpuLevels, root_ / "prebuilt");
+  std::vector<const ir::Kernel*> pointers;
+  for (const ir::Kernel& kernel : kernels) pointers.push_back(&kernel);
+  write_prebuilt(pointers, kCpuLevels, root_ / "prebuilt");
   EXPECT_NE(read_file(root_ / "prebuilt" / "prebuilt_table.o").find(".init_array"), std::string::npos);
   // Joined as the build joins them, then loaded as one object: its table must be complete and point at the
   // functions.

@@ -16,7 +16,18 @@ import lohe as torch
 import numpy as np
 import pytest
 
-DTYPES = ["bool", "uint8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64", "complex64"]
+DTYPES = [
+    "bool",
+    "uint8",
+    "int16",
+    "int32",
+    "int64",
+    "float16",
+    "bfloat16",
+    "float32",
+    "float64",
+    "complex64",
+]
 # Around the sides of tiles and vectors, and below what is tiled at all.
 MATRICES = [(64, 64), (65, 63), (1, 200), (200, 1), (7, 9), (8, 8), (130, 1030), (33, 5000)]
 

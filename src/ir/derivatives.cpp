@@ -1,6 +1,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "ir/node.h"
 #include "ir/primitives.h"
 #include "lohe/error.h"
 

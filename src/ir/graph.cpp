@@ -1,7 +1,6 @@
-#include "ir/graph.h"
-
 #include <sstream>
 
+#include "ir/node.h"
 #include "ir/primitives.h"
 #include "lohe/error.h"
 

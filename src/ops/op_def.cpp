@@ -76,6 +76,94 @@ bool contains(DtypeSet set, Dtype d) {
   }
 }
 
+OpDef&& OpDef::dtypes_are(DtypeSet set) && {
+  dtypes = set;
+  return std::move(*this);
+}
+
+OpDef&& OpDef::promote(Promotion p) && {
+  promotion = p;
+  return std::move(*this);
+}
+
+OpDef&& OpDef::no_inplace() && {
+  has_inplace = false;
+  return std::move(*this);
+}
+
+OpDef&& OpDef::inplace() && {
+  has_inplace = true;
+  return std::move(*this);
+}
+
+OpDef&& OpDef::out() && {
+  has_out = true;
+  return std::move(*this);
+}
+
+OpDef&& OpDef::exact_out() && {
+  has_out = exact = true;
+  return std::move(*this);
+}
+
+OpDef&& OpDef::function_only() && {
+  has_method = false;
+  has_inplace = false;
+  return std::move(*this);
+}
+
+OpDef&& OpDef::method_only() && {
+  has_function = false;
+  return std::move(*this);
+}
+
+OpDef&& OpDef::in(std::string_view m) && {
+  module = m;
+  has_method = false;
+  has_inplace = false;
+  return std::move(*this);
+}
+
+OpDef&& OpDef::not_differentiable() && {
+  differentiable = false;
+  return std::move(*this);
+}
+
+OpDef&& OpDef::contiguous_result() && {
+  strides = Strides::kContiguous;
+  return std::move(*this);
+}
+
+OpDef&& OpDef::over(DomainRule d) && {
+  domain = std::move(d);
+  return std::move(*this);
+}
+
+OpDef&& OpDef::shaped(ResultRule r) && {
+  results = std::move(r);
+  return std::move(*this);
+}
+
+OpDef&& OpDef::checked(std::function<void(const OpDef&, Args)> c) && {
+  checks = std::move(c);
+  return std::move(*this);
+}
+
+OpDef&& OpDef::varies_with(std::function<uint8_t(Args)> f) && {
+  variant = std::move(f);
+  return std::move(*this);
+}
+
+OpDef&& OpDef::grad(TensorGradient g) && {
+  gradient = std::move(g);
+  return std::move(*this);
+}
+
+OpDef&& OpDef::describe(std::string_view text) && {
+  doc = text;
+  return std::move(*this);
+}
+
 OpDef&& OpDef::gradient_reads(std::initializer_list<std::string_view> names) && {
   saves_declared = true;
   for (const std::string_view name : names) {

@@ -1,121 +1,20 @@
 #pragma once
 
-#include <array>
 #include <functional>
-#include <memory>
 #include <string_view>
-#include <tuple>
 #include <type_traits>
 #include <vector>
 
-#include "ir/graph.h"
-#include "ops/arg.h"
-#include "ops/schema.h"
+#include "ops/op_types.h"
+#include "ops/row_body.h"
 
 /// The op table. A row says what an op is called, what its result looks like, what it means and what its
 /// gradient is; everything else is derived (src/dispatch, python/binding, tools/gen). See
 /// docs/adding_an_op.md.
 namespace lohe::ops {
 
-using ir::Node;
-using Value = ir::Node;  ///< a Node in a pointwise row
-using Str = std::string_view;
-
-enum class OpKind : uint8_t {
-  kPointwise,  ///< one expression per element over broadcast operands
-  kComposed,   ///< a graph of primitives with reductions over groups of dims
-  kView,       ///< an affine map from result index to storage
-  kPrimitive,  ///< a result rule and a kernel of its own, or a library call
-  kFunction,   ///< C++ that calls other ops; no kernel and no gradient of its own
-};
-
-/// How the result dtype follows from the operands.
-enum class Promotion : uint8_t {
-  kSame,       ///< promoted dtype of the operands
-  kFloat,      ///< the same, integers to the default dtype
-  kBool,       ///< computed in the promoted dtype, result bool
-  kReal,       ///< complex operands give their real dtype
-  kRealFloat,  ///< kFloat, then kReal
-  kSum,        ///< small integers and bool to int64; a `dtype` argument overrides
-  kIndex,      ///< computed in the operand's dtype, result int64
-  kFirst,      ///< the first tensor's dtype, whatever the others are
-};
-
-/// Sets of dtypes that a row computes in.
-enum DtypeSet : uint16_t {
-  kBools = 1,
-  kInts = 2,
-  kHalfs = 4,
-  kFloats = 8,
-  kComplexes = 16,
-  kFloating = kHalfs | kFloats,
-  kReals = kInts | kFloating,
-  kNumbers = kReals | kComplexes,
-  kFloatingOrComplex = kFloating | kComplexes,
-  kAllReals = kBools | kReals,
-  kAll = kBools | kNumbers,
-  kIntegral = kBools | kInts,
-};
-bool contains(DtypeSet set, Dtype dtype);
-
-enum class Strides : uint8_t { kElementwise, kContiguous };
-
-/// What a tensor result will look like.
-struct Meta {
-  Dtype dtype = Dtype::kUndefined;
-  Dims sizes;
-  Dims strides;  ///< empty with non-empty sizes: contiguous
-  SmallVector<int8_t, 6>
-      dims;  ///< composed rows: iteration dim of each result dim (-1: size 1); empty: by position or span
-  int64_t offset =
-      0;  ///< of an argument seen by a view's gradient: its storage offset (strides are given there too)
-};
-
-/// How a composed row's dims fall into groups.
-struct Domain {
-  Dims sizes;                      ///< of the iteration space, in the first operand's dim order
-  SmallVector<uint8_t, 6> groups;  ///< ir::Group of every dim
-  /// For every tensor parameter: the iteration dim of each of its own dims (-1: must be 1). Empty:
-  /// right-aligned broadcast.
-  std::vector<SmallVector<int8_t, 6>> dims_of;
-};
-
-/// A geometry for a view: no data moves.
-struct ViewSpec {
-  Dims sizes, strides;
-  int64_t offset = 0;
-  Dtype dtype = Dtype::kUndefined;  ///< kUndefined: as the input's
-  bool conj = false, neg = false;
-};
-
-/// What a row's body sees while its graph is made, once for each combination of dtypes and static attributes.
-struct GraphCall {
-  ir::Graph& graph;
-  const struct OpDef& op;
-  std::vector<Node> nodes;      ///< by parameter; undefined for None and for attributes
-  std::vector<Arg> attributes;  ///< by parameter: bool, int, str, dtype arguments as given
-  Dtype compute_dtype = Dtype::kUndefined;
-  Dtype result_dtype = Dtype::kUndefined;
-};
-using GraphBody = std::function<std::vector<Node>(GraphCall&)>;
-
-/// What a gradient on tensors sees. `grad(i)` is null when nothing flows into output i.
-class Backward {
- public:
-  virtual ~Backward() = default;
-  virtual const TensorPtr& grad(int output = 0) = 0;
-  virtual const Arg& arg(int param) = 0;  ///< tensors only if the row saves them
-  virtual TensorPtr tensor(int param,
-                           int entry = 0) = 0;   ///< saved argument; of a list: its entry, null for None
-  virtual TensorPtr result(int output = 0) = 0;  ///< saved result
-  virtual bool needs(int param) const = 0;       ///< somebody wants this gradient
-  virtual const Meta& meta(
-      int param,
-      int entry = 0) = 0;  ///< shape and dtype of a tensor argument (entry of a list), saved or not
-  virtual void set(int param, TensorPtr gradient) = 0;
-  virtual void set_list(int param, std::vector<TensorPtr> gradients) = 0;
-};
-using TensorGradient = std::function<void(Backward&)>;
+using DomainRule = std::function<Domain(const OpDef&, Args)>;
+using ResultRule = std::function<std::vector<Meta>(const OpDef&, Args, const Domain&, Dtype result)>;
 
 struct OpDef {
   Schema schema;
@@ -130,9 +29,8 @@ struct OpDef {
   GraphBody graph_gradient;  ///< returns one Node per parameter (undefined: none)
   Promotion promotion = Promotion::kSame;
   DtypeSet dtypes = kAll;
-  std::function<Domain(const OpDef&, Args)> domain;  ///< composed
-  std::function<std::vector<Meta>(const OpDef&, Args, const Domain&, Dtype result)>
-      results;  ///< composed; empty: by space
+  DomainRule domain;   ///< composed
+  ResultRule results;  ///< composed; empty: by space
   Strides strides = Strides::kElementwise;
   // view
   std::function<ViewSpec(Args)> view;
@@ -145,8 +43,8 @@ struct OpDef {
   // everything
   TensorGradient gradient;
   std::function<void(const OpDef&, Args)> checks;
-  uint64_t mask_params =
-      0;  ///< bool tensors that choose: they keep their dtype and do not take part in promotion
+  /// Bool tensors that choose: they keep their dtype and do not take part in promotion.
+  uint64_t mask_params = 0;
   std::function<uint8_t(Args)>
       variant;                  ///< arguments of one dtype that ask for different graphs (the 2 in x ** 2)
   uint64_t runtime_params = 0;  ///< int and float parameters that reach the kernel as run-time numbers
@@ -159,74 +57,28 @@ struct OpDef {
   std::string_view doc;
   std::string_view alias_of;  ///< another base name of the family: this row only lends its name, see alias()
   const OpDef* primal = nullptr;  ///< set for derived gradients
-  const OpDef& root() const {
-    return primal == nullptr ? *this : primal->root();
-  }  ///< the row that a gradient comes from
-  mutable void* state =
-      nullptr;  ///< of the dispatcher: instances for the dtypes met so far; lives as long as the process
+  /// The row that a gradient comes from.
+  const OpDef& root() const { return primal == nullptr ? *this : primal->root(); }
+  /// Of the dispatcher: instances for the dtypes met so far; lives as long as the process.
+  mutable void* state = nullptr;
 
   // Builders, chained in a row.
-  OpDef&& dtypes_are(DtypeSet set) && {
-    dtypes = set;
-    return std::move(*this);
-  }
-  OpDef&& promote(Promotion p) && {
-    promotion = p;
-    return std::move(*this);
-  }
-  OpDef&& no_inplace() && {
-    has_inplace = false;
-    return std::move(*this);
-  }
-  OpDef&& inplace() && {
-    has_inplace = true;
-    return std::move(*this);
-  }
-  OpDef&& out() && {
-    has_out = true;
-    return std::move(*this);
-  }
+  OpDef&& dtypes_are(DtypeSet set) &&;
+  OpDef&& promote(Promotion p) &&;
+  OpDef&& no_inplace() &&;
+  OpDef&& inplace() &&;
+  OpDef&& out() &&;
   /// out= whose tensors must have the result's dtype, name each element once and share no memory with an
   /// argument.
-  OpDef&& exact_out() && {
-    has_out = exact = true;
-    return std::move(*this);
-  }
-  OpDef&& function_only() && {
-    has_method = false;
-    has_inplace = false;
-    return std::move(*this);
-  }
-  OpDef&& method_only() && {
-    has_function = false;
-    return std::move(*this);
-  }
-  OpDef&& in(std::string_view m) && {
-    module = m;
-    has_method = false;
-    has_inplace = false;
-    return std::move(*this);
-  }
-  OpDef&& not_differentiable() && {
-    differentiable = false;
-    return std::move(*this);
-  }
-  OpDef&& contiguous_result() && {
-    strides = Strides::kContiguous;
-    return std::move(*this);
-  }
-  OpDef&& over(std::function<Domain(const OpDef&, Args)> d) && {
-    domain = std::move(d);
-    return std::move(*this);
-  }
-  OpDef&& shaped(std::function<std::vector<Meta>(const OpDef&, Args, const Domain&, Dtype)> r) && {
-    results = std::move(r);
-    return std::move(*this);
-  }
-  OpDef&& checked(std::function<void(const OpDef&, Args)> c) && {
-    checks = std::move(c);
-    return std::move(*this);
-  }
+  OpDef&& exact_out() &&;
+  OpDef&& function_only() &&;
+  OpDef&& method_only() &&;
+  OpDef&& in(std::string_view m) &&;
+  OpDef&& not_differentiable() &&;
+  OpDef&& contiguous_result() &&;
+  OpDef&& over(DomainRule d) &&;
+  OpDef&& shaped(ResultRule r) &&;
+  OpDef&& checked(std::function<void(const OpDef&, Args)> c) &&;
   /// What the gradient reads, by name: parameters, "result" (or "result0"...). In-place writes to those raise
   /// in backward.
   OpDef&& gradient_reads(std::initializer_list<std::string_view> names) &&;
@@ -235,10 +87,7 @@ struct OpDef {
   OpDef&& mask(std::string_view name) &&;
   /// A number that follows from the arguments and selects the graph; the body works it out from `attributes`.
   /// Only kinds and numbers may be looked at: backward asks again when the tensors may be gone.
-  OpDef&& varies_with(std::function<uint8_t(Args)> f) && {
-    variant = std::move(f);
-    return std::move(*this);
-  }
+  OpDef&& varies_with(std::function<uint8_t(Args)> f) &&;
   /// int and float parameters that are run-time numbers (int64, float64) rather than static attributes: the
   /// row is not compiled anew for each value, and its body gets them as Value.
   OpDef&& runtime(std::initializer_list<std::string_view> names) &&;
@@ -253,92 +102,12 @@ struct OpDef {
     return schema.params[p].type == ArgType::kFloat ? Dtype::kFloat64 : compute;
   }
   /// On tensors.
-  OpDef&& grad(TensorGradient g) && {
-    gradient = std::move(g);
-    return std::move(*this);
-  }
+  OpDef&& grad(TensorGradient g) &&;
   /// On nodes: `[](Node dy, Node y, <parameters>) -> Node or std::array`, one Node per tensor parameter.
   template <class F>
   OpDef&& derivative(F f) &&;
-  OpDef&& describe(std::string_view text) && {
-    doc = text;
-    return std::move(*this);
-  }
+  OpDef&& describe(std::string_view text) &&;
 };
-
-// --- from lambdas with plain parameters to GraphBody
-
-namespace detail {
-
-template <class T>
-struct Get;
-template <>
-struct Get<Node> {
-  static Node from(GraphCall& c, int i) { return c.nodes[static_cast<size_t>(i)]; }
-};
-template <>
-struct Get<Str> {
-  static Str from(GraphCall& c, int i) { return c.attributes[static_cast<size_t>(i)].str(); }
-};
-template <>
-struct Get<bool> {
-  static bool from(GraphCall& c, int i) { return c.attributes[static_cast<size_t>(i)].integer != 0; }
-};
-template <>
-struct Get<int64_t> {
-  static int64_t from(GraphCall& c, int i) { return c.attributes[static_cast<size_t>(i)].integer; }
-};
-template <>
-struct Get<Arg> {
-  static Arg from(GraphCall& c, int i) { return c.attributes[static_cast<size_t>(i)]; }
-};
-
-template <class F>
-struct Signature : Signature<decltype(&F::operator())> {};
-template <class C, class R, class... A>
-struct Signature<R (C::*)(A...) const> {
-  using Result = R;
-  using Arguments = std::tuple<std::remove_cvref_t<A>...>;
-  static constexpr int size = sizeof...(A);
-};
-template <class C, class R, class... A>
-struct Signature<R (C::*)(A...)> : Signature<R (C::*)(A...) const> {};
-template <class R, class... A>
-struct Signature<R (*)(A...)> {
-  using Result = R;
-  using Arguments = std::tuple<std::remove_cvref_t<A>...>;
-  static constexpr int size = sizeof...(A);
-};
-
-inline std::vector<Node> to_nodes(Node n) { return {n}; }
-template <size_t N>
-std::vector<Node> to_nodes(const std::array<Node, N>& a) {
-  return {a.begin(), a.end()};
-}
-inline std::vector<Node> to_nodes(std::vector<Node> v) { return v; }
-
-/// Calls f with its first `shift` parameters taken from the end positions given by `slots`.
-template <class F, size_t... I>
-std::vector<Node> invoke(const F& f, GraphCall& c, const int* slots, std::index_sequence<I...>) {
-  using Arguments = typename Signature<F>::Arguments;
-  return to_nodes(f(Get<std::tuple_element_t<I, Arguments>>::from(c, slots[I])...));
-}
-
-template <class F>
-GraphBody make_body(F f) {
-  if constexpr (std::is_same_v<typename Signature<F>::Arguments, std::tuple<GraphCall>>) {
-    return [f](GraphCall& c) { return to_nodes(f(c)); };
-  } else {
-    return [f](GraphCall& c) {
-      constexpr int n = Signature<F>::size;
-      int slots[n > 0 ? n : 1];
-      for (int i = 0; i < n; ++i) slots[i] = i;
-      return invoke(f, c, slots, std::make_index_sequence<n>());
-    };
-  }
-}
-
-}  // namespace detail
 
 template <class F>
 OpDef&& OpDef::derivative(F f) && {
@@ -399,7 +168,6 @@ const OpDef& find_op(std::string_view name);
 const OpDef* find_op_or_null(std::string_view name);
 
 // Domain rules for composed rows.
-using DomainRule = std::function<Domain(const OpDef&, Args)>;
 /// kRow: the dims in int or int[] parameter `param` (None or empty: all); kOuter: the others.
 DomainRule reduce_over(int param);
 /// kRow: as many trailing dims as the int[] parameter has, parameters after it span these dims.

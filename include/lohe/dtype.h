@@ -1,9 +1,11 @@
 #pragma once
 
+#include <complex>
 #include <cstddef>
 #include <cstdint>
 #include <iosfwd>
 #include <string_view>
+#include <type_traits>
 
 #include "lohe/export.h"
 
@@ -103,5 +105,34 @@ inline constexpr Dtype kUInt8 = Dtype::kUInt8, kInt8 = Dtype::kInt8, kInt16 = Dt
                        kInt32 = Dtype::kInt32, kInt64 = Dtype::kInt64, kFloat16 = Dtype::kFloat16,
                        kFloat32 = Dtype::kFloat32, kFloat64 = Dtype::kFloat64, kComplex64 = Dtype::kComplex64,
                        kComplex128 = Dtype::kComplex128, kBool = Dtype::kBool, kBFloat16 = Dtype::kBFloat16;
+
+/// The dtype that a C++ element type stores: float is kFloat32, int64_t kInt64, std::complex<float>
+/// kComplex64 ...
+template <class T>
+constexpr Dtype dtype_of() {
+  using U = std::remove_cv_t<T>;
+  if constexpr (std::is_same_v<U, bool>)
+    return kBool;
+  else if constexpr (std::is_same_v<U, uint8_t>)
+    return kUInt8;
+  else if constexpr (std::is_same_v<U, int8_t> || std::is_same_v<U, char>)
+    return kInt8;
+  else if constexpr (std::is_integral_v<U> && std::is_signed_v<U> && sizeof(U) == 2)
+    return kInt16;
+  else if constexpr (std::is_integral_v<U> && std::is_signed_v<U> && sizeof(U) == 4)
+    return kInt32;
+  else if constexpr (std::is_integral_v<U> && std::is_signed_v<U> && sizeof(U) == 8)
+    return kInt64;
+  else if constexpr (std::is_same_v<U, float>)
+    return kFloat32;
+  else if constexpr (std::is_same_v<U, double>)
+    return kFloat64;
+  else if constexpr (std::is_same_v<U, std::complex<float>>)
+    return kComplex64;
+  else if constexpr (std::is_same_v<U, std::complex<double>>)
+    return kComplex128;
+  else
+    static_assert(!sizeof(U), "no dtype stores this type");
+}
 
 }  // namespace lohe

@@ -29,11 +29,6 @@ LOHE_API void retain(TensorImpl* impl) noexcept;
 LOHE_API void release(TensorImpl* impl) noexcept;
 }  // namespace detail
 
-/// The dtype that a C++ element type stores: float is kFloat32, int64_t kInt64, std::complex<float>
-/// kComplex64 ...
-template <class T>
-constexpr Dtype dtype_of();
-
 /// A handle of a strided array: copying it shares the array, as in Python. A default-constructed one is
 /// undefined; asking an undefined tensor anything but defined() raises RuntimeError. Methods that are ops are
 /// declared by the op table, at the end.
@@ -190,33 +185,6 @@ class LOHE_API Tensor {
 };
 
 LOHE_API std::ostream& operator<<(std::ostream& out, const Tensor& tensor);
-
-template <class T>
-constexpr Dtype dtype_of() {
-  using U = std::remove_cv_t<T>;
-  if constexpr (std::is_same_v<U, bool>)
-    return kBool;
-  else if constexpr (std::is_same_v<U, uint8_t>)
-    return kUInt8;
-  else if constexpr (std::is_same_v<U, int8_t> || std::is_same_v<U, char>)
-    return kInt8;
-  else if constexpr (std::is_integral_v<U> && std::is_signed_v<U> && sizeof(U) == 2)
-    return kInt16;
-  else if constexpr (std::is_integral_v<U> && std::is_signed_v<U> && sizeof(U) == 4)
-    return kInt32;
-  else if constexpr (std::is_integral_v<U> && std::is_signed_v<U> && sizeof(U) == 8)
-    return kInt64;
-  else if constexpr (std::is_same_v<U, float>)
-    return kFloat32;
-  else if constexpr (std::is_same_v<U, double>)
-    return kFloat64;
-  else if constexpr (std::is_same_v<U, std::complex<float>>)
-    return kComplex64;
-  else if constexpr (std::is_same_v<U, std::complex<double>>)
-    return kComplex128;
-  else
-    static_assert(!sizeof(U), "no dtype stores this type");
-}
 
 template <class T>
 T Tensor::item() const {

@@ -1,6 +1,7 @@
 #include "autograd/tape.h"
 
 #include <limits>
+#include <thread>
 
 #include "autograd/derive.h"
 #include "lohe/error.h"
@@ -15,35 +16,48 @@ namespace {
 using namespace ops;
 
 /// Nodes that wait to be freed: chains are taken apart in a loop, never by recursion.
-thread_local std::vector<GradNode*>* dying = nullptr;
+using NodeQueue = SmallVector<GradNode*, 32>;
+thread_local NodeQueue* dying __attribute__((tls_model("initial-exec"))) = nullptr;
 
-std::mutex accumulators;  ///< guards Meta::accumulator against a node that dies meanwhile
+/// Held while `accumulator` is looked at or changed: some instructions, so that whoever meets it spins.
+class AccumulatorLock {
+ public:
+  explicit AccumulatorLock(GradMeta& m) : flag_(m.accumulator_lock) {
+    while (flag_.test_and_set(std::memory_order_acquire)) std::this_thread::yield();
+  }
+  ~AccumulatorLock() { flag_.clear(std::memory_order_release); }
+  AccumulatorLock(const AccumulatorLock&) = delete;
+  AccumulatorLock& operator=(const AccumulatorLock&) = delete;
+
+ private:
+  std::atomic_flag& flag_;
+};
 
 /// Adds what reaches a leaf to its `.grad`.
 class AccumulateGrad final : public GradNode {
  public:
   explicit AccumulateGrad(TensorPtr leaf) : leaf_(std::move(leaf)) {
     sequence = std::numeric_limits<uint64_t>::max();
-    ops::Meta m;
-    m.dtype = leaf_->dtype();
-    m.sizes = leaf_->size_dims();
-    outputs.push_back(std::move(m));
+    outputs.emplace_back(*leaf_);
   }
   ~AccumulateGrad() override {
-    const std::lock_guard lock(accumulators);
-    if (GradMeta* m = meta_or_null(*leaf_); m != nullptr && m->accumulator == this) m->accumulator = nullptr;
+    GradMeta* m = meta_or_null(*leaf_);
+    if (m == nullptr) return;
+    const AccumulatorLock lock(*m);
+    if (m->accumulator == this) m->accumulator = nullptr;
   }
   std::string name() const override { return "AccumulateGrad"; }
   TensorImpl* leaf() const override { return leaf_.get(); }
 
-  void run_tensor_hooks(std::vector<TensorPtr>& grads) override {
-    if (!grads[0]) return;
-    for (const auto& [id, hook] : meta_of(*leaf_).hooks) {
+  void run_tensor_hooks(GradList& grads) override {
+    const GradMeta& m = meta_of(*leaf_);
+    if (!grads[0] || !m.hooks) return;
+    for (const auto& [id, hook] : m.hooks->gradient) {
       if (TensorPtr changed = hook(grads[0])) grads[0] = std::move(changed);
     }
   }
 
-  std::vector<TensorPtr> apply(std::vector<TensorPtr> grads) override {
+  GradList apply(GradList grads) override {
     TensorPtr g = std::move(grads[0]);
     if (!g) return {};
     GradMeta& m = meta_of(*leaf_);
@@ -59,7 +73,9 @@ class AccumulateGrad final : public GradNode {
     } else {
       dispatch::call(add.op(), std::array{Arg(m.grad), Arg(g), Arg(int64_t{1})}, dispatch::Form::kInPlace);
     }
-    for (const auto& [id, hook] : m.post_accumulate_hooks) hook(leaf_.get());
+    if (m.hooks) {
+      for (const auto& [id, hook] : m.hooks->post_accumulate) hook(leaf_.get());
+    }
     return {};
   }
 
@@ -130,16 +146,16 @@ class CopySlicesNode final : public GradNode {
       : geometry_(std::move(g)), inner_(std::move(inner)), output_(output) {}
   std::string name() const override { return "CopySlices"; }
   void free_saved() override { inner_->free_saved(); }
-  std::vector<TensorPtr> apply(std::vector<TensorPtr> grads) override {
-    std::vector<TensorPtr> result(next.size());
+  GradList apply(GradList grads) override {
+    GradList result(next.size());
     if (!grads[0]) return result;
     static const OpRef copy("copy_"), zero("zero_"), clone("clone");
     TensorPtr whole = base_shaped(geometry_, grads[0]->dtype());
     copy(whole, grads[0]);
     const TensorPtr part = view_of(whole, geometry_, 0);
-    std::vector<TensorPtr> incoming(inner_->outputs.size());
+    GradList incoming(inner_->outputs.size());
     incoming[static_cast<size_t>(output_)] = clone(part);
-    std::vector<TensorPtr> inner = inner_->apply(std::move(incoming));
+    GradList inner = inner_->apply(std::move(incoming));
     // Its first input was the view's old value: what flows there replaces the written part.
     for (size_t i = 1; i < result.size() && i < inner.size(); ++i) result[i] = inner[i];
     if (!inner.empty() && inner[0])
@@ -165,7 +181,7 @@ void GradNode::destroy(GradNode* node) noexcept {
     dying->push_back(node);
     return;
   }
-  std::vector<GradNode*> queue{node};
+  NodeQueue queue{node};
   dying = &queue;
   while (!queue.empty()) {
     GradNode* n = queue.back();
@@ -244,7 +260,7 @@ Edge gradient_edge(const TensorPtr& t) {
   if (Intrusive<GradNode> fn = grad_fn(t)) return {std::move(fn), meta_of(*t).output};
   if (!t->requires_grad) return {};
   GradMeta& m = meta_of(*t);
-  const std::lock_guard lock(accumulators);
+  const AccumulatorLock lock(m);
   if (m.accumulator != nullptr && m.accumulator->try_retain())
     return {Intrusive<GradNode>::adopt(m.accumulator), 0};
   auto made = Intrusive<GradNode>::adopt(new AccumulateGrad(t));
@@ -340,10 +356,7 @@ void rebase_history(const TensorPtr& t, Intrusive<GradNode> node, int output) {
   slices->next.push_back(gradient_edge(base));
   for (size_t i = 1; i < node->next.size(); ++i) slices->next.push_back(node->next[i]);
   slices->sequence = new_sequence();
-  ops::Meta out;
-  out.dtype = base->dtype();
-  out.sizes = base->size_dims();
-  slices->outputs.push_back(std::move(out));
+  slices->outputs.emplace_back(*base);
   GradMeta& b = meta_of(*base);
   b.grad_fn = std::move(slices);
   b.output = 0;

@@ -40,7 +40,7 @@ void check_target(const OpDef& op, Args args, const TensorImpl& target, Dtype re
       "output with shape ", to_string(target.sizes()), " doesn't match the broadcast shape ",
       to_string(sizes), " in ", op.schema.base, "_");
   LOHE_CHECK(
-      !may_overlap(target.sizes(), target.strides()),
+      op.uniform || !may_overlap(target.sizes(), target.strides()),
       "unsupported operation: more than one element of the written-to "
       "tensor refers to a single memory location. Please clone() the tensor before performing the operation.");
   LOHE_CHECK(target.storage().writable(), op.schema.base,

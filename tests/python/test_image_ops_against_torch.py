@@ -250,3 +250,29 @@ def test_ops_by_the_names_of_the_registry() -> None:
         lohe.ops.aten.no_such_op  # noqa: B018
     with pytest.raises(AttributeError):
         lohe.ops.aten.max.no_such_overload  # noqa: B018
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, None])
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_cross_entropy_of_pieces_of_the_batch(reduction: str, rows: int | None, oracle: Any) -> None:
+    def loss(f: Any, x: Any, w: Any, b: Any) -> Any:
+        options = f.nn.LinearCrossEntropyOptions(batch_chunk_size=rows, allow_retain_graph=True)
+        if rows is None:
+            options = f.nn.LinearCrossEntropyOptions(chunking_method="aspect_ratio")
+        target, weight = f.tensor([0, 3, 1, 1, 2]), f.tensor([1.0, 0.5, 2.0, 1.5]).to(x.dtype)
+        return f.nn.functional.linear_cross_entropy(
+            x, w, target, linear_bias=b, weight=weight, ignore_index=1, reduction=reduction, options=options
+        )
+
+    _check(oracle, loss, [(5, 3), (4, 3), (4,)], "float64")
+
+
+def test_gradients_of_pieces_are_freed_unless_asked_for() -> None:
+    x = lohe.ones(2, 3, requires_grad=True)
+    options = lohe.nn.LinearCrossEntropyOptions(batch_chunk_size=1)
+    loss = lohe.nn.functional.linear_cross_entropy(x, lohe.ones(4, 3), lohe.tensor([0, 1]), options=options)
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="allow_retain_graph"):
+        loss.backward()
+    with pytest.raises(ValueError, match="chunking_method"):
+        lohe.nn.LinearCrossEntropyOptions(chunking_method="thirds")

@@ -29,9 +29,10 @@ namespace {
 
 bool same_sizes(const TensorImpl& a, const TensorImpl& b) { return a.size_dims() == b.size_dims(); }
 
-/// The written tensor must name every element once and may not partly overlap an operand.
+/// The written tensor must name every element once, unless all get one value, and may not partly overlap an
+/// operand.
 void check_target(const OpDef& op, Args args, const TensorImpl& target, Dtype result,
-                  std::span<const int64_t> sizes, bool in_place) {
+                  std::span<const int64_t> sizes, bool in_place, bool one_value) {
   LOHE_CHECK(can_cast(result, target.dtype()), "result type ", info(result).name,
              " can't be cast to the desired output type ", info(target.dtype()).name, " in ", op.schema.base,
              in_place ? "_" : "", "; convert the written tensor, or cast the result");
@@ -40,7 +41,7 @@ void check_target(const OpDef& op, Args args, const TensorImpl& target, Dtype re
       "output with shape ", to_string(target.sizes()), " doesn't match the broadcast shape ",
       to_string(sizes), " in ", op.schema.base, "_");
   LOHE_CHECK(
-      op.uniform || !may_overlap(target.sizes(), target.strides()),
+      one_value || !may_overlap(target.sizes(), target.strides()),
       "unsupported operation: more than one element of the written-to "
       "tensor refers to a single memory location. Please clone() the tensor before performing the operation.");
   LOHE_CHECK(target.storage().writable(), op.schema.base,
@@ -110,7 +111,8 @@ Results run_pointwise(const OpDef& op, Args args, TensorImpl* target) {
       find_instance(op, args, nullptr, target != nullptr ? target->dtype() : Dtype::kUndefined);
   if (target != nullptr) {
     for (size_t o = 0; o < instance.outputs.size(); ++o) {
-      check_target(op, args, *written_argument(op, args, target, o), instance.result, sizes, true);
+      check_target(op, args, *written_argument(op, args, target, o), instance.result, sizes, true,
+                   instance.output_spaces[o] == 0);
     }
   }
 

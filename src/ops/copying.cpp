@@ -46,12 +46,10 @@ const OpFamily copying(
                   [](Value, Value v) { return v; })
             .promote(Promotion::kFirst)
             .no_inplace()
-            .writes_one_value()
             .describe("Writes one number everywhere."),
         pointwise("fill_(Tensor(a!) self, Scalar value) -> Tensor(a!)", [](Value, Value v) { return v; })
             .promote(Promotion::kFirst)
             .no_inplace()
-            .writes_one_value()
             .describe("Writes one number everywhere."),
         function("zero_(Tensor(a!) self) -> Tensor(a!)",
                  [](Args a) {

@@ -107,11 +107,6 @@ OpDef&& OpDef::exact_out() && {
   return std::move(*this);
 }
 
-OpDef&& OpDef::writes_one_value() && {
-  uniform = true;
-  return std::move(*this);
-}
-
 OpDef&& OpDef::function_only() && {
   has_method = false;
   has_inplace = false;

@@ -53,7 +53,6 @@ struct OpDef {
   bool differentiable = true;
   bool has_function = true, has_method = true, has_inplace = false, has_out = false;
   bool exact = false;       ///< see exact_out
-  bool uniform = false;     ///< see writes_one_value
   std::string_view module;  ///< "", "nn", "special", "linalg", "_C": where Python shows it
   std::string_view doc;
   std::string_view alias_of;  ///< another base name of the family: this row only lends its name, see alias()
@@ -72,8 +71,6 @@ struct OpDef {
   /// out= whose tensors must have the result's dtype, name each element once and share no memory with an
   /// argument.
   OpDef&& exact_out() &&;
-  /// Every element gets one value, so that the written tensor may name an element more than once.
-  OpDef&& writes_one_value() &&;
   OpDef&& function_only() &&;
   OpDef&& method_only() &&;
   OpDef&& in(std::string_view m) &&;

@@ -77,7 +77,8 @@ bool contains(DtypeSet set, Dtype d) {
   }
 }
 
-OpDef&& OpDef::dtypes_are(DtypeSet set) && {
+OpDef&& OpDef::dtypes_are(DtypeSet set, ErrorKind otherwise) && {
+  refusal = otherwise;
   dtypes = set;
   return std::move(*this);
 }
@@ -97,15 +98,18 @@ OpDef&& OpDef::inplace() && {
   return std::move(*this);
 }
 
-OpDef&& OpDef::out() && {
+OpDef&& OpDef::out(OutDtype rule) && {
   has_out = true;
+  out_dtype = rule;
   return std::move(*this);
 }
 
-OpDef&& OpDef::exact_out() && {
-  has_out = exact = true;
-  return std::move(*this);
+OpDef&& OpDef::out_apart(OutDtype rule) && {
+  apart = true;
+  return std::move(*this).out(rule);
 }
+
+OpDef&& OpDef::exact_out() && { return std::move(*this).out_apart(OutDtype::kSame); }
 
 OpDef&& OpDef::function_only() && {
   has_method = false;
@@ -253,6 +257,7 @@ OpDef renamed(const OpDef& row, const OpDef& lent) {
   op.has_function = op.has_function && lent.has_function;
   op.has_method = op.has_method && lent.has_method;
   op.has_inplace = op.has_inplace && lent.module.empty();
+  if (lent.dtypes != kAll) op.dtypes = lent.dtypes;
   return op;
 }
 
@@ -309,7 +314,7 @@ DomainRule reduce_over(int param) {
     const Arg& dims = args[static_cast<size_t>(param)];
     uint64_t mask = 0;
     if (dims.kind == Arg::kInt) {
-      mask = uint64_t{1} << wrap_dim(dims.integer, x.dim());
+      mask = dim_mask({&dims.integer, 1}, x.dim(), false);
     } else if (dims.none()) {
       mask = dim_mask({}, x.dim(), true);
     } else {

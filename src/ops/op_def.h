@@ -52,7 +52,9 @@ struct OpDef {
   bool saves_declared = false;
   bool differentiable = true;
   bool has_function = true, has_method = true, has_inplace = false, has_out = false;
-  bool exact = false;       ///< see exact_out
+  OutDtype out_dtype = OutDtype::kCastable;
+  bool apart = false;                              ///< see out_apart
+  ErrorKind refusal = ErrorKind::kNotImplemented;  ///< what a dtype outside of `dtypes` raises
   std::string_view module;  ///< "", "nn", "special", "linalg", "_C": where Python shows it
   std::string_view doc;
   std::string_view alias_of;  ///< another base name of the family: this row only lends its name, see alias()
@@ -63,13 +65,14 @@ struct OpDef {
   mutable void* state = nullptr;
 
   // Builders, chained in a row.
-  OpDef&& dtypes_are(DtypeSet set) &&;
+  OpDef&& dtypes_are(DtypeSet set, ErrorKind otherwise = ErrorKind::kNotImplemented) &&;
   OpDef&& promote(Promotion p) &&;
   OpDef&& no_inplace() &&;
   OpDef&& inplace() &&;
-  OpDef&& out() &&;
-  /// out= whose tensors must have the result's dtype, name each element once and share no memory with an
-  /// argument.
+  OpDef&& out(OutDtype rule = OutDtype::kCastable) &&;
+  /// out= whose tensors name each element once and share no memory with an argument.
+  OpDef&& out_apart(OutDtype rule) &&;
+  /// The same, of the result's dtype.
   OpDef&& exact_out() &&;
   OpDef&& function_only() &&;
   OpDef&& method_only() &&;

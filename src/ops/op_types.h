@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "ir/node.h"
+#include "lohe/error.h"
 #include "ops/arg.h"
 #include "ops/schema.h"
 
@@ -53,6 +54,17 @@ enum DtypeSet : uint16_t {
   kIntegral = kBools | kInts,
 };
 bool contains(DtypeSet set, Dtype dtype);
+
+/// Which dtypes a tensor given as out= may have.
+enum class OutDtype : uint8_t {
+  kCastable,      ///< what the result can be cast to; others are a RuntimeError
+  kCastableType,  ///< the same; others are a TypeError
+  kSame,          ///< the result's own
+  kTruth,         ///< bool and uint8: the result is a truth value
+  kGiven,         ///< any: it stands for a dtype argument that is not given, the result is computed in it
+  kFloating,      ///< any floating dtype; others are a NotImplementedError
+  kAny,           ///< any: the result is converted
+};
 
 enum class Strides : uint8_t { kElementwise, kContiguous };
 

@@ -79,6 +79,15 @@ void floating_mean(const OpDef& op, Args a) {
              " dtype must be either a floating point or complex dtype. Got: ", t.substr(0, t.size() - 6));
 }
 
+/// Sums that skip NaN compute in floating dtypes what is given in them.
+void floats_stay_floats(const OpDef& op, Args a) {
+  const Arg& dtype = a[static_cast<size_t>(op.schema.index_of("dtype"))];
+  LOHE_CHECK_KIND(kNotImplemented,
+                  dtype.none() || !is_floating(a[0].tensor->dtype()) || is_floating(dtype.dtype), "\"",
+                  op.schema.base, "\" of floating numbers is not implemented in ", dtype.dtype,
+                  "; give a floating dtype");
+}
+
 Node mean_of(Node x) { return sum(x) / count(x); }
 Node finite_sum(Node x) { return sum(select(is_nan(x), x.literal(0), x)); }
 Node finite_mean(Node x) { return finite_sum(x) / sum(select(is_nan(x), x.literal(0), x.literal(1))); }
@@ -162,12 +171,14 @@ const OpFamily reductions(
         composed("sum(Tensor self, *, ScalarType? dtype=None) -> Tensor", [](Node x) { return sum(x); })
             .over(reduce_all())
             .promote(Promotion::kSum)
+            .out(OutDtype::kGiven)
             .describe("Sum of all elements."),
         composed(
             "sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
             [](Node x) { return sum(x); })
             .over(reduce_over(1))
             .promote(Promotion::kSum)
+            .out(OutDtype::kGiven)
             .describe("Sum over dims."),
         composed("mean(Tensor self, *, ScalarType? dtype=None) -> Tensor", mean_of)
             .over(reduce_all())
@@ -184,25 +195,31 @@ const OpFamily reductions(
         composed("prod(Tensor self, *, ScalarType? dtype=None) -> Tensor", [](Node x) { return prod(x); })
             .over(reduce_all())
             .promote(Promotion::kSum)
+            .out(OutDtype::kGiven)
             .describe("Product of all elements."),
         composed(
             "prod.dim_int(Tensor self, int dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
             [](Node x) { return prod(x); })
             .over(reduce_over(1))
             .promote(Promotion::kSum)
+            .out(OutDtype::kGiven)
             .describe("Product over a dim."),
         composed(
             "nansum(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
             finite_sum)
             .over(reduce_over(1))
             .promote(Promotion::kSum)
-            .dtypes_are(kAllReals)
+            .dtypes_are(kAllReals, ErrorKind::kRuntime)
+            .checked(floats_stay_floats)
+            .out(OutDtype::kGiven)
             .describe("Sum over dims, NaN as zero."),
         composed(
             "nanmean(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
             finite_mean)
             .over(reduce_over(1))
-            .dtypes_are(kFloating)
+            .dtypes_are(kFloating, ErrorKind::kRuntime)
+            .checked(floats_stay_floats)
+            .out(OutDtype::kGiven)
             .describe("Mean over dims of what is not NaN."),
 
         composed("amax(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor",
@@ -210,6 +227,7 @@ const OpFamily reductions(
             .over(reduce_over(1))
             .dtypes_are(kAllReals)
             .checked(nonempty("amax()"))
+            .out(OutDtype::kSame)
             .gradient_reads({"self", "result"})
             .describe("Maximum over dims; ties share the gradient."),
         composed("amin(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor",
@@ -217,6 +235,7 @@ const OpFamily reductions(
             .over(reduce_over(1))
             .dtypes_are(kAllReals)
             .checked(nonempty("amin()"))
+            .out(OutDtype::kSame)
             .gradient_reads({"self", "result"})
             .describe("Minimum over dims; ties share the gradient."),
         composed("aminmax(Tensor self, *, int? dim=None, bool keepdim=False) -> (Tensor min, Tensor max)",
@@ -224,6 +243,7 @@ const OpFamily reductions(
             .over(reduce_over(1))
             .dtypes_are(kAllReals)
             .checked(nonempty("aminmax()"))
+            .out(OutDtype::kSame)
             .gradient_reads({"self", "result0", "result1"})
             .describe("Minimum and maximum in one pass."),
         composed("max(Tensor self) -> Tensor", [](Node x) { return amax(x); })
@@ -241,7 +261,7 @@ const OpFamily reductions(
         composed("max.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)",
                  [](Node x) { return extreme(x, true); })
             .over(reduce_over(1))
-            .dtypes_are(kAllReals)
+            .dtypes_are(kAllReals, ErrorKind::kRuntime)
             .checked(nonempty("max()"))
             .gradient_reads({"result1"})
             .derivative([](Node g, Node, Node, Node index) { return picked_gradient(g, index); })
@@ -249,7 +269,7 @@ const OpFamily reductions(
         composed("min.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)",
                  [](Node x) { return extreme(x, false); })
             .over(reduce_over(1))
-            .dtypes_are(kAllReals)
+            .dtypes_are(kAllReals, ErrorKind::kRuntime)
             .checked(nonempty("min()"))
             .gradient_reads({"result1"})
             .derivative([](Node g, Node, Node, Node index) { return picked_gradient(g, index); })
@@ -272,7 +292,7 @@ const OpFamily reductions(
                  [](Node x) { return position_of(x, Prim::kArgmax); })
             .over(reduce_over(1))
             .promote(Promotion::kIndex)
-            .dtypes_are(kReals)
+            .dtypes_are(kReals, ErrorKind::kRuntime)
             .checked(argument_nonempty)
             .not_differentiable()
             .describe(
@@ -281,7 +301,7 @@ const OpFamily reductions(
                  [](Node x) { return position_of(x, Prim::kArgmin); })
             .over(reduce_over(1))
             .promote(Promotion::kIndex)
-            .dtypes_are(kReals)
+            .dtypes_are(kReals, ErrorKind::kRuntime)
             .checked(argument_nonempty)
             .not_differentiable()
             .describe(
@@ -289,26 +309,32 @@ const OpFamily reductions(
 
         composed("any(Tensor self) -> Tensor", any_of)
             .over(reduce_all())
+            .out(OutDtype::kTruth)
             .not_differentiable()
             .describe("Whether any element is true."),
         composed("any.dim(Tensor self, int dim, bool keepdim=False) -> Tensor", any_of)
             .over(reduce_over(1))
+            .out(OutDtype::kTruth)
             .not_differentiable()
             .describe("Whether any element along dim is true."),
         composed("any.dims(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor", any_of)
             .over(reduce_given)
+            .out(OutDtype::kTruth)
             .not_differentiable()
             .describe("Whether any element over dims is true."),
         composed("all(Tensor self) -> Tensor", all_of)
             .over(reduce_all())
+            .out(OutDtype::kTruth)
             .not_differentiable()
             .describe("Whether all elements are true."),
         composed("all.dim(Tensor self, int dim, bool keepdim=False) -> Tensor", all_of)
             .over(reduce_over(1))
+            .out(OutDtype::kTruth)
             .not_differentiable()
             .describe("Whether all elements along dim are true."),
         composed("all.dims(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor", all_of)
             .over(reduce_given)
+            .out(OutDtype::kTruth)
             .not_differentiable()
             .describe("Whether all elements over dims are true."),
         composed("count_nonzero(Tensor self, int? dim=None) -> Tensor", nonzero_count)
@@ -326,7 +352,7 @@ const OpFamily reductions(
                  [](Node x, bool unbiased) { return variance(x, unbiased_correction(x, unbiased)); })
             .over(reduce_all())
             .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex)
+            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
             .gradient_reads({"self"})
             .derivative([](Node g, Node, Node x, bool unbiased) {
               return variance_gradient(g, x, unbiased_correction(x, unbiased));
@@ -336,7 +362,7 @@ const OpFamily reductions(
                  [](Node x, Arg, bool unbiased) { return variance(x, unbiased_correction(x, unbiased)); })
             .over(reduce_over(1))
             .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex)
+            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
             .gradient_reads({"self"})
             .derivative([](Node g, Node, Node x, Arg, bool unbiased) {
               return variance_gradient(g, x, unbiased_correction(x, unbiased));
@@ -347,7 +373,7 @@ const OpFamily reductions(
             [](Node x, Arg, Node c) { return variance(x, correction_or_one(x, c)); })
             .over(reduce_over(1))
             .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex)
+            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
             .gradient_reads({"self"})
             .derivative([](Node g, Node, Node x, Arg, Node c) {
               return variance_gradient(g, x, correction_or_one(x, c));
@@ -357,7 +383,7 @@ const OpFamily reductions(
                  [](Node x, bool unbiased) { return sqrt(variance(x, unbiased_correction(x, unbiased))); })
             .over(reduce_all())
             .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex)
+            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
             .gradient_reads({"self", "result"})
             .derivative([](Node g, Node y, Node x, bool unbiased) {
               return deviation_gradient(g, y, x, unbiased_correction(x, unbiased));
@@ -369,7 +395,7 @@ const OpFamily reductions(
                  })
             .over(reduce_over(1))
             .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex)
+            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
             .gradient_reads({"self", "result"})
             .derivative([](Node g, Node y, Node x, Arg, bool unbiased) {
               return deviation_gradient(g, y, x, unbiased_correction(x, unbiased));
@@ -380,7 +406,7 @@ const OpFamily reductions(
             [](Node x, Arg, Node c) { return sqrt(variance(x, correction_or_one(x, c))); })
             .over(reduce_over(1))
             .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex)
+            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
             .gradient_reads({"self", "result"})
             .derivative([](Node g, Node y, Node x, Arg, Node c) {
               return deviation_gradient(g, y, x, correction_or_one(x, c));
@@ -392,7 +418,7 @@ const OpFamily reductions(
                  })
             .over(reduce_all())
             .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex)
+            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
             .gradient_reads({"self"})
             .derivative([](Node g, Node gm, Node, Node, Node x, bool unbiased) {
               return moments_gradient(g, gm, x, unbiased_correction(x, unbiased), {});
@@ -405,7 +431,7 @@ const OpFamily reductions(
             })
             .over(reduce_over(1))
             .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex)
+            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
             .gradient_reads({"self"})
             .derivative([](Node g, Node gm, Node, Node, Node x, Arg, bool unbiased) {
               return moments_gradient(g, gm, x, unbiased_correction(x, unbiased), {});
@@ -416,7 +442,7 @@ const OpFamily reductions(
             [](Node x, Arg, Node c) { return std::array{variance(x, correction_or_one(x, c)), mean_of(x)}; })
             .over(reduce_over(1))
             .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex)
+            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
             .gradient_reads({"self"})
             .derivative([](Node g, Node gm, Node, Node, Node x, Arg, Node c) {
               return moments_gradient(g, gm, x, correction_or_one(x, c), {});
@@ -428,7 +454,7 @@ const OpFamily reductions(
                  })
             .over(reduce_all())
             .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex)
+            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
             .gradient_reads({"self", "result0"})
             .derivative([](Node g, Node gm, Node y, Node, Node x, bool unbiased) {
               return moments_gradient(g, gm, x, unbiased_correction(x, unbiased), y);
@@ -441,7 +467,7 @@ const OpFamily reductions(
             })
             .over(reduce_over(1))
             .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex)
+            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
             .gradient_reads({"self", "result0"})
             .derivative([](Node g, Node gm, Node y, Node, Node x, Arg, bool unbiased) {
               return moments_gradient(g, gm, x, unbiased_correction(x, unbiased), y);
@@ -454,7 +480,7 @@ const OpFamily reductions(
             })
             .over(reduce_over(1))
             .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex)
+            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
             .gradient_reads({"self", "result0"})
             .derivative([](Node g, Node gm, Node y, Node, Node x, Arg, Node c) {
               return moments_gradient(g, gm, x, correction_or_one(x, c), y);

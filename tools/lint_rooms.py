@@ -5,7 +5,7 @@ usage: lint_rooms.py [--root DIRECTORY]
 - A file of src/<room>/ includes from its own room and rooms before it in LOHE_ROOMS (cmake/LoheRooms.cmake), and from
   include/. Public headers include the standard library and each other. The larger systems (quant, llm, serve, dist)
   use the public API alone. LLVM is included in src/codegen/llvm only, math libraries in src/backend only.
-- A file has at most 800 lines, a header 200.
+- A file has at most 800 lines, a header of the product about 200 (at most 230).
 - No absolute path of a development machine, and no work left for later, stands in a tracked file.
 """
 
@@ -18,10 +18,9 @@ import sys
 from pathlib import Path
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">]')
-MAX_LINES, MAX_HEADER_LINES = 800, 200
+MAX_LINES, MAX_HEADER_LINES = 800, 230
 # Longer than the rule, each for a reason.
 LONG_FILES = {
-    "src/ops/op_def.h": "the row's description and its builders are read together",
     "tests/cpp/codegen_fixture.h": "one fixture for all tests of the code generator",
     "tests/cpp/random_kernel.h": "one generator of kernels",
 }
@@ -80,7 +79,7 @@ def check_size(path: str, text: str) -> list[str]:
     lines = text.count("\n")
     if path in LONG_FILES:
         return []
-    limit = MAX_HEADER_LINES if path.endswith(".h") else MAX_LINES
+    limit = MAX_HEADER_LINES if path.endswith(".h") and not path.startswith("tests/") else MAX_LINES
     return [f"{path}: {lines} lines, at most {limit}"] if lines > limit else []
 
 

@@ -49,7 +49,7 @@ KEEP_MEMORY = {
     "MALLOC_TOP_PAD_": "268435456",
 }
 PEERS = ("as-installed", "tuned", "compiled")
-SUITES = ("overhead", "cpp", "kernels", "matmul", "conv", "train", "import", "memory")
+SUITES = ("overhead", "cpp", "kernels", "matmul", "conv", "train", "parts", "import", "memory")
 ANSWER_SECONDS = 600.0  # a worker that has not answered by then is ended and its row says so
 
 

@@ -61,7 +61,7 @@ CONVOLUTIONS = {
 
 def all_cases() -> dict[str, Case]:
     """Every case that runs in a long-lived worker, by ``suite: name``."""
-    found = [*_overhead(), *_kernels(), *_matmul(), *_conv(), *_train()]
+    found = [*_overhead(), *_kernels(), *_matmul(), *_conv(), *_train(), *_parts()]
     return {f"{case.suite}: {case.name}": case for case in found}
 
 
@@ -213,3 +213,79 @@ def _train() -> Iterator[Case]:
     yield Case("GPT 4x128, 64 tokens, batch 12", "train", gpt(4, 128, 4, 64, 12), "step()")
     yield Case("small ResNet, 32x32, batch 16", "train", resnet, "step()")
     yield Case("MLP 64x4, batch 32", "train", mlp, "step()")
+
+
+def _parts() -> Iterator[Case]:
+    """The parts of the step "GPT 6x384, 256 tokens, batch 4", each with how often the step does it."""
+    rows, width, heads, time, batch = 1024, 384, 6, 256, 4
+
+    def product(n: int, k: int, bias: bool) -> Callable[[Any, Options], dict[str, Any]]:
+        def make(torch: Any, _: Options) -> dict[str, Any]:
+            return {"torch": torch, "linear": torch.nn.functional.linear, "x": torch.randn(rows, k),
+                    "w": torch.randn(n, k), "b": torch.randn(n) if bias else None, "g": torch.randn(rows, n)}  # fmt: skip
+
+        return make
+
+    def backward_of(
+        forward: Callable[[Any, Any], Any], *shape: int, leaves: int = 1
+    ) -> Callable[[Any, Options], dict[str, Any]]:
+        def make(torch: Any, _: Options) -> dict[str, Any]:
+            x = torch.randn(*shape, requires_grad=True)
+            more = [torch.ones(width, requires_grad=True) for _ in range(leaves - 1)]
+            y = forward(torch, [x, *more])
+            return {"torch": torch, "forward": lambda: forward(torch, [x.detach(), *(m.detach() for m in more)]),
+                    "y": y, "leaves": [x, *more], "g": torch.randn(*y.shape)}  # fmt: skip
+
+        return make
+
+    gradient = "torch.autograd.grad(y, leaves, g, retain_graph=True)"
+    weights = 0
+    for name, n, k, bias in (
+        ("query, key and value", 3 * width, width, True),
+        ("attention's result", width, width, True),
+        ("up", 4 * width, width, True),
+        ("down", width, 4 * width, True),
+        ("head", 65, width, False),
+    ):
+        make, flops, times = product(n, k, bias), 2 * rows * n * k, 1 if name == "head" else 6
+        weights += n * k * times
+        yield Case(f"{name}, {times}x", "parts", make, "linear(x, w, b)", flops=flops)
+        yield Case(f"{name}, gradient of the input, {times}x", "parts", make, "torch.mm(g, w)", flops=flops)
+        yield Case(
+            f"{name}, gradient of the weight, {times}x", "parts", make, "torch.mm(g.t(), x)", flops=flops
+        )
+        if bias:
+            yield Case(f"{name}, gradient of the bias, {times}x", "parts", make, "g.sum(0)", rows * n * 4)
+
+    def attention(torch: Any, leaves: list[Any]) -> Any:
+        parts = (
+            t.view(batch, time, heads, width // heads).transpose(1, 2) for t in leaves[0].split(width, dim=2)
+        )
+        return torch.nn.functional.scaled_dot_product_attention(*parts, is_causal=True)
+
+    def gelu(torch: Any, leaves: list[Any]) -> Any:
+        return torch.nn.functional.gelu(leaves[0])
+
+    def layer_norm(torch: Any, leaves: list[Any]) -> Any:
+        return torch.nn.functional.layer_norm(leaves[0], (width,), leaves[1], leaves[2])
+
+    product_flops = batch * heads * time * time * (width // heads)  # of one product, half of it masked
+    make = backward_of(attention, batch, time, 3 * width)
+    yield Case("attention, 6x", "parts", make, "forward()", flops=2 * product_flops)
+    yield Case("attention backward, 6x", "parts", make, gradient, flops=4 * product_flops)
+    size = rows * width * 4
+    make = backward_of(gelu, batch, time, 4 * width)
+    yield Case("gelu, 6x", "parts", make, "forward()", 4 * size, 4 * size)
+    yield Case("gelu backward, 6x", "parts", make, gradient, 8 * size, 4 * size)
+    make = backward_of(layer_norm, batch, time, width, leaves=3)
+    yield Case("layer_norm, 13x", "parts", make, "forward()", size, size)
+    yield Case("layer_norm backward, 13x", "parts", make, gradient, 2 * size, size)
+
+    def adamw(torch: Any, options: Options) -> dict[str, Any]:
+        parameters = [torch.randn(width, width, requires_grad=True) for _ in range(weights // width**2)]
+        for p in parameters:
+            p.grad = torch.randn(width, width)
+        extra = {"fused": True} if options.fused else {}
+        return {"optimizer": torch.optim.AdamW(parameters, **extra)}
+
+    yield Case("AdamW, 1x", "parts", adamw, "optimizer.step()")  # in place: not what the limit's loop does

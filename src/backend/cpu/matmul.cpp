@@ -108,7 +108,9 @@ class Gemm {
     block_columns_ = n;
     const int64_t threads = parallel_ ? num_threads() : 1;
     const int64_t wanted = parallel_ ? 4 * threads : 1, enough = parallel_ ? 2 * threads : 1;
-    const int64_t panels_of_b = std::clamp<int64_t>(ceil_div(panels_b, wanted), few_rows ? 1 : 3, kPanelsOfB);
+    const int64_t panels_of_b =
+        std::min(std::clamp<int64_t>(ceil_div(panels_b, wanted), few_rows ? 1 : 3, kPanelsOfB),
+                 std::max<int64_t>(panels_b / enough, 1));
     const int64_t panels_of_a = std::clamp<int64_t>(ceil_div(panels_a, wanted), 4, kPanelsOfA);
     if (pack_b && (!pack_a || n >= m) && ceil_div(panels_b, panels_of_b) >= enough) {
       // All rows of a few columns.

@@ -158,7 +158,10 @@ struct KernelCache::Impl {
       : options(std::move(o)), disk(options.directory, options.max_disk_bytes) {}
 
   ~Impl() {
-    for (auto& [hash, entry] : entries) entry.release();
+    static std::mutex kept_mutex;
+    static auto& kept = *new std::vector<std::unique_ptr<Entry>>();
+    const std::lock_guard lock(kept_mutex);
+    for (auto& [hash, entry] : entries) kept.push_back(std::move(entry));
   }
 
   /// The child gets neither a half-made entry, which nobody would finish there, nor a lock that LLVM holds: a

@@ -49,8 +49,9 @@ Scalar Arg::scalar() const {
 namespace ops {
 namespace {
 
+/// Never destroyed: other threads, and destructors of other statics, may call ops while the process exits.
 std::map<std::string, OpDef, std::less<>>& rows() {
-  static std::map<std::string, OpDef, std::less<>> table;
+  static auto& table = *new std::map<std::string, OpDef, std::less<>>();
   return table;
 }
 
@@ -191,11 +192,11 @@ OpFamily::OpFamily(std::string_view name, std::vector<OpDef> family) {
 }
 
 const std::vector<const OpDef*>& op_table() {
-  static const std::vector<const OpDef*> table = [] {
-    std::vector<const OpDef*> list;
+  static const auto& table = *[] {
+    auto* list = new std::vector<const OpDef*>();
     for (auto& [name, op] : rows()) {
-      op.id = static_cast<int>(list.size());
-      list.push_back(&op);
+      op.id = static_cast<int>(list->size());
+      list->push_back(&op);
     }
     return list;
   }();

@@ -102,6 +102,10 @@ class Comparison:
             state.update(f"{dtype_name(leaf.dtype)}{tuple(leaf.shape)}".encode())
             if not uninitialised:
                 plain = to_torch(leaf).clone(memory_format=torch.contiguous_format).reshape(-1)
+                if plain.is_complex():
+                    plain = torch.view_as_real(plain).reshape(-1)
+                if plain.is_floating_point():  # a NaN's sign and payload mean nothing
+                    plain = torch.where(plain.isnan(), torch.full_like(plain, float("nan")), plain)
                 state.update(plain.view(torch.uint8).numpy().tobytes())
         if outcome.gradient_error is not None:
             state.update(type(outcome.gradient_error).__name__.encode())

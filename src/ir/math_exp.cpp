@@ -51,6 +51,13 @@ V exp_pair(V high, V low, int shift) {
   return scale(exp_of_rest(d.r + low), d.biased + shift);
 }
 
+V exp_pair_times(V high, V low, V factor) {
+  const Parts d = cut(clamp(high, lowest(high), highest(high)));
+  const V r = d.r + low;
+  const V rest = r * fma(r, exp_tail(r), literal(r, 1));  // exp(r) - 1
+  return scale(fma(factor, rest, factor), d.biased);
+}
+
 V exp(V x) {
   // Where the result is 0 it is selected, not computed: on x86 an underflow costs more than a hundred cycles,
   // and masked scores make it common.

@@ -92,9 +92,13 @@ inline Pair two_product(V a, V b) {
 /// exp(high + low) * 2^shift with one rounding more than exp(high); |low| is small against 1. Overflow gives
 /// infinity, underflow denormals and 0.
 V exp_pair(V high, V low, int shift = 0);
+/// factor * exp(high + low), for a factor within the normal range, with one rounding of the result's size.
+V exp_pair_times(V high, V low, V factor);
 
 /// log(1 + f) for sqrt(1/2) <= 1 + f < sqrt(2), kF64, as a sum.
 Pair log_of_fraction(V f);
+/// log(a) for finite a > 0 in kF64, as a sum, to about 2^-67 of its size.
+Pair log_pair(V a);
 /// x = (1 + f) * 2^exponent, sqrt(1/2) <= 1 + f < sqrt(2), for finite x > 0.
 struct Scaled {
   V f, exponent;  ///< both of x's type; f is exact

@@ -123,8 +123,15 @@ V asinh(V x) {
 
 V acosh(V x) {
   if (single(x)) return narrow(acosh(widen(x)));
+  // log(1 + u), u = t + sqrt(t (t + 2)) as a sum: near 1 every rounding of u is one of the result.
   const V t = x - 1;
-  const V small = log1p(t + sqrt(t * (t + 2)));
+  const Pair factor = two_sum(literal(x, 2), t);
+  const Pair square = two_product(t, factor.high);
+  const V root = sqrt(square.high);
+  const V missing = fma(-root, root, square.high) + fma(t, factor.low, square.low);
+  const V root_low = missing / (2 * maximum(root, literal(x, 0x1p-500)));
+  const Pair u = two_sum(root, t);
+  const V small = log1p(u.high) + (u.low + root_low) / (1 + u.high);
   const V result = select(x > 0x1p28, log(x) + kLn2, small);
   return select(x < 1, not_a_number(x), result);
 }

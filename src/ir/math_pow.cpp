@@ -6,7 +6,8 @@ namespace {
 
 constexpr double kTwoThirds = 0x1.5555555555555p-1, kTwoThirdsLow = 0x1.5555555555555p-55;
 
-/// log(a) for finite a > 0 in kF64 to about 2^-67 of its size.
+}  // namespace
+
 Pair log_pair(V a) {
   const Scaled parts = split(a);
   const V f = parts.f;
@@ -28,6 +29,8 @@ Pair log_pair(V a) {
       first.low + (second.low + (tail_low + fma(parts.exponent, literal(f, ln2_low(f)), 2 * s_low)));
   return fast_two_sum(second.high, low);
 }
+
+namespace {
 
 V power_of_positive(V a, V y) {
   const Pair l = log_pair(a);

@@ -97,7 +97,7 @@ const Function kFunctions[] = {
     {"rsqrt", math::rsqrt, rsqrt_reference, 0, 4},
     {"erf", math::erf, [](long double x) { return std::erf(x); }, -6, 6},
     {"erfc", math::erfc, [](long double x) { return std::erfc(x); }, -6, 28},
-    {"lgamma", math::lgamma, [](long double x) { return std::lgamma(x); }, -5, 30, 5, 1},
+    {"lgamma", math::lgamma, [](long double x) { return std::lgamma(x); }, -5, 30, 2, 1},
 };
 
 /// Arguments with random bits: all magnitudes and signs alike. x87's own sine loses bits of huge arguments,

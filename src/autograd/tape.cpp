@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "autograd/derive.h"
+#include "base/fork.h"
 #include "lohe/error.h"
 #include "tensor/shape.h"
 
@@ -18,6 +19,10 @@ using namespace ops;
 thread_local std::vector<GradNode*>* dying = nullptr;
 
 std::mutex accumulators;  ///< guards Meta::accumulator against a node that dies meanwhile
+[[maybe_unused]] const bool forks_wait = [] {
+  at_fork([] { accumulators.lock(); }, [] { accumulators.unlock(); }, [] { accumulators.unlock(); });
+  return true;
+}();
 
 /// Adds what reaches a leaf to its `.grad`.
 class AccumulateGrad final : public GradNode {

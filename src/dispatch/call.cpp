@@ -55,7 +55,7 @@ bool has_lazy_bits(Args args) {
 
 /// The value that a lazy tensor stands for, recorded.
 TensorPtr resolve_recorded(TensorImpl* t) {
-  static const OpRef conj("_conj"), neg("_neg_view"), physical_conj("conj_physical"), negative("neg");
+  static const OpRef conj("_conj"), neg("_neg_view"), physical_conj("_conj_physical"), negative("neg");
   const bool conjugated = t->conj(), negated = t->neg();
   TensorPtr plain(t);
   if (conjugated) plain = conj(plain);
@@ -65,7 +65,7 @@ TensorPtr resolve_recorded(TensorImpl* t) {
 }
 
 TensorPtr resolve_lazy(TensorImpl* t) {
-  static const OpRef physical_conj("conj_physical"), negative("neg");
+  static const OpRef physical_conj("_conj_physical"), negative("neg");
   // A plain twin of the same memory, then the operation that the bits stood for.
   TensorPtr twin = TensorImpl::make(t->storage_ptr(), t->dtype(), t->sizes(), t->strides(), t->offset());
   if (t->conj()) twin = run_pointwise(physical_conj.op(), std::array{Arg(twin)}, nullptr)[0];
@@ -76,7 +76,7 @@ TensorPtr resolve_lazy(TensorImpl* t) {
 /// Arguments with every lazy tensor replaced by a plain one, and the call with those.
 [[gnu::noinline]] Results call_on_plain_values(const OpDef& op, Args args, Form form,
                                                std::span<TensorImpl* const> out) {
-  static const OpRef copy("copy_"), conj("_conj"), neg("_neg_view"), physical_conj("conj_physical"),
+  static const OpRef copy("copy_"), conj("_conj"), neg("_neg_view"), physical_conj("_conj_physical"),
       negative("neg"), clone("clone");
   const bool writes_first = form == Form::kInPlace || (op.schema.mutates() && op.schema.params[0].written);
   if (writes_first && args[0].kind == Arg::kTensor && is_lazy(args[0].tensor)) {
@@ -139,40 +139,52 @@ Results change_view(const OpDef& op, Args args) {
   return TensorPtr(&t);
 }
 
-bool share_memory(const TensorImpl& a, const TensorImpl& b) {
-  if (&a.storage() != &b.storage() || a.numel() == 0 || b.numel() == 0) return false;
-  const auto extent = [](const TensorImpl& x) {
-    int64_t last = 0;
-    for (size_t i = 0; i < x.sizes().size(); ++i) last += (x.sizes()[i] - 1) * x.strides()[i];
-    return std::pair{x.data(), x.data() + (last + 1) * x.itemsize()};
-  };
-  const auto [a0, a1] = extent(a);
-  const auto [b0, b1] = extent(b);
-  return a0 < b1 && b0 < a1;
+void check_out_dtype(const OpDef& op, Dtype result, Dtype out) {
+  switch (op.out_dtype) {
+    case OutDtype::kSame:
+      LOHE_CHECK(result == out, op.schema.base, "(): Expected out tensor to have dtype ", info(result).name,
+                 ", but got ", info(out).name, " instead");
+      return;
+    case OutDtype::kTruth:
+      LOHE_CHECK(out == Dtype::kBool || out == Dtype::kUInt8, op.schema.base,
+                 "(): Expected out tensor to have dtype bool or uint8, but got ", info(out).name);
+      return;
+    case OutDtype::kCastable:
+    case OutDtype::kCastableType:
+    case OutDtype::kGiven:
+      if (can_cast(result, out)) return;
+      raise(op.out_dtype == OutDtype::kCastableType ? ErrorKind::kType : ErrorKind::kRuntime, "result type ",
+            info(result).name, " can't be cast to the desired output type ", info(out).name, " in ",
+            op.schema.base, "(out=)");
+    case OutDtype::kFloating:
+      LOHE_CHECK_KIND(kNotImplemented, is_floating(out), op.schema.base,
+                      "(): out= is implemented for floating dtypes, but got ", info(out).name);
+      return;
+    case OutDtype::kAny:
+      return;
+  }
 }
 
 /// out= of ops that cannot write there directly: the result is copied, the tensor resized where its shape
 /// differs.
 void copy_to_out(const OpDef& op, Args args, TensorImpl* out, const TensorPtr& value) {
   static const OpRef copy("copy_"), resize("resize_");
-  if (op.exact) {
-    LOHE_CHECK(value->dtype() == out->dtype(), op.schema.base, "(): Expected out tensor to have dtype ",
-               info(value->dtype()).name, ", but got ", info(out->dtype()).name, " instead");
-    LOHE_CHECK(!may_overlap(out->sizes(), out->strides()),
-               "unsupported operation: more than one element of the written-to tensor refers "
-               "to a single memory location. Please clone() the tensor before performing the operation.");
-    for (const Arg& a : args) {
-      LOHE_CHECK(
-          a.kind != Arg::kTensor || !share_memory(*a.tensor, *out),
-          "unsupported operation: some elements of the input tensor and "
-          "the written-to tensor refer to a single memory location. Please clone() the tensor before performing the operation.");
-    }
+  check_out_dtype(op, value->dtype(), out->dtype());
+  const bool fits = out->size_dims() == value->size_dims();
+  if (op.apart || op.kind == OpKind::kPointwise) {
+    // Before anything is resized: the memory that the result will take.
+    const TensorPtr written = fits ? TensorPtr(out)
+                                   : TensorImpl::make(out->storage_ptr(), out->dtype(), value->sizes(),
+                                                      contiguous_strides(value->sizes()), out->offset());
+    check_written_memory(op, args, *written, !op.apart, out);
   }
-  LOHE_CHECK(can_cast(value->dtype(), out->dtype()), "result type ", info(value->dtype()).name,
-             " can't be cast to the desired output type ", info(out->dtype()).name, " in ", op.schema.base,
-             "(out=)");
-  if (out->size_dims() != value->size_dims()) {
+  if (!fits) {
     resize(out, value->sizes());
+    // Memory that was laid out for this result has its layout.
+    if (op.kind != OpKind::kFunction && out->stride_dims() != value->stride_dims() &&
+        is_non_overlapping_and_dense(value->sizes(), value->strides())) {
+      out->set_view(out->storage_ptr(), out->dtype(), out->sizes(), value->strides(), out->offset());
+    }
   }
   copy(out, value);
 }
@@ -262,10 +274,11 @@ Results call(const OpDef& op, Args args, Form form, std::span<TensorImpl* const>
           "(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad.");
     }
     const autograd::GradModeGuard no_grad(false);
-    // New tensors are made in the dtype of the given one.
+    // New tensors are made in the dtype of the given one, and some reductions compute in it.
     ArgStack typed;
-    if (const int dtype = op.schema.index_of("dtype");
-        dtype >= 0 && op.schema.index_of("device") >= 0 && !out.empty()) {
+    const int dtype = op.schema.index_of("dtype");
+    const bool made_new = dtype >= 0 && op.schema.index_of("device") >= 0;
+    if ((made_new || op.out_dtype == OutDtype::kGiven) && !out.empty()) {
       const Arg& asked = args[static_cast<size_t>(dtype)];
       LOHE_CHECK(asked.none() || asked.dtype == out[0]->dtype(), "dtype ",
                  info(asked.none() ? kFloat32 : asked.dtype).name, " does not match dtype of out parameter (",
@@ -273,6 +286,7 @@ Results call(const OpDef& op, Args args, Form form, std::span<TensorImpl* const>
       std::copy(args.begin(), args.end(), typed.slots);
       typed.slots[dtype] = Arg(out[0]->dtype());
       args = Args(typed.slots, args.size());
+      if (op.checks) op.checks(op, args);
     }
     Results value = execute(op, args, nullptr);
     for (int i = 0; i < value.size() && i < static_cast<int>(out.size()); ++i) {

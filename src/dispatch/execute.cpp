@@ -26,42 +26,32 @@ TensorPtr empty_strided(std::span<const int64_t> sizes, std::span<const int64_t>
 
 namespace {
 
+bool share_memory(const TensorImpl& a, const TensorImpl& b) {
+  if (&a.storage() != &b.storage() || a.numel() == 0 || b.numel() == 0) return false;
+  const auto extent = [](const TensorImpl& x) {
+    int64_t last = 0;
+    for (size_t i = 0; i < x.sizes().size(); ++i) last += (x.sizes()[i] - 1) * x.strides()[i];
+    return std::pair{x.data(), x.data() + (last + 1) * x.itemsize()};
+  };
+  const auto [a0, a1] = extent(a);
+  const auto [b0, b1] = extent(b);
+  return a0 < b1 && b0 < a1;
+}
+
 bool same_sizes(const TensorImpl& a, const TensorImpl& b) { return a.size_dims() == b.size_dims(); }
 
-/// The written tensor must name every element once and may not partly overlap an operand.
+/// The target of an in-place form: its dtype takes the result, its shape is the result's.
 void check_target(const OpDef& op, Args args, const TensorImpl& target, Dtype result,
-                  std::span<const int64_t> sizes, bool in_place) {
+                  std::span<const int64_t> sizes) {
+  LOHE_CHECK(op.promotion != Promotion::kReal || !is_complex(target.dtype()), "In-place ", op.schema.base,
+             " is not supported for complex tensors: its results are real; use the form without _");
   LOHE_CHECK(can_cast(result, target.dtype()), "result type ", info(result).name,
              " can't be cast to the desired output type ", info(target.dtype()).name, " in ", op.schema.base,
-             in_place ? "_" : "", "; convert the written tensor, or cast the result");
-  LOHE_CHECK(
-      !in_place || std::equal(sizes.begin(), sizes.end(), target.sizes().begin(), target.sizes().end()),
-      "output with shape ", to_string(target.sizes()), " doesn't match the broadcast shape ",
-      to_string(sizes), " in ", op.schema.base, "_");
-  LOHE_CHECK(
-      !may_overlap(target.sizes(), target.strides()),
-      "unsupported operation: more than one element of the written-to "
-      "tensor refers to a single memory location. Please clone() the tensor before performing the operation.");
-  LOHE_CHECK(target.storage().writable(), op.schema.base,
-             ": the memory of the written tensor is read-only; clone() it first");
-  for (const Arg& a : args) {
-    if (a.kind != Arg::kTensor || a.tensor == &target || &a.tensor->storage() != &target.storage()) continue;
-    const TensorImpl& t = *a.tensor;
-    if (t.data() == target.data() && same_sizes(t, target) && t.stride_dims() == target.stride_dims() &&
-        t.dtype() == target.dtype())
-      continue;
-    const auto span = [](const TensorImpl& x) {
-      int64_t last = 0;
-      for (size_t i = 0; i < x.sizes().size(); ++i) last += (x.sizes()[i] - 1) * x.strides()[i];
-      return std::pair{x.data(), x.data() + (last + 1) * x.itemsize()};
-    };
-    if (t.numel() == 0 || target.numel() == 0) continue;
-    const auto [a0, a1] = span(t);
-    const auto [b0, b1] = span(target);
-    LOHE_CHECK(a1 <= b0 || b1 <= a0,
-               "unsupported operation: some elements of the input tensor and the written-to tensor refer "
-               "to a single memory location. Please clone() the tensor before performing the operation.");
-  }
+             "_; convert the written tensor, or cast the result");
+  LOHE_CHECK(std::equal(sizes.begin(), sizes.end(), target.sizes().begin(), target.sizes().end()),
+             "output with shape ", to_string(target.sizes()), " doesn't match the broadcast shape ",
+             to_string(sizes), " in ", op.schema.base, "_");
+  check_written_memory(op, args, target, true);
 }
 
 /// Reads and writes of one element through different addresses of overlapping memory cannot be ordered: work
@@ -69,6 +59,32 @@ void check_target(const OpDef& op, Args args, const TensorImpl& target, Dtype re
 Scalar number_of(const Arg& a) { return a.scalar(); }
 
 }  // namespace
+
+void check_written_memory(const OpDef& op, Args args, const TensorImpl& target, bool whole_overlap,
+                          const TensorImpl* resized) {
+  LOHE_CHECK(
+      !may_overlap(target.sizes(), target.strides()),
+      "unsupported operation: more than one element of the written-to "
+      "tensor refers to a single memory location. Please clone() the tensor before performing the operation.");
+  LOHE_CHECK(target.storage().writable(), op.schema.base,
+             ": the memory of the written tensor is read-only; clone() it first");
+  const auto check = [&](const TensorImpl& t) {
+    const bool whole = t.data() == target.data() && same_sizes(t, target) &&
+                       t.stride_dims() == target.stride_dims() && t.dtype() == target.dtype();
+    LOHE_CHECK((whole_overlap && whole) || (!share_memory(t, target) && &t != resized),
+               "unsupported operation: some elements of the input tensor and the written-to tensor refer "
+               "to a single memory location. Please clone() the tensor before performing the operation.");
+  };
+  for (const Arg& a : args) {
+    if (a.kind == Arg::kTensor && !(whole_overlap && (a.tensor == &target || a.tensor == resized)))
+      check(*a.tensor);
+    if (a.kind == Arg::kTensors) {
+      for (const TensorImpl* t : a.tensor_list()) {
+        if (t != nullptr) check(*t);
+      }
+    }
+  }
+}
 
 /// What result `o` of a row with several `(a!)` parameters is written to: the o-th of them.
 TensorImpl* written_argument(const OpDef& op, Args args, TensorImpl* target, size_t o) {
@@ -109,7 +125,7 @@ Results run_pointwise(const OpDef& op, Args args, TensorImpl* target) {
       find_instance(op, args, nullptr, target != nullptr ? target->dtype() : Dtype::kUndefined);
   if (target != nullptr) {
     for (size_t o = 0; o < instance.outputs.size(); ++o) {
-      check_target(op, args, *written_argument(op, args, target, o), instance.result, sizes, true);
+      check_target(op, args, *written_argument(op, args, target, o), instance.result, sizes);
     }
   }
 

@@ -15,6 +15,13 @@ Results run_composed(const ops::OpDef& op, Args args);
 Results run_view(const ops::OpDef& op, Args args);
 Results run_primitive(const ops::OpDef& op, Args args);
 
+/// Memory that a row writes beside its results: every element named once, writable, and where it lies in an
+/// argument's memory, the same elements in the same place (`whole_overlap`) or not at all. `resized`: the
+/// tensor that will become `target`.
+/// @throws RuntimeError.
+void check_written_memory(const ops::OpDef& op, Args args, const TensorImpl& target, bool whole_overlap,
+                          const TensorImpl* resized = nullptr);
+
 /// A new tensor that views `base`'s storage by `spec`.
 TensorPtr make_view(TensorImpl& base, const ops::ViewSpec& spec);
 

@@ -237,14 +237,12 @@ void resolve_dtypes(const OpDef& op, Args args, Dtype* compute, Dtype* result) {
                        ? promoted
                    : op.promotion == Promotion::kRealFloat && is_complex(promoted) ? promoted
                                                                                    : *result;
-  LOHE_CHECK_KIND(
-      kNotImplemented,
-      contains(op.dtypes, op.promotion == Promotion::kFloat || op.promotion == Promotion::kRealFloat
-                              ? computed
-                              : promoted) ||
-          (op.schema.index_of("dtype") >= 0 && contains(op.dtypes, computed)),
-      "\"", op.schema.base, "\" not implemented for '", type_name(promoted),
-      "'; convert the tensor to a dtype that it accepts");
+  if (const bool to_float = op.promotion == Promotion::kFloat || op.promotion == Promotion::kRealFloat;
+      !contains(op.dtypes, to_float ? computed : promoted) &&
+      !(op.schema.index_of("dtype") >= 0 && contains(op.dtypes, computed))) {
+    raise(op.refusal, "\"", op.schema.base, "\" not implemented for '", type_name(promoted),
+          "'; convert the tensor to a dtype that it accepts");
+  }
   *compute = is_complex(computed) ? computed : info(computed).compute_dtype;
 }
 

@@ -332,7 +332,14 @@ C c_tanh(C a) {
           select(large, copysign(zero(a.im), math::sin(y)), math::sin(y) / d)};
 }
 C c_unrotate(C a) { return {a.im, -a.re}; }  // times -i
-C c_asinh(C a) { return c_log(c_add(a, c_sqrt(c_add(c_mul(a, a), c_one(a))))); }
+C c_asinh(C a) {
+  // From sqrt(1 - iz) and sqrt(1 + iz), so that nothing cancels or overflows (Kahan 1987).
+  const C u = c_sqrt({one(a.re) + a.im, -a.re}), v = c_sqrt({one(a.re) - a.im, a.re});
+  const V im = math::atan2(a.im, u.re * v.re - u.im * v.im);
+  const V right_angle = copysign(literal(a.im, 1.57079632679489661923), a.im);
+  const V upright = (abs(a.im) == infinity(a.im)) & (abs(a.re) < infinity(a.re));
+  return {math::asinh(u.re * v.im - u.im * v.re), select(upright, right_angle, im)};
+}
 C c_acosh(C a) { return c_log(c_add(a, c_mul(c_sqrt(c_add(a, c_one(a))), c_sqrt(c_sub(a, c_one(a)))))); }
 C c_atanh(C a) {
   return c_scale(c_sub(c_log(c_add(c_one(a), a)), c_log(c_sub(c_one(a), a))), literal(a.re, 0.5));

@@ -32,6 +32,12 @@ bool is_boolean(const Arg& a) {
   return a.kind == Arg::kTensor ? a.tensor->dtype() == Dtype::kBool : a.kind == Arg::kBool;
 }
 
+/// A number may stand for the second operand only.
+void tensor_first(const OpDef& op, Args args) {
+  LOHE_CHECK_TYPE(args[0].kind == Arg::kTensor, op.schema.base,
+                  "(): argument 'input' (position 1) must be Tensor, not a number");
+}
+
 void no_bool_subtraction(const OpDef& op, Args args) {
   integer_alpha(op, args);
   LOHE_CHECK(!is_boolean(args[0]) || !is_boolean(args[1]),
@@ -127,6 +133,15 @@ Value log_add(Value a, Value b, Exp exponential, Log logarithm) {
   return select(same_infinity, a, maximum(a, b) + logarithm(exponential(-abs(a - b))));
 }
 
+/// The same for complex numbers, from the one with the larger real part.
+Value complex_log_add(Value a, Value b) {
+  const Value first = real(a) >= real(b);
+  const Value high = select(first, a, b), low = select(first, b, a);
+  // exp(-inf) adds nothing, whatever its phase.
+  const Value nothing = real(high) == -std::numeric_limits<double>::infinity();
+  return select(nothing, high, high + log1p(exp(low - high)));
+}
+
 /// The magnitude of x with the sign of y.
 Value with_sign(Value x, Value y) { return select(signbit(y), -abs(x), abs(x)); }
 
@@ -185,7 +200,10 @@ const OpFamily arithmetic(
             .describe("self - alpha * other."),
         pointwise("rsub(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor",
                   [](Value x, Value y, Value alpha) { return y - alpha * x; })
-            .checked(no_bool_subtraction)
+            .checked([](const OpDef& op, Args args) {
+              tensor_first(op, args);
+              no_bool_subtraction(op, args);
+            })
             .no_inplace()
             .describe("other - alpha * self."),
         pointwise("mul(Tensor self, Tensor other) -> Tensor", [](Value x, Value y) { return x * y; })
@@ -228,6 +246,7 @@ const OpFamily arithmetic(
                     return fmod(x, y);
                   })
             .dtypes_are(kReals)
+            .checked(tensor_first)
             .describe("Modulus with the dividend's sign, as C's fmod."),
         pointwise("neg(Tensor self) -> Tensor", [](Value x) { return -x; })
             .checked([](const OpDef&, Args a) {
@@ -236,10 +255,12 @@ const OpFamily arithmetic(
                   "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a "
                   "mask, use the `~` or `logical_not()` operator instead.");
             })
+            .out(OutDtype::kSame)
             .describe("-self."),
         pointwise("abs(Tensor self) -> Tensor", [](Value x) { return abs(x); })
             .promote(Promotion::kReal)
             .dtypes_are(kNumbers)
+            .out(OutDtype::kSame)
             .describe("Magnitude."),
         pointwise("reciprocal(Tensor self) -> Tensor", [](Value x) { return reciprocal(x); })
             .promote(Promotion::kFloat)
@@ -320,6 +341,7 @@ const OpFamily arithmetic(
                   [](Value x, Value y) { return with_sign(x, y); })
             .promote(Promotion::kFloat)
             .dtypes_are(kFloating)
+            .checked(tensor_first)
             .derivative([](Value g, Value r, Value x) {
               return std::array{g * select(x == 0.0, x.literal(0), r / x), g.literal(0)};
             })
@@ -334,12 +356,13 @@ const OpFamily arithmetic(
             .describe("The next floating-point number after self in the direction of other."),
         pointwise("logaddexp(Tensor self, Tensor other) -> Tensor",
                   [](Value a, Value b) {
+                    if (is_complex(a.dtype())) return complex_log_add(a, b);
                     return log_add(a, b, [](Value v) { return exp(v); }, [](Value v) { return log1p(v); });
                   })
-            .dtypes_are(kFloating)
+            .dtypes_are(kFloatingOrComplex)
             .checked(only_tensors)
             .derivative([](Value g, Value, Value a, Value b) {
-              return std::array{g / (1 + exp(b - a)), g / (1 + exp(a - b))};
+              return std::array{g / conj(1 + exp(b - a)), g / conj(1 + exp(a - b))};
             })
             .no_inplace()
             .describe("log(exp(self) + exp(other))."),

@@ -134,11 +134,13 @@ const OpFamily comparison(
         order("isposinf(Tensor self) -> Tensor",
               [](Value x) { return is_integral(x.dtype(), true) ? constant(x, false) : x == kInfinity; })
             .checked(no_complex)
+            .out(OutDtype::kSame)
             .no_inplace()
             .describe("Whether a number is +infinity."),
         order("isneginf(Tensor self) -> Tensor",
               [](Value x) { return is_integral(x.dtype(), true) ? constant(x, false) : x == -kInfinity; })
             .checked(no_complex)
+            .out(OutDtype::kSame)
             .no_inplace()
             .describe("Whether a number is -infinity."),
         test("isreal(Tensor self) -> Tensor",

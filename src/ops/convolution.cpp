@@ -161,7 +161,7 @@ void run_convolution(Args a, Results& r) {
 }
 
 TensorPtr conjugate(const TensorPtr& t) {
-  static const OpRef conj("conj_physical");
+  static const OpRef conj("_conj_physical");
   return is_complex(t->dtype()) ? conj(t) : t;
 }
 

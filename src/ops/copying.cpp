@@ -93,8 +93,24 @@ const OpFamily copying(
                  })
             .method_only()
             .describe("self converted to other's dtype; self itself if it already has it."),
-        pointwise("conj_physical(Tensor self) -> Tensor", [](Value x) { return conj(x); })
+        pointwise("_conj_physical(Tensor self) -> Tensor", [](Value x) { return conj(x); })
+            .in("_C")
             .describe("The complex conjugate, computed at once."),
+        function("conj_physical(Tensor self) -> Tensor",
+                 [](Args a) -> Results {
+                   static const OpRef row("_conj_physical");
+                   if (!is_complex(a[0].tensor->dtype())) return TensorPtr(a[0].tensor);
+                   return row(a[0].tensor);
+                 })
+            .out(OutDtype::kSame)
+            .describe("The complex conjugate, computed at once; of real numbers self."),
+        function("conj_physical_(Tensor(a!) self) -> Tensor(a!)",
+                 [](Args a) -> Results {
+                   static const OpRef row("_conj_physical");
+                   if (!is_complex(a[0].tensor->dtype())) return TensorPtr(a[0].tensor);
+                   return dispatch::call(row.op(), a, dispatch::Form::kInPlace);
+                 })
+            .describe("The complex conjugate, written into self."),
         function("resolve_conj(Tensor(a) self) -> Tensor(a)",
                  [](Args a) -> Results {
                    if (!a[0].tensor->conj()) return TensorPtr(a[0].tensor);

@@ -263,7 +263,7 @@ const OpFamily creation(
         function("complex(Tensor real, Tensor imag) -> Tensor",
                  [](Args a) { return Results(complex_of(a[0].tensor, a[1].tensor)); })
             .function_only()
-            .out()
+            .out(OutDtype::kSame)
             .describe("Complex numbers from their parts."),
         function("polar(Tensor abs, Tensor angle) -> Tensor",
                  [](Args a) {
@@ -274,7 +274,7 @@ const OpFamily creation(
                    return Results(complex_of(x.get(), y.get()));
                  })
             .function_only()
-            .out()
+            .out(OutDtype::kSame)
             .describe("Complex numbers from absolute values and angles in radians."),
     });
 

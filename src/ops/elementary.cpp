@@ -33,6 +33,7 @@ template <class F>
 OpDef rounding(std::string_view schema, F f) {
   return pointwise(schema, [f](Value x) { return is_integral(x.dtype(), true) ? x : f(x); })
       .dtypes_are(kReals)
+      .out(OutDtype::kSame)
       .gradient_reads({})
       .derivative([](Value g) { return g.literal(0); });
 }
@@ -97,8 +98,12 @@ Value polygamma(int64_t n, Value x) {
     }
     p = std::move(next);
   }
+  // cot by the nearer of its pole and its zero, so that it is exactly zero halfway between poles.
   const Value fraction = x - round(x);
-  const Value angle = fraction * std::numbers::pi, c = cos(angle) / sin(angle);
+  const Value near_zero = abs(fraction) > 0.25;
+  const Value angle = select(near_zero, 0.5 - abs(fraction), fraction) * std::numbers::pi;
+  const Value tangent = sin(angle) / cos(angle);
+  const Value c = select(near_zero, select(fraction < 0.0, -tangent, tangent), 1 / tangent);
   Value cot = x.literal(p.back());
   for (size_t k = p.size() - 1; k-- > 0;) cot = cot * c + p[k];
   const Value reflected = (odd ? -right_value : right_value) - cot * std::numbers::pi;
@@ -221,6 +226,18 @@ const OpFamily elementary(
             .no_inplace()
             .derivative([](Value g, Value, int64_t n, Value x) { return g * polygamma(n + 1, x); })
             .describe("The n-th derivative of digamma."),
+        function("polygamma_(Tensor(a!) self, int n) -> Tensor(a!)",
+                 [](Args a) {
+                   static const OpRef row("polygamma"), copy("copy_"), clone("clone");
+                   // Of a copy: the gradient reads what self held.
+                   const TensorPtr result = row(a[1], clone(a[0].tensor));
+                   LOHE_CHECK(can_cast(result->dtype(), a[0].tensor->dtype()), "result type ",
+                              info(result->dtype()).name, " can't be cast to the desired output type ",
+                              info(a[0].tensor->dtype()).name, " in polygamma_");
+                   return Results(copy(a[0].tensor, result));
+                 })
+            .method_only()
+            .describe("polygamma, written into self."),
         real_function("special_entr(Tensor self) -> Tensor",
                       [](Value x) {
                         const Value inside = select(x == 0.0, x.literal(0), -x * log(x));
@@ -253,7 +270,7 @@ const OpFamily elementary(
         alias("special_digamma", "digamma").in("special"),
         alias("special_psi", "digamma").in("special"),
         alias("special_polygamma", "polygamma").in("special"),
-        alias("special_round", "round").in("special"),
+        alias("special_round", "round").in("special").dtypes_are(kFloating),
         // Rounding
         rounding("ceil(Tensor self) -> Tensor", [](Value x) { return ceil(x); })
             .describe("The least integer not below self."),
@@ -271,21 +288,25 @@ const OpFamily elementary(
                     return decimals > 0 ? round(x * scale) / scale : round(x / scale) * scale;
                   })
             .dtypes_are(kFloating)
+            .out(OutDtype::kSame)
             .gradient_reads({})
             .derivative([](Value g) { return g.literal(0); })
             .describe("Rounded to a number of decimal places; negative ones count left of the point."),
         pointwise("frac(Tensor self) -> Tensor", [](Value x) { return x - trunc(x); })
             .dtypes_are(kFloating)
+            .out(OutDtype::kSame)
             .gradient_reads({})
             .derivative([](Value g) { return g; })
             .describe("self - trunc(self)."),
         // Signs
         pointwise("sign(Tensor self) -> Tensor", [](Value x) { return sign(x); })
             .dtypes_are(kAllReals)
+            .out(OutDtype::kSame)
             .gradient_reads({})
             .derivative([](Value g) { return g.literal(0); })
             .describe("-1, 0 or 1."),
         pointwise("sgn(Tensor self) -> Tensor", [](Value x) { return sign(x); })
+            .out(OutDtype::kSame)
             .gradient_reads({"self", "result"})
             .derivative([](Value g, Value y, Value x) {
               if (!is_complex(x.dtype())) return g.literal(0);
@@ -296,6 +317,7 @@ const OpFamily elementary(
             .describe("sign; for complex numbers self / |self|, 0 at 0."),
         pointwise("signbit(Tensor self) -> Tensor", [](Value x) { return signbit(x); })
             .promote(Promotion::kBool)
+            .out(OutDtype::kSame)
             .dtypes_are(kAllReals)
             .no_inplace()
             .describe("Whether the sign bit is set; true for -0."),

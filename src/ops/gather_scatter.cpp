@@ -415,7 +415,7 @@ const OpFamily gather_scatter(
                    return Results(gather(expand(a[0].tensor, s), dim,
                                          expand(wrapped(a[1].tensor, size_at(self, dim)), i)));
                  })
-            .out()
+            .exact_out()
             .describe("Elements along dim at broadcast indices; without dim, of self seen as one row."),
         pointwise("_wrapped_index(Tensor self, int size) -> Tensor",
                   [](Value x, Value size) { return select(x < 0, x + cast(size, x.dtype()), x); })

@@ -292,9 +292,10 @@ const OpFamily index_along(
             .gradient_reads({"index"})
             .grad([](Backward& b) {
               static const OpRef fill("index_fill.int_number"), select("index_select"),
-                  sum("sum.dim_IntList");
+                  sum("sum.dim_IntList"), distinct("_unique2");
               if (b.needs(0)) b.set(0, fill(b.grad(), b.arg(1), b.tensor(2), int64_t{0}));
-              if (b.needs(3)) b.set(3, sum(select(b.grad(), b.arg(1), b.tensor(2)), Dims{}));
+              // A slice that is named twice is written, and counts, once.
+              if (b.needs(3)) b.set(3, sum(select(b.grad(), b.arg(1), distinct(b.tensor(2))), Dims{}));
             })
             .describe("Writes a 0-dim tensor's number into the slices that index names."),
         function("index_fill.int_number(Tensor self, int dim, Tensor index, Scalar value) -> Tensor",

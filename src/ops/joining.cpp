@@ -277,7 +277,7 @@ const OpFamily joining(
             .grad(joined_gradient)
             .gradient_reads({})
             .function_only()
-            .out()
+            .out_apart(OutDtype::kCastableType)
             .describe("The tensors one after the other along a dim."),
         function("concat(Tensor[] tensors, int dim=0) -> Tensor",
                  [](Args a) {
@@ -285,7 +285,7 @@ const OpFamily joining(
                    return Results(cat(a[0], a[1]));
                  })
             .function_only()
-            .out()
+            .out_apart(OutDtype::kCastableType)
             .describe("Another name of cat."),
         function("concatenate(Tensor[] tensors, int dim=0) -> Tensor",
                  [](Args a) {
@@ -293,35 +293,35 @@ const OpFamily joining(
                    return Results(cat(a[0], a[1]));
                  })
             .function_only()
-            .out()
+            .out_apart(OutDtype::kCastableType)
             .describe("Another name of cat."),
         function("stack(Tensor[] tensors, int dim=0) -> Tensor",
                  [](Args a) { return along_new_dim(a[0].tensor_list(), a[1].integer); })
             .function_only()
-            .out()
+            .out_apart(OutDtype::kCastableType)
             .describe("Tensors of one shape along a new dim."),
         function("hstack(Tensor[] tensors) -> Tensor", side_by_side)
             .function_only()
-            .out()
+            .out_apart(OutDtype::kCastableType)
             .describe("Side by side: along dim 1, vectors along dim 0."),
         function("vstack(Tensor[] tensors) -> Tensor",
                  [](Args a) { return after(at_least_2d(), a[0].tensor_list(), 0, "vstack"); })
             .function_only()
-            .out()
+            .out_apart(OutDtype::kCastableType)
             .describe("One below the other: along dim 0, vectors as rows."),
         function("row_stack(Tensor[] tensors) -> Tensor",
                  [](Args a) { return after(at_least_2d(), a[0].tensor_list(), 0, "row_stack"); })
             .function_only()
-            .out()
+            .out_apart(OutDtype::kCastableType)
             .describe("Another name of vstack."),
         function("dstack(Tensor[] tensors) -> Tensor",
                  [](Args a) { return after(at_least_3d(), a[0].tensor_list(), 2, "dstack"); })
             .function_only()
-            .out()
+            .out_apart(OutDtype::kCastableType)
             .describe("Along dim 2."),
         function("column_stack(Tensor[] tensors) -> Tensor", as_columns)
             .function_only()
-            .out()
+            .out_apart(OutDtype::kCastableType)
             .describe("Side by side, vectors as columns."),
         function("block_diag(Tensor[] tensors) -> Tensor", on_diagonal)
             .function_only()

@@ -52,6 +52,7 @@ const OpFamily logic(
         bitwise("bitwise_xor(Tensor self, Tensor other) -> Tensor", [](Value x, Value y) { return x ^ y; })
             .describe("Bits that exactly one has."),
         bitwise("bitwise_not(Tensor self) -> Tensor", [](Value x) { return ~x; })
+            .out(OutDtype::kSame)
             .describe("All bits turned; of bool: not."),
         bitwise("bitwise_left_shift(Tensor self, Tensor other) -> Tensor",
                 [](Value x, Value y) { return shift_left(x, y); })

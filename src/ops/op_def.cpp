@@ -165,6 +165,7 @@ OpDef renamed(const OpDef& row, const OpDef& lent) {
   op.has_function = op.has_function && lent.has_function;
   op.has_method = op.has_method && lent.has_method;
   op.has_inplace = op.has_inplace && lent.module.empty();
+  if (lent.dtypes != kAll) op.dtypes = lent.dtypes;
   return op;
 }
 
@@ -221,7 +222,7 @@ DomainRule reduce_over(int param) {
     const Arg& dims = args[static_cast<size_t>(param)];
     uint64_t mask = 0;
     if (dims.kind == Arg::kInt) {
-      mask = uint64_t{1} << wrap_dim(dims.integer, x.dim());
+      mask = dim_mask({&dims.integer, 1}, x.dim(), false);
     } else if (dims.none()) {
       mask = dim_mask({}, x.dim(), true);
     } else {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "ir/graph.h"
+#include "lohe/error.h"
 #include "ops/arg.h"
 #include "ops/schema.h"
 
@@ -59,6 +60,17 @@ enum DtypeSet : uint16_t {
 bool contains(DtypeSet set, Dtype dtype);
 
 enum class Strides : uint8_t { kElementwise, kContiguous };
+
+/// Which dtypes a tensor given as out= may have.
+enum class OutDtype : uint8_t {
+  kCastable,      ///< what the result can be cast to; others are a RuntimeError
+  kCastableType,  ///< the same; others are a TypeError
+  kSame,          ///< the result's own
+  kTruth,         ///< bool and uint8: the result is a truth value
+  kGiven,         ///< any: it stands for a dtype argument that is not given, the result is computed in it
+  kFloating,      ///< any floating dtype; others are a NotImplementedError
+  kAny,           ///< any: the result is converted
+};
 
 /// What a tensor result will look like.
 struct Meta {
@@ -154,7 +166,9 @@ struct OpDef {
   bool saves_declared = false;
   bool differentiable = true;
   bool has_function = true, has_method = true, has_inplace = false, has_out = false;
-  bool exact = false;       ///< see exact_out
+  OutDtype out_dtype = OutDtype::kCastable;
+  bool apart = false;                              ///< see exact_out
+  ErrorKind refusal = ErrorKind::kNotImplemented;  ///< what a dtype outside of `dtypes` raises
   std::string_view module;  ///< "", "nn", "special", "linalg", "_C": where Python shows it
   std::string_view doc;
   std::string_view alias_of;  ///< another base name of the family: this row only lends its name, see alias()
@@ -166,8 +180,9 @@ struct OpDef {
       nullptr;  ///< of the dispatcher: instances for the dtypes met so far; lives as long as the process
 
   // Builders, chained in a row.
-  OpDef&& dtypes_are(DtypeSet set) && {
+  OpDef&& dtypes_are(DtypeSet set, ErrorKind otherwise = ErrorKind::kNotImplemented) && {
     dtypes = set;
+    refusal = otherwise;
     return std::move(*this);
   }
   OpDef&& promote(Promotion p) && {
@@ -182,16 +197,17 @@ struct OpDef {
     has_inplace = true;
     return std::move(*this);
   }
-  OpDef&& out() && {
+  OpDef&& out(OutDtype rule = OutDtype::kCastable) && {
     has_out = true;
+    out_dtype = rule;
     return std::move(*this);
   }
-  /// out= whose tensors must have the result's dtype, name each element once and share no memory with an
-  /// argument.
-  OpDef&& exact_out() && {
-    has_out = exact = true;
-    return std::move(*this);
+  /// out= whose tensors name each element once and share no memory with an argument.
+  OpDef&& out_apart(OutDtype rule) && {
+    apart = true;
+    return std::move(*this).out(rule);
   }
+  OpDef&& exact_out() && { return std::move(*this).out_apart(OutDtype::kSame); }
   OpDef&& function_only() && {
     has_method = false;
     has_inplace = false;

@@ -175,6 +175,10 @@ Results integers(TensorImpl* self, int64_t low, int64_t last, const Arg& generat
 
 Results integers_between(TensorImpl* self, int64_t from, int64_t to, const Arg& generator) {
   LOHE_CHECK(from < to, "random_ expects 'from' to be less than 'to', but got from=", from, " >= to=", to);
+  LOHE_CHECK(!is_complex(self->dtype()),
+             "random_ between bounds handles only integral, floating-point and "
+             "boolean types, but got ",
+             self->dtype());
   const auto [least, greatest] = integer_limits(self->dtype());
   LOHE_CHECK(from >= least && from <= greatest, "from is out of bounds for ", info(self->dtype()).name);
   LOHE_CHECK(to - 1 >= least && to - 1 <= greatest, "to - 1 is out of bounds for ", info(self->dtype()).name);
@@ -285,6 +289,12 @@ const OpFamily random_rows(
                     return Words(c, 2).normal(c.compute_dtype) * std + c.nodes[0];
                   })
             .dtypes_are(kFloating)
+            .checked([](const OpDef&, Args a) {
+              for (const Arg& x : a.first(2)) {
+                LOHE_CHECK(x.kind != Arg::kTensor || !is_complex(x.tensor->dtype()),
+                           "normal expects means and standard deviations to be non-complex");
+              }
+            })
             .runtime({"seed", "offset"})
             .gradient_reads({})
             .derivative([](Value g) { return std::array<Value, 2>{g.literal(0), g.literal(0)}; })
@@ -401,7 +411,7 @@ const OpFamily random_rows(
             .describe("1 with probability p, else 0."),
         function("bernoulli(Tensor self, *, Generator? generator=None) -> Tensor",
                  [](Args a) { return Results(bernoulli_tensor(a[0].tensor, a[1])); })
-            .out()
+            .out(OutDtype::kAny)
             .describe("1 with the probabilities in self, else 0."),
         function("bernoulli.p(Tensor self, float p, *, Generator? generator=None) -> Tensor",
                  [](Args a) {
@@ -418,7 +428,7 @@ const OpFamily random_rows(
                    return Results(row(a[0].tensor, a[1].scalar().to_double(), at.seed, at.offset));
                  })
             .function_only()
-            .out()
+            .out(OutDtype::kFloating)
             .describe("Normal numbers with a tensor of means."),
         function("normal.float_Tensor(float mean, Tensor std, *, Generator? generator=None) -> Tensor",
                  [](Args a) {
@@ -427,7 +437,7 @@ const OpFamily random_rows(
                    return Results(row(a[0].scalar().to_double(), a[1].tensor, at.seed, at.offset));
                  })
             .function_only()
-            .out()
+            .out(OutDtype::kFloating)
             .describe("Normal numbers with a tensor of standard deviations."),
         function("normal.Tensor_Tensor(Tensor mean, Tensor std, *, Generator? generator=None) -> Tensor",
                  [](Args a) {
@@ -437,7 +447,7 @@ const OpFamily random_rows(
                    return Results(row(a[0].tensor, a[1].tensor, at.seed, at.offset));
                  })
             .function_only()
-            .out()
+            .out(OutDtype::kFloating)
             .describe("Normal numbers with tensors of means and standard deviations."),
     });
 

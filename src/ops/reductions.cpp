@@ -79,6 +79,15 @@ void floating_mean(const OpDef& op, Args a) {
              " dtype must be either a floating point or complex dtype. Got: ", t.substr(0, t.size() - 6));
 }
 
+/// Sums that skip NaN compute in floating dtypes what is given in them.
+void floats_stay_floats(const OpDef& op, Args a) {
+  const Arg& dtype = a[static_cast<size_t>(op.schema.index_of("dtype"))];
+  LOHE_CHECK_KIND(kNotImplemented,
+                  dtype.none() || !is_floating(a[0].tensor->dtype()) || is_floating(dtype.dtype), "\"",
+                  op.schema.base, "\" of floating numbers is not implemented in ", dtype.dtype,
+                  "; give a floating dtype");
+}
+
 Node mean_of(Node x) { return sum(x) / count(x); }
 Node finite_sum(Node x) { return sum(select(is_nan(x), x.literal(0), x)); }
 Node finite_mean(Node x) { return finite_sum(x) / sum(select(is_nan(x), x.literal(0), x.literal(1))); }
@@ -160,12 +169,14 @@ const OpFamily reductions(
         composed("sum(Tensor self, *, ScalarType? dtype=None) -> Tensor", [](Node x) { return sum(x); })
             .over(reduce_all())
             .promote(Promotion::kSum)
+            .out(OutDtype::kGiven)
             .describe("Sum of all elements."),
         composed(
             "sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
             [](Node x) { return sum(x); })
             .over(reduce_over(1))
             .promote(Promotion::kSum)
+            .out(OutDtype::kGiven)
             .describe("Sum over dims."),
         composed("mean(Tensor self, *, ScalarType? dtype=None) -> Tensor", mean_of)
             .over(reduce_all())
@@ -182,25 +193,31 @@ const OpFamily reductions(
         composed("prod(Tensor self, *, ScalarType? dtype=None) -> Tensor", [](Node x) { return prod(x); })
             .over(reduce_all())
             .promote(Promotion::kSum)
+            .out(OutDtype::kGiven)
             .describe("Product of all elements."),
         composed(
             "prod.dim_int(Tensor self, int dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
             [](Node x) { return prod(x); })
             .over(reduce_over(1))
             .promote(Promotion::kSum)
+            .out(OutDtype::kGiven)
             .describe("Product over a dim."),
         composed(
             "nansum(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
             finite_sum)
             .over(reduce_over(1))
             .promote(Promotion::kSum)
-            .dtypes_are(kAllReals)
+            .dtypes_are(kAllReals, ErrorKind::kRuntime)
+            .checked(floats_stay_floats)
+            .out(OutDtype::kGiven)
             .describe("Sum over dims, NaN as zero."),
         composed(
             "nanmean(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
             finite_mean)
             .over(reduce_over(1))
-            .dtypes_are(kFloating)
+            .dtypes_are(kFloating, ErrorKind::kRuntime)
+            .checked(floats_stay_floats)
+            .out(OutDtype::kGiven)
             .describe("Mean over dims of what is not NaN."),
 
         composed("amax(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor",
@@ -208,6 +225,7 @@ const OpFamily reductions(
             .over(reduce_over(1))
             .dtypes_are(kAllReals)
             .checked(nonempty("amax()"))
+            .out(OutDtype::kSame)
             .gradient_reads({"self", "result"})
             .describe("Maximum over dims; ties share the gradient."),
         composed("amin(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor",
@@ -215,6 +233,7 @@ const OpFamily reductions(
             .over(reduce_over(1))
             .dtypes_are(kAllReals)
             .checked(nonempty("amin()"))
+            .out(OutDtype::kSame)
             .gradient_reads({"self", "result"})
             .describe("Minimum over dims; ties share the gradient."),
         composed("aminmax(Tensor self, *, int? dim=None, bool keepdim=False) -> (Tensor min, Tensor max)",
@@ -222,6 +241,7 @@ const OpFamily reductions(
             .over(reduce_over(1))
             .dtypes_are(kAllReals)
             .checked(nonempty("aminmax()"))
+            .out(OutDtype::kSame)
             .gradient_reads({"self", "result0", "result1"})
             .describe("Minimum and maximum in one pass."),
         composed("max(Tensor self) -> Tensor", [](Node x) { return amax(x); })
@@ -239,7 +259,7 @@ const OpFamily reductions(
         composed("max.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)",
                  [](Node x) { return extreme(x, true); })
             .over(reduce_over(1))
-            .dtypes_are(kAllReals)
+            .dtypes_are(kAllReals, ErrorKind::kRuntime)
             .checked(nonempty("max()"))
             .gradient_reads({"result1"})
             .derivative([](Node g, Node, Node, Node index) { return picked_gradient(g, index); })
@@ -247,7 +267,7 @@ const OpFamily reductions(
         composed("min.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)",
                  [](Node x) { return extreme(x, false); })
             .over(reduce_over(1))
-            .dtypes_are(kAllReals)
+            .dtypes_are(kAllReals, ErrorKind::kRuntime)
             .checked(nonempty("min()"))
             .gradient_reads({"result1"})
             .derivative([](Node g, Node, Node, Node index) { return picked_gradient(g, index); })
@@ -270,7 +290,7 @@ const OpFamily reductions(
                  [](Node x) { return position_of(x, Prim::kArgmax); })
             .over(reduce_over(1))
             .promote(Promotion::kIndex)
-            .dtypes_are(kReals)
+            .dtypes_are(kReals, ErrorKind::kRuntime)
             .checked(argument_nonempty)
             .not_differentiable()
             .describe(
@@ -279,7 +299,7 @@ const OpFamily reductions(
                  [](Node x) { return position_of(x, Prim::kArgmin); })
             .over(reduce_over(1))
             .promote(Promotion::kIndex)
-            .dtypes_are(kReals)
+            .dtypes_are(kReals, ErrorKind::kRuntime)
             .checked(argument_nonempty)
             .not_differentiable()
             .describe(
@@ -287,26 +307,32 @@ const OpFamily reductions(
 
         composed("any(Tensor self) -> Tensor", any_of)
             .over(reduce_all())
+            .out(OutDtype::kTruth)
             .not_differentiable()
             .describe("Whether any element is true."),
         composed("any.dim(Tensor self, int dim, bool keepdim=False) -> Tensor", any_of)
             .over(reduce_over(1))
+            .out(OutDtype::kTruth)
             .not_differentiable()
             .describe("Whether any element along dim is true."),
         composed("any.dims(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor", any_of)
             .over(reduce_given)
+            .out(OutDtype::kTruth)
             .not_differentiable()
             .describe("Whether any element over dims is true."),
         composed("all(Tensor self) -> Tensor", all_of)
             .over(reduce_all())
+            .out(OutDtype::kTruth)
             .not_differentiable()
             .describe("Whether all elements are true."),
         composed("all.dim(Tensor self, int dim, bool keepdim=False) -> Tensor", all_of)
             .over(reduce_over(1))
+            .out(OutDtype::kTruth)
             .not_differentiable()
             .describe("Whether all elements along dim are true."),
         composed("all.dims(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor", all_of)
             .over(reduce_given)
+            .out(OutDtype::kTruth)
             .not_differentiable()
             .describe("Whether all elements over dims are true."),
         composed("count_nonzero(Tensor self, int? dim=None) -> Tensor", nonzero_count)
@@ -324,7 +350,7 @@ const OpFamily reductions(
                  [](Node x, bool unbiased) { return variance(x, unbiased_correction(x, unbiased)); })
             .over(reduce_all())
             .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex)
+            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
             .gradient_reads({"self"})
             .derivative([](Node g, Node, Node x, bool unbiased) {
               return variance_gradient(g, x, unbiased_correction(x, unbiased));
@@ -334,7 +360,7 @@ const OpFamily reductions(
                  [](Node x, Arg, bool unbiased) { return variance(x, unbiased_correction(x, unbiased)); })
             .over(reduce_over(1))
             .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex)
+            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
             .gradient_reads({"self"})
             .derivative([](Node g, Node, Node x, Arg, bool unbiased) {
               return variance_gradient(g, x, unbiased_correction(x, unbiased));
@@ -345,7 +371,7 @@ const OpFamily reductions(
             [](Node x, Arg, Node c) { return variance(x, correction_or_one(x, c)); })
             .over(reduce_over(1))
             .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex)
+            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
             .gradient_reads({"self"})
             .derivative([](Node g, Node, Node x, Arg, Node c) {
               return variance_gradient(g, x, correction_or_one(x, c));
@@ -355,7 +381,7 @@ const OpFamily reductions(
                  [](Node x, bool unbiased) { return sqrt(variance(x, unbiased_correction(x, unbiased))); })
             .over(reduce_all())
             .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex)
+            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
             .gradient_reads({"self", "result"})
             .derivative([](Node g, Node y, Node x, bool unbiased) {
               return deviation_gradient(g, y, x, unbiased_correction(x, unbiased));
@@ -367,7 +393,7 @@ const OpFamily reductions(
                  })
             .over(reduce_over(1))
             .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex)
+            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
             .gradient_reads({"self", "result"})
             .derivative([](Node g, Node y, Node x, Arg, bool unbiased) {
               return deviation_gradient(g, y, x, unbiased_correction(x, unbiased));
@@ -378,7 +404,7 @@ const OpFamily reductions(
             [](Node x, Arg, Node c) { return sqrt(variance(x, correction_or_one(x, c))); })
             .over(reduce_over(1))
             .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex)
+            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
             .gradient_reads({"self", "result"})
             .derivative([](Node g, Node y, Node x, Arg, Node c) {
               return deviation_gradient(g, y, x, correction_or_one(x, c));
@@ -390,7 +416,7 @@ const OpFamily reductions(
                  })
             .over(reduce_all())
             .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex)
+            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
             .gradient_reads({"self"})
             .derivative([](Node g, Node gm, Node, Node, Node x, bool unbiased) {
               return moments_gradient(g, gm, x, unbiased_correction(x, unbiased), {});
@@ -403,7 +429,7 @@ const OpFamily reductions(
             })
             .over(reduce_over(1))
             .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex)
+            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
             .gradient_reads({"self"})
             .derivative([](Node g, Node gm, Node, Node, Node x, Arg, bool unbiased) {
               return moments_gradient(g, gm, x, unbiased_correction(x, unbiased), {});
@@ -414,7 +440,7 @@ const OpFamily reductions(
             [](Node x, Arg, Node c) { return std::array{variance(x, correction_or_one(x, c)), mean_of(x)}; })
             .over(reduce_over(1))
             .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex)
+            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
             .gradient_reads({"self"})
             .derivative([](Node g, Node gm, Node, Node, Node x, Arg, Node c) {
               return moments_gradient(g, gm, x, correction_or_one(x, c), {});
@@ -426,7 +452,7 @@ const OpFamily reductions(
                  })
             .over(reduce_all())
             .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex)
+            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
             .gradient_reads({"self", "result0"})
             .derivative([](Node g, Node gm, Node y, Node, Node x, bool unbiased) {
               return moments_gradient(g, gm, x, unbiased_correction(x, unbiased), y);
@@ -439,7 +465,7 @@ const OpFamily reductions(
             })
             .over(reduce_over(1))
             .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex)
+            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
             .gradient_reads({"self", "result0"})
             .derivative([](Node g, Node gm, Node y, Node, Node x, Arg, bool unbiased) {
               return moments_gradient(g, gm, x, unbiased_correction(x, unbiased), y);
@@ -452,7 +478,7 @@ const OpFamily reductions(
             })
             .over(reduce_over(1))
             .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex)
+            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
             .gradient_reads({"self", "result0"})
             .derivative([](Node g, Node gm, Node y, Node, Node x, Arg, Node c) {
               return moments_gradient(g, gm, x, correction_or_one(x, c), y);

@@ -154,6 +154,7 @@ TensorPtr search(TensorImpl* sequence, TensorImpl* values, bool narrow, bool rig
   const int64_t n = s->dim() == 0 ? 1 : s->sizes().back();
   LOHE_CHECK(!narrow || n < INT32_MAX, "torch.searchsorted(): the size of input sequence must be less than ",
              INT32_MAX, ", but got ", n);
+  if (v->numel() == 0) return out;
   const bool shared = s->dim() <= 1;
   const int64_t per_row = shared ? std::max<int64_t>(v->numel(), 1) : v->sizes().back();
   visit_ordered("searchsorted_out_cpu", dtype, [&](auto zero) {

@@ -23,6 +23,12 @@ void bool_condition(const OpDef&, Args a) {
              "where expected condition to be a boolean tensor, but got a tensor with dtype ", info(d).name);
 }
 
+/// A number may stand for the bound only.
+void tensor_first(const OpDef& op, Args args) {
+  LOHE_CHECK_TYPE(is_tensor(args[0]), op.schema.base,
+                  "(): argument 'input' (position 1) must be Tensor, not a number");
+}
+
 void fill_arguments(const OpDef&, Args a) {
   LOHE_CHECK_TYPE(is_tensor(a[0]) && is_tensor(a[1]),
                   "masked_fill(): arguments 'input' and 'mask' must be Tensors");
@@ -149,6 +155,7 @@ const OpFamily selection(
                   [](Value c, Value x, Value y) { return select(cast(c, Dtype::kBool), x, y); })
             .mask("condition")
             .checked(bool_condition)
+            .out(OutDtype::kSame)
             .no_inplace()
             .describe("self where condition holds, other elsewhere."),
         pointwise("masked_fill(Tensor self, Tensor mask, Tensor value) -> Tensor",
@@ -161,12 +168,14 @@ const OpFamily selection(
                   [](GraphCall& c) { return clamp(c); })
             .dtypes_are(kReals)
             .checked(real_bounds)
+            .out(OutDtype::kSame)
             .derivative([](GraphCall& c) { return clamp_gradient(c); })
             .describe("self bounded by min and max, either of which may be left out."),
         alias("clip", "clamp"),
         pointwise("clamp_min(Tensor self, Tensor min) -> Tensor",
                   [](Value x, Value low) { return maximum(x, low); })
             .dtypes_are(kAllReals)
+            .checked(tensor_first)
             .derivative([](Value g, Value, Value x, Value low) {
               return std::array{select(x >= low, g, zero(g)), select(x < low, g, zero(g))};
             })
@@ -174,6 +183,7 @@ const OpFamily selection(
         pointwise("clamp_max(Tensor self, Tensor max) -> Tensor",
                   [](Value x, Value high) { return minimum(x, high); })
             .dtypes_are(kAllReals)
+            .checked(tensor_first)
             .derivative([](Value g, Value, Value x, Value high) {
               return std::array{select(x <= high, g, zero(g)), select(x > high, g, zero(g))};
             })
@@ -182,6 +192,7 @@ const OpFamily selection(
             "nan_to_num(Tensor self, float? nan=None, float? posinf=None, float? neginf=None) -> Tensor",
             [](GraphCall& c) { return nan_to_num(c); })
             .derivative([](Value g, Value, Value x) { return select(is_finite(x), g, zero(g)); })
+            .out(OutDtype::kSame)
             .describe(
                 "self with NaN (by default to 0) and infinities (to the dtype's largest numbers) replaced."),
         pointwise("heaviside(Tensor self, Tensor values) -> Tensor",
@@ -191,6 +202,7 @@ const OpFamily selection(
                   })
             .dtypes_are(kAllReals)
             .checked(heaviside_dtypes)
+            .out(OutDtype::kSame)
             .not_differentiable()
             .describe("0 left of 0, 1 right of it, values at 0."),
         pointwise("lerp(Tensor self, Tensor end, Tensor weight) -> Tensor",

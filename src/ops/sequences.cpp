@@ -30,7 +30,7 @@ void check_bounds(const Scalar& start, const Scalar& end, const Scalar& step, co
   LOHE_CHECK(!start.is_complex() && !end.is_complex() && !step.is_complex(), name,
              ": the bounds must be real numbers");
   const double a = start.to_double(), b = end.to_double(), s = step.to_double();
-  LOHE_CHECK_VALUE(s != 0, "step must be nonzero");
+  LOHE_CHECK(s != 0, "step must be nonzero");
   LOHE_CHECK(std::isfinite(a) && std::isfinite(b), "unsupported range: ", a, " -> ", b);
   LOHE_CHECK((s > 0 && b >= a) || (s < 0 && b <= a),
              "upper bound and lower bound inconsistent with step sign");

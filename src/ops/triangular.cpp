@@ -114,6 +114,7 @@ const OpFamily triangular(
             })
             .gradient_reads({})
             .inplace()
+            .out(OutDtype::kSame)
             .describe("The lower triangle of matrices, zero elsewhere."),
         composed("triu(Tensor self, int diagonal=0) -> Tensor",
                  [](Node x, Node diagonal) { return upper(x, diagonal); })
@@ -125,6 +126,7 @@ const OpFamily triangular(
             })
             .gradient_reads({})
             .inplace()
+            .out(OutDtype::kSame)
             .describe("The upper triangle of matrices, zero elsewhere."),
         function(
             "tril_indices(int row, int col, int offset=0, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None) -> Tensor",
@@ -150,7 +152,7 @@ const OpFamily triangular(
             .gradient_reads({})
             .describe("The last dim as the diagonal of two dims of zeros."),
         function("diag(Tensor self, int diagonal=0) -> Tensor", diagonal_matrix)
-            .out()
+            .out(OutDtype::kSame)
             .describe("The matrix with a diagonal, or the diagonal of a matrix."),
         function("diagflat(Tensor self, int offset=0) -> Tensor",
                  [](Args a) {
@@ -176,7 +178,7 @@ const OpFamily triangular(
               static const OpRef slice("slice.Tensor");
               return scattered(a, [&](const TensorPtr& t) { return slice(t, a[2], a[3], a[4], a[5]); });
             })
-            .out()
+            .out(OutDtype::kSame)
             .describe("A copy of self with src at positions of a dim."),
         function(
             "as_strided_scatter(Tensor self, Tensor src, int[] size, int[] stride, int? storage_offset=None) -> Tensor",

@@ -206,6 +206,7 @@ const OpFamily view_functions(
                    static const OpRef sum("sum.dim_IntList"), view("view");
                    TensorPtr t(a[0].tensor);
                    const auto size = a[1].int_list();
+                   if (size.empty()) return Results(sum(t, Dims{}));
                    const size_t rank = t->sizes().size();
                    bool fits = size.size() <= rank;
                    Dims over;
@@ -277,7 +278,7 @@ const OpFamily view_functions(
                    static const OpRef narrow("narrow"), clone("clone");
                    return Results(clone(narrow(a[0].tensor, a[1], a[2], a[3]), int64_t{0}));
                  })
-            .out()
+            .out(OutDtype::kSame)
             .describe("As narrow, copied."),
         function("flatten.using_ints(Tensor(a) self, int start_dim=0, int end_dim=-1) -> Tensor(a)",
                  flattened)

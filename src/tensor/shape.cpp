@@ -144,6 +144,7 @@ int64_t wrap_dim(int64_t dim, int64_t rank) {
 }
 
 uint64_t dim_mask(std::span<const int64_t> dims, int64_t rank, bool empty_is_all) {
+  LOHE_CHECK(rank <= 64, "only tensors with up to 64 dims are supported, got ", rank);
   if (dims.empty() && empty_is_all) return rank >= 64 ? ~uint64_t{0} : (uint64_t{1} << rank) - 1;
   uint64_t mask = 0;
   for (const int64_t d : dims) {

@@ -276,7 +276,7 @@ class FileReader:
             row.has_inplace = False
         elif option == "inplace":
             row.has_inplace = True
-        elif option in ("out", "exact_out"):
+        elif option in ("out", "out_apart", "exact_out"):
             row.has_out = True
         elif option == "function_only":
             row.has_method = row.has_inplace = False

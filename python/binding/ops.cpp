@@ -1,5 +1,6 @@
 #include "binding/ops.h"
 
+#include <algorithm>
 #include <deque>
 #include <map>
 
@@ -277,6 +278,21 @@ PyObject* call_overloads(PyObject* callable, const OverloadSet& set, dispatch::F
   return wrap_results(overload, std::move(results));
 }
 
+namespace {
+
+/// Orders by which of the positional parameters are tensors, from the left.
+bool takes_tensor_first(const Overload& a, const Overload& b) {
+  const auto is_number = [](const Overload& row, int i) {
+    return i >= row.positional || row.op->schema.params[static_cast<size_t>(i)].type != ops::ArgType::kTensor;
+  };
+  for (int i = 0; i < std::max(a.positional, b.positional); ++i) {
+    if (is_number(a, i) != is_number(b, i)) return is_number(b, i);
+  }
+  return false;
+}
+
+}  // namespace
+
 void init_ops(PyObject* module) {
   check_status(PyType_Ready(&function_type));
   check_status(PyType_Ready(&method_type));
@@ -292,6 +308,8 @@ void init_ops(PyObject* module) {
       inplace.rows.emplace_back(*op);
     }
   }
+  // A 0-dim tensor could also be read as a number: the row that takes a tensor there is tried first.
+  for (auto& [name, set] : sets) std::stable_sort(set.rows.begin(), set.rows.end(), takes_tensor_first);
   Places places;
   const Ref ops = new_module(module, "ops"), nn = new_module(module, "nn"),
             special = new_module(module, "special"), linalg = new_module(module, "linalg"),

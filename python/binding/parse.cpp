@@ -371,7 +371,7 @@ bool parse_row(const Overload& overload, const Call& call, ParsedArgs& parsed, M
     position = call.nargs;
   }
   // Functions of nothing but tensors take them one by one as well.
-  if (overload.count == 1 && next == 0 && params[0].type == ArgType::kTensors && !overload.op->has_out &&
+  if (overload.positional == 1 && next == 0 && params[0].type == ArgType::kTensors && !overload.op->has_out &&
       call.nargs > 0 && is_tensor(call.args[0])) {
     if (!converter.tensor_varargs(call.args, call.nargs, args[0])) {
       misfit = {Misfit::kWrongListItem, 0, 0, nullptr, call.args[0]};

@@ -219,6 +219,28 @@ class Tensor(_C.TensorBase):
             return _C.tensor(args[0], dtype=self.dtype)
         return self.new_empty(*args) if args else self.new_empty(0)
 
+    def nonzero(self, *, as_tuple: bool = False) -> Any:
+        """Indices of the elements that are not zero: one row each, or with `as_tuple` one tensor a dimension."""
+        from lohe import functional
+
+        return functional.nonzero(self, as_tuple=as_tuple)
+
+    def unique(
+        self, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+    ) -> Any:
+        """``lohe.unique(self)``"""
+        from lohe import functional
+
+        return functional.unique(self, sorted, return_inverse, return_counts, dim)
+
+    def unique_consecutive(
+        self, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+    ) -> Any:
+        """``lohe.unique_consecutive(self)``"""
+        from lohe import functional
+
+        return functional.unique_consecutive(self, return_inverse, return_counts, dim)
+
     def pin_memory(self, device: Any = None) -> Tensor:
         """This tensor: without an accelerator there is nothing to pin memory for."""
         return self

@@ -9,6 +9,7 @@ from lohe._tensor import Tensor
 
 __all__ = [
     "broadcast_shapes",
+    "einsum",
     "from_dlpack",
     "get_default_device",
     "is_complex",
@@ -21,12 +22,16 @@ __all__ = [
     "is_storage",
     "is_tensor",
     "is_warn_always_enabled",
+    "nonzero",
     "numel",
     "set_default_device",
     "set_default_dtype",
     "set_default_tensor_type",
+    "tensordot",
     "to_dlpack",
     "typename",
+    "unique",
+    "unique_consecutive",
 ]
 
 
@@ -144,3 +149,97 @@ def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None
 def to_dlpack(tensor: Tensor) -> Any:
     """A DLPack capsule over the tensor's memory."""
     return tensor.__dlpack__()
+
+
+def nonzero(input: Tensor, *, out: Tensor | None = None, as_tuple: bool = False) -> Any:
+    """Indices of the elements that are not zero: one row each, or with `as_tuple` one tensor a dimension."""
+    if not as_tuple:
+        return _C._functions.nonzero(input) if out is None else _C._functions.nonzero(input, out=out)
+    if out is not None:
+        raise TypeError("nonzero(): out= takes one tensor, the result with as_tuple=True is several")
+    return tuple(_C._functions.nonzero_numpy(input))
+
+
+def unique(
+    input: Tensor,
+    sorted: bool = True,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    dim: int | None = None,
+) -> Any:
+    """The distinct elements in order (with `dim` the distinct slices), then if asked for where each element
+    went and how often each comes."""
+    if dim is None:
+        found = _C._functions._unique2(input, sorted, return_inverse, return_counts)
+    else:
+        found = _C._functions.unique_dim(input, dim, sorted, return_inverse, return_counts)
+    return _chosen(found, return_inverse, return_counts)
+
+
+def unique_consecutive(
+    input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+) -> Any:
+    """One of each run of equal neighbours, then if asked for where each element went and how long each run is."""
+    found = _C._functions.unique_consecutive(input, return_inverse, return_counts, dim)
+    return _chosen(found, return_inverse, return_counts)
+
+
+def _chosen(found: Any, inverse: bool, counts: bool) -> Any:
+    chosen = (found[0], *([found[1]] if inverse else []), *([found[2]] if counts else []))
+    return chosen if len(chosen) > 1 else found[0]
+
+
+def tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Tensor | None = None) -> Tensor:
+    """The sum of products over pairs of dimensions: the last `dims` of `a` and the first of `b`, or those in
+    two lists of the same length."""
+    if isinstance(dims, Tensor):
+        dims = dims.tolist()
+    if isinstance(dims, (tuple, list)):
+        if len(dims) != 2:
+            raise RuntimeError(f"tensordot(): dims must be an int or two lists of dimensions, got {dims!r}")
+        over = [[d] if isinstance(d, int) else list(d) for d in dims]
+    else:
+        count = int(dims)
+        if count < 0:
+            raise RuntimeError(f"tensordot expects dims >= 0, but got dims={count}")
+        if count > min(a.dim(), b.dim()):
+            raise RuntimeError(
+                f"tensordot expects dims <= the number of dimensions of a and b ({a.dim()}, {b.dim()}), but got dims={count}"
+            )
+        over = [list(range(-count, 0)), list(range(count))]
+    keywords = {} if out is None else {"out": out}
+    return _C._functions.tensordot(a, b, *over, **keywords)
+
+
+def einsum(*args: Any) -> Tensor:
+    """The sum of products that an equation such as ``"ij,jk->ik"`` names, or operands and lists of subscripts
+    in turn: ``einsum(a, [0, 1], b, [1, 2], [0, 2])``. The operands are combined from the left to the right."""
+    if len(args) < 2:
+        raise ValueError(
+            "einsum(): must specify the equation string and at least one operand, "
+            "or at least one operand and its subscripts list"
+        )
+    if isinstance(args[0], Tensor):
+        # Numbers 0 to 51 stand for letters, an Ellipsis for "...".
+        def term(subscripts: Any) -> str:
+            return "".join(map(_subscript, subscripts))
+
+        equation = ",".join(map(term, args[1::2][: len(args) // 2]))
+        if len(args) % 2 == 1:
+            equation += "->" + term(args[-1])
+        operands = list(args[: len(args) // 2 * 2 : 2])
+    else:
+        equation, operands = args[0], list(args[1:])
+        if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
+            operands = list(operands[0])
+    return _C._functions.einsum(equation, operands)
+
+
+def _subscript(s: Any) -> str:
+    if s is Ellipsis:
+        return "..."
+    if 0 <= s < 26:
+        return chr(ord("A") + s)
+    if 26 <= s < 52:
+        return chr(ord("a") + s - 26)
+    raise ValueError("einsum(): subscript in subscript list is not within the valid range [0, 52)")

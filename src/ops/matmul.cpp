@@ -93,12 +93,17 @@ std::vector<Meta> infer_mm(Args a) {
   LOHE_CHECK(x.sizes()[1] == y.sizes()[0], "mat1 and mat2 shapes cannot be multiplied (", x.sizes()[0], "x",
              x.sizes()[1], " and ", y.sizes()[0], "x", y.sizes()[1], ")");
   same_dtype("mm", x, y);
-  check_numeric("addmm_impl_cpu_", x);
+  if (x.numel() != 0 && y.numel() != 0) check_numeric("addmm_impl_cpu_", x);
   return {meta(x.dtype(), {x.sizes()[0], y.sizes()[1]})};
 }
 
 void run_mm(Args a, Results& r) {
   const TensorImpl &x = *a[0].tensor, &y = *a[1].tensor;
+  if (x.numel() == 0 || y.numel() == 0) {
+    static const OpRef zero("zero_");
+    zero(r[0]);
+    return;
+  }
   backend::matmul(x.dtype(), {1, x.sizes()[0], y.sizes()[1], x.sizes()[1]}, matrix(x), matrix(y),
                   matrix(*r[0]));
 }
@@ -339,6 +344,22 @@ Results run_matmul(Args a) {
   return Results(view_row()(product, shape));
 }
 
+Results rank_one_update(Args a) {
+  static const OpRef row("_addr");
+  const TensorImpl &self = *a[0].tensor, &u = *a[1].tensor, &v = *a[2].tensor;
+  LOHE_CHECK(u.dim() == 1, "addr: Expected 1-D argument vec1, but got ", u.dim(), "-D");
+  LOHE_CHECK(v.dim() == 1, "addr: Expected 1-D argument vec2, but got ", v.dim(), "-D");
+  const bool integral =
+      is_integral(self.dtype(), true) && is_integral(u.dtype(), true) && is_integral(v.dtype(), true);
+  for (const size_t i : {3, 4}) {
+    LOHE_CHECK(!integral || a[i].scalar().is_integral(), "For integral input tensors, argument ",
+               i == 3 ? "beta" : "alpha", " must not be a floating point number.");
+  }
+  const Dims shape{u.numel(), v.numel()};
+  return row(expand_row()(a[0].tensor, shape), unsqueeze_row()(a[1].tensor, int64_t{1}), a[2].tensor, a[3],
+             a[4]);
+}
+
 const OpFamily products(
     "matmul",
     {
@@ -369,7 +390,7 @@ const OpFamily products(
                    return Results(squeeze_row()(
                        mm_row()(a[0].tensor, unsqueeze_row()(a[1].tensor, int64_t{1})), int64_t{1}));
                  })
-            .out()
+            .out(OutDtype::kSame)
             .describe("Matrix times vector."),
         function("dot(Tensor self, Tensor tensor) -> Tensor",
                  [](Args a) {
@@ -387,16 +408,18 @@ const OpFamily products(
                                                 unsqueeze_row()(a[1].tensor, int64_t{1}));
                    return Results(view_row()(p, Dims{}));
                  })
-            .out()
+            .out(OutDtype::kSame)
             .describe("Inner product of two vectors."),
         function("vdot(Tensor self, Tensor other) -> Tensor",
                  [](Args a) {
                    static const OpRef dot("dot");
-                   return Results(dot(
-                       is_complex(a[0].tensor->dtype()) ? conj_row()(a[0].tensor) : TensorPtr(a[0].tensor),
-                       a[1].tensor));
+                   TensorImpl *x = a[0].tensor, *y = a[1].tensor;
+                   if (!is_complex(x->dtype())) return Results(dot(x, y));
+                   // A pending conjugation of the second vector is left to the result.
+                   if (!x->conj() && y->conj()) return Results(conj_row()(dot(x, conj_row()(y))));
+                   return Results(dot(conj_row()(x), y));
                  })
-            .out()
+            .out(OutDtype::kSame)
             .describe("Inner product with the first vector conjugated."),
         function("outer(Tensor self, Tensor vec2) -> Tensor",
                  [](Args a) {
@@ -441,69 +464,24 @@ const OpFamily products(
             .inplace()
             .exact_out()
             .describe("beta * self + alpha * sum of (batch1 @ batch2)."),
+        pointwise("_addr(Tensor self, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
+                  [](ir::Node x, ir::Node u, ir::Node v, ir::Node beta, ir::Node alpha) {
+                    // A factor of zero leaves out even what is not finite.
+                    const ir::Node addend = select(beta == 0, x.literal(0), beta * x);
+                    return addend + alpha * u * v;
+                  })
+            .in("_C")
+            .describe("beta * self + alpha * vec1 * vec2."),
         function("addr(Tensor self, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
-                 [](Args a) {
-                   static const OpRef outer("outer");
-                   return scaled_sum(a[0], outer(a[1].tensor, a[2].tensor), a[3], a[4]);
-                 })
+                 rank_one_update)
             .inplace()
-            .exact_out()
+            .out()
             .describe("beta * self + alpha * outer(vec1, vec2)."),
         function("matmul(Tensor self, Tensor other) -> Tensor", run_matmul)
             .exact_out()
             .describe("Product by rank: vectors, matrices, or batches of matrices with broadcasting."),
-        function("inner(Tensor self, Tensor other) -> Tensor",
-                 [](Args a) {
-                   static const OpRef tensordot("tensordot");
-                   const TensorImpl &x = *a[0].tensor, &y = *a[1].tensor;
-                   if (x.dim() == 0 || y.dim() == 0) return Results(mul_row()(a[0].tensor, a[1].tensor));
-                   LOHE_CHECK(x.sizes().back() == y.sizes().back(),
-                              "inner() the last dimension must match on both input tensors but got shapes ",
-                              to_string(x.sizes()), " and ", to_string(y.sizes()));
-                   return Results(tensordot(a[0].tensor, a[1].tensor, Dims{-1}, Dims{-1}));
-                 })
-            .out()
-            .describe("Sum over products of the last dims."),
-        function("tensordot(Tensor self, Tensor other, int[] dims_self, int[] dims_other) -> Tensor",
-                 [](Args a) {
-                   static const OpRef permute("permute");
-                   const TensorImpl &x = *a[0].tensor, &y = *a[1].tensor;
-                   const auto dx = a[2].int_list(), dy = a[3].int_list();
-                   LOHE_CHECK(dx.size() == dy.size(), "both dimension lists should have same length");
-                   Dims px, py, shape, cx, cy;
-                   int64_t m = 1, k = 1, n = 1;
-                   const uint64_t mx = dim_mask(dx, x.dim(), false), my = dim_mask(dy, y.dim(), false);
-                   for (size_t i = 0; i < dx.size(); ++i) {
-                     const int64_t p = wrap_dim(dx[i], x.dim()), q = wrap_dim(dy[i], y.dim());
-                     LOHE_CHECK(x.sizes()[static_cast<size_t>(p)] == y.sizes()[static_cast<size_t>(q)],
-                                "contracted dimensions need to match, but first has size ",
-                                x.sizes()[static_cast<size_t>(p)], " in dim ", dx[i], " and second has size ",
-                                y.sizes()[static_cast<size_t>(q)], " in dim ", dy[i]);
-                     cx.push_back(p);
-                     cy.push_back(q);
-                     k *= x.sizes()[static_cast<size_t>(p)];
-                   }
-                   for (int64_t d = 0; d < x.dim(); ++d) {
-                     if ((mx >> d & 1) != 0) continue;
-                     px.push_back(d);
-                     shape.push_back(x.sizes()[static_cast<size_t>(d)]);
-                     m *= shape.back();
-                   }
-                   for (const int64_t c : cx) px.push_back(c);
-                   for (const int64_t c : cy) py.push_back(c);
-                   for (int64_t d = 0; d < y.dim(); ++d) {
-                     if ((my >> d & 1) != 0) continue;
-                     py.push_back(d);
-                     shape.push_back(y.sizes()[static_cast<size_t>(d)]);
-                     n *= shape.back();
-                   }
-                   const TensorPtr p = reshape_row()(permute(a[0].tensor, px), Dims{m, k});
-                   const TensorPtr q = reshape_row()(permute(a[1].tensor, py), Dims{k, n});
-                   return Results(view_row()(mm_row()(p, q), shape));
-                 })
-            .function_only()
-            .out()
-            .describe("Sum of products over pairs of dims."),
+        alias("ger", "outer"),
+        alias("linalg_matmul", "matmul").in("linalg"),
     });
 
 }  // namespace

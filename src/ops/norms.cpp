@@ -73,6 +73,18 @@ Results vector_norm(const Arg& x, double p, const Arg& dim, bool keepdim, const 
   return row.all(x, p, dim, keepdim);
 }
 
+/// The sum (p = 0), the largest (2) or the smallest (-2) of the singular values.
+Results singular_norm(const TensorPtr& x, double p, const Dims& dims, bool keepdim) {
+  static const OpRef values("linalg_svdvals"), movedim("movedim.intlist"), sum("sum.dim_IntList"),
+      amax("amax"), amin("amin"), unsqueeze("unsqueeze");
+  const int64_t row = wrap_dim(dims[0], x->dim()), column = wrap_dim(dims[1], x->dim());
+  LOHE_CHECK(row != column, "linalg.matrix_norm: dims must be different. Got ", to_string(dims));
+  const TensorPtr s = values(movedim(x, dims, Dims{-2, -1}));
+  TensorPtr r = p == 0 ? sum(s, Dims{-1}) : p > 0 ? amax(s, Dims{-1}) : amin(s, Dims{-1});
+  if (!keepdim) return r;
+  return unsqueeze(unsqueeze(r, std::min(row, column)), std::max(row, column));
+}
+
 Results matrix_norm(TensorPtr x, const Arg& order, Dims dims, bool keepdim, const Arg& dtype) {
   static const OpRef sum("sum.dim_IntList"), absolute("abs"), amax("amax"), amin("amin"),
       squeeze("squeeze.dim");
@@ -80,17 +92,15 @@ Results matrix_norm(TensorPtr x, const Arg& order, Dims dims, bool keepdim, cons
   if (dtype.kind == Arg::kDtype) x = to_dtype(x, dtype.dtype);
   LOHE_CHECK(is_differentiable(x->dtype()),
              "linalg.matrix_norm: Expected a floating point or complex tensor as input. Got ", x->dtype());
-  if (order.kind == Arg::kStr) {
-    if (order.str() == "fro") return vector_norm(Arg(x), 2, Arg(dims), keepdim, Arg());
-    LOHE_CHECK(order.str() == "nuc", "linalg.matrix_norm: Order ", order.str(), " not supported.");
-    raise(ErrorKind::kNotImplemented,
-          "linalg.matrix_norm: the nuclear norm is not implemented; sum linalg.svdvals");
+  const bool nuclear = order.kind == Arg::kStr && order.str() == "nuc";
+  if (order.kind == Arg::kStr && !nuclear) {
+    LOHE_CHECK(order.str() == "fro", "linalg.matrix_norm: Order ", order.str(), " not supported.");
+    return vector_norm(Arg(x), 2, Arg(dims), keepdim, Arg());
   }
-  const double p = order.scalar().to_double();
-  LOHE_CHECK(std::abs(p) == 1 || std::abs(p) == 2 || std::isinf(p), "linalg.matrix_norm: Order ", p,
-             " not supported.");
-  LOHE_CHECK_KIND(kNotImplemented, std::abs(p) != 2,
-                  "linalg.matrix_norm: the spectral norm is not implemented; use linalg.svdvals");
+  const double p = nuclear ? 0 : order.scalar().to_double();
+  LOHE_CHECK(nuclear || std::abs(p) == 1 || std::abs(p) == 2 || std::isinf(p), "linalg.matrix_norm: Order ",
+             p, " not supported.");
+  if (nuclear || std::abs(p) == 2) return singular_norm(x, p, dims, keepdim);
   const int64_t row = wrap_dim(dims[0], x->dim()), column = wrap_dim(dims[1], x->dim());
   const int64_t inner = std::isinf(p) ? column : row, outer = std::isinf(p) ? row : column;
   TensorPtr s = (p > 0 ? amax : amin)(sum(absolute(x), Dims{inner}, true), Dims{outer}, true);
@@ -158,7 +168,7 @@ const OpFamily norms(
             "linalg_vector_norm(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
             [](Args a) { return vector_norm(a[0], order_of(a[1]), a[2], a[3].integer != 0, a[4]); })
             .in("linalg")
-            .out()
+            .out(OutDtype::kSame)
             .describe(
                 "sum(abs(self) ** ord) ** (1 / ord) over dims; inf and -inf: extremes, 0: count of nonzeros."),
         function(
@@ -168,8 +178,8 @@ const OpFamily norms(
                                  a[4]);
             })
             .in("linalg")
-            .out()
-            .describe("Operator norms of matrices: 1, -1, inf, -inf."),
+            .out(OutDtype::kSame)
+            .describe("Norms of matrices: 1, -1, inf and -inf by sums, 2 and -2 by singular values."),
         function(
             "linalg_matrix_norm.str_ord(Tensor self, str ord='fro', int[] dim=[-2,-1], bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
             [](Args a) {
@@ -177,35 +187,38 @@ const OpFamily norms(
                                  a[4]);
             })
             .in("linalg")
-            .out()
-            .describe("Frobenius norm of matrices."),
+            .out(OutDtype::kSame)
+            .describe("Frobenius (fro) or nuclear (nuc) norm of matrices."),
         function(
             "linalg_norm(Tensor self, Scalar? ord=None, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
             linalg_norm)
             .in("linalg")
-            .out()
+            .out(OutDtype::kSame)
             .describe("Norm of vectors, or of matrices where two dims are meant and ord is given."),
         function(
             "linalg_norm.ord_str(Tensor self, str ord, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
             linalg_norm)
             .in("linalg")
-            .out()
+            .out(OutDtype::kSame)
             .describe("Frobenius norm of matrices."),
-        function("norm.Scalar(Tensor self, Scalar p=2) -> Tensor",
-                 [](Args a) { return vector_norm(a[0], order_of(a[1]), Arg(), false, Arg()); })
-            .describe("The p-norm of all elements."),
-        function("norm.ScalarOpt_dtype(Tensor self, Scalar? p, *, ScalarType dtype) -> Tensor",
-                 [](Args a) { return vector_norm(a[0], order_of(a[1]), Arg(), false, a[2]); })
-            .describe("The p-norm of all elements."),
-        function("norm.ScalarOpt_dim(Tensor self, Scalar? p, int[1] dim, bool keepdim=False) -> Tensor",
-                 [](Args a) { return vector_norm(a[0], order_of(a[1]), a[2], a[3].integer != 0, Arg()); })
-            .out()
-            .describe("The p-norm over dims."),
         function(
-            "norm.ScalarOpt_dim_dtype(Tensor self, Scalar? p, int[1] dim, bool keepdim, *, ScalarType dtype) -> Tensor",
+            "norm.ord(Tensor self, Scalar? p, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
             [](Args a) { return vector_norm(a[0], order_of(a[1]), a[2], a[3].integer != 0, a[4]); })
-            .out()
-            .describe("The p-norm over dims."),
+            .out(OutDtype::kSame)
+            .describe("The p-norm over dims, or of all elements."),
+        function(
+            "norm.str_ord(Tensor self, str p='fro', int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
+            [](Args a) {
+              const bool keepdim = a[3].integer != 0;
+              if (a[1].str() == "fro" && (a[2].none() || a[2].count <= 2))
+                return vector_norm(a[0], 2, a[2], keepdim, a[4]);
+              Dims all;
+              for (int64_t d = 0; d < a[0].tensor->dim(); ++d) all.push_back(d);
+              return matrix_norm(TensorPtr(a[0].tensor), a[1], a[2].none() ? all : Dims(a[2].int_list()),
+                                 keepdim, a[4]);
+            })
+            .out(OutDtype::kSame)
+            .describe("The Frobenius or nuclear norm of matrices."),
         function("cosine_similarity(Tensor x1, Tensor x2, int dim=1, float eps=1e-08) -> Tensor", cosine)
             .function_only()
             .describe("Scalar product of x1 and x2 along dim, each divided by its length (at least eps)."),

@@ -239,6 +239,7 @@ def split_entries(module: Any, pattern: str) -> tuple[list[str], list[str]]:
             continue
         try:
             translator.callable(op.op)
+            translator.named(op.name)
             present.append(name)
         except (Missing, AttributeError):
             absent.append(name)

@@ -77,6 +77,10 @@ EXACT = {
 }  # fmt: skip
 
 
+# Of these only for real numbers: the absolute value of a complex one is rounded.
+EXACT_IF_REAL = {"abs"}
+
+
 @dataclasses.dataclass(frozen=True)
 class Case:
     """One call to compare. ``gradients`` asks for a random cotangent's gradients too."""

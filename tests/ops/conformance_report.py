@@ -98,7 +98,7 @@ def markdown(
         "other floating results by the default tolerances of `torch.testing.assert_close`, widened by the",
         "database's own overrides. A float result outside of these passes when its largest error against PyTorch",
         "in 64 bits is at most twice PyTorch's own. Random and uninitialised results are compared in dtype, shape",
-        "and strides only.",
+        "and strides only. Accepted differences count as failures.",
         "",
         "| class | cases |",
         "|---|---|",
@@ -119,9 +119,34 @@ def markdown(
         if e.broken:
             why = f"{why} (samples: {e.broken})".strip().replace("|", "\\|")
         lines.append(f"| `{name}` | {e.total} | {e.passed} | {percentage(e.passed, e.total)} | {why} |")
+    lines += _failing(entries, known)
     if missing:
         lines += ["", "## Entries that Lohe does not have", "", ", ".join(f"`{m}`" for m in missing)]
     return "\n".join(lines) + "\n"
+
+
+def _failing(entries: dict[str, Entry], known: KnownDifferences) -> list[str]:
+    """Accepted differences by reason, then the others by what the first case says."""
+    accepted: dict[str, collections.Counter[str]] = {}
+    rest: dict[tuple[str, str, str], list[str]] = {}
+    unexpected = known.unexpected(entries)
+    for name, entry in sorted(entries.items()):
+        for case_id, found in entry.failures.items():
+            kind, message = unexpected.get(case_id, found)[0]
+            if case_id in unexpected:
+                rest.setdefault((name, case_id.split("/")[1], kind), []).append(message)
+            else:
+                reason = known.reason(case_id, kind) or ""
+                accepted.setdefault(reason, collections.Counter())[name] += 1
+    lines = ["", "## Accepted differences", "", "| entries | cases | why Lohe differs |", "|---|---|---|"]
+    for reason, count in accepted.items():
+        names = ", ".join(f"`{n}`" for n in count)
+        lines.append(f"| {names} | {sum(count.values())} | {reason} |")
+    lines += ["", "## Other failing cases", "", "| entry | form | class | cases | first |", "|---|---|---|---|---|"]
+    for (name, variant, kind), messages in rest.items():
+        first = messages[0].replace("|", "\\|")
+        lines.append(f"| `{name}` | {variant} | {kind} | {len(messages)} | {first:.160} |")
+    return lines
 
 
 def _accepted(entries: dict[str, Entry], known: KnownDifferences) -> int:

@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 
 import conformance
 import conformance_cases
+import conformance_compare
 from conformance_bridge import Bridge, Missing, Translator
 from conformance_compare import Comparison
 from conformance_report import Entry, KnownDifferences
@@ -94,6 +95,24 @@ def test_absent_operator_is_missing(entries):
     with pytest.raises(Missing, match="exp"):
         Translator(Altered(exp=None)).callable(entries["exp"].op)
     assert classes(entries, "exp", Altered(exp=None)) == {"missing"}
+
+
+def test_entry_whose_operator_is_only_called_by_a_wrapper_is_missing(entries):
+    Translator(Altered()).named(entries["pca_lowrank"].name)
+    with pytest.raises(Missing, match="pca_lowrank"):
+        Translator(Altered(pca_lowrank=None)).named(entries["pca_lowrank"].name)
+
+
+def test_finite_result_passes_where_only_pytorch_overflows(entries):
+    # In float16 the gradient of tan, g (1 + y^2), overflows when it is not computed in wider numbers.
+    x = torch.tensor([1.566], dtype=torch.float16)
+    comparison = Comparison(Altered())
+    judge = conformance_compare._Judge(comparison, entries["tan"], None, None, None)
+    wide = torch.tensor([6e4], dtype=torch.float64)
+    infinite, finite = torch.tensor([float("inf")], dtype=x.dtype), torch.tensor([59000.0], dtype=x.dtype)
+    assert judge._mismatch(finite, infinite, lambda: wide) == ""
+    assert judge._mismatch(infinite, finite, lambda: wide) != ""
+    assert judge._mismatch(finite, infinite, lambda: wide / 0) != ""
 
 
 def test_wrapper_of_the_test_suite_calls_the_module_under_test():

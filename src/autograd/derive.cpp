@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 
+#include "base/fork.h"
 #include "lohe/error.h"
 
 namespace lohe::autograd {
@@ -276,6 +277,7 @@ const Derivative& derivative_of(const OpDef& op, uint64_t wanted, uint64_t outpu
     return *entry->second;
   static std::mutex mutex;
   static auto& table = *new Table();
+  const ForkSection section;
   const std::lock_guard lock(mutex);
   auto found = table.find(text);
   if (found == table.end()) found = table.emplace(std::string(text), make(op, wanted, outputs, args)).first;

@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "autograd/derive.h"
+#include "base/fork.h"
 #include "lohe/error.h"
 #include "tensor/shape.h"
 
@@ -19,18 +20,32 @@ using namespace ops;
 using NodeQueue = SmallVector<GradNode*, 32>;
 thread_local NodeQueue* dying __attribute__((tls_model("initial-exec"))) = nullptr;
 
+/// One more than the forks between the first process and this one.
+std::atomic<uint32_t> forks{1};
+[[maybe_unused]] const bool forks_are_counted = [] {
+  at_fork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); });
+  return true;
+}();
+
 /// Held while `accumulator` is looked at or changed: some instructions, so that whoever meets it spins.
 class AccumulatorLock {
  public:
-  explicit AccumulatorLock(GradMeta& m) : flag_(m.accumulator_lock) {
-    while (flag_.test_and_set(std::memory_order_acquire)) std::this_thread::yield();
+  explicit AccumulatorLock(GradMeta& m) : holder_(m.accumulator_lock) {
+    const uint32_t process = forks.load(std::memory_order_relaxed);
+    uint32_t held = 0;
+    while (
+        !holder_.compare_exchange_weak(held, process, std::memory_order_acquire, std::memory_order_relaxed)) {
+      if (held != process) continue;  // free, or held in the parent by a thread that a fork left behind
+      std::this_thread::yield();
+      held = 0;
+    }
   }
-  ~AccumulatorLock() { flag_.clear(std::memory_order_release); }
+  ~AccumulatorLock() { holder_.store(0, std::memory_order_release); }
   AccumulatorLock(const AccumulatorLock&) = delete;
   AccumulatorLock& operator=(const AccumulatorLock&) = delete;
 
  private:
-  std::atomic_flag& flag_;
+  std::atomic<uint32_t>& holder_;
 };
 
 /// Adds what reaches a leaf to its `.grad`.

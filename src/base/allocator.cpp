@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "base/env.h"
+#include "base/fork.h"
 #include "base/segment_heap.h"
 #include "base/threads.h"
 #include "lohe/error.h"

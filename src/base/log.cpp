@@ -8,6 +8,7 @@
 #include <set>
 
 #include "base/env.h"
+#include "base/fork.h"
 
 namespace lohe {
 namespace {
@@ -60,6 +61,7 @@ void log_write(LogLevel level, const std::string& message) {
 bool first_time(std::string_view id) {
   static std::mutex mutex;
   static auto& seen = *new std::set<std::string, std::less<>>;  // outlives threads that log at exit
+  const ForkSection section;
   const std::lock_guard lock(mutex);
   return seen.emplace(id).second;
 }

@@ -24,6 +24,7 @@
 #endif
 
 #include "base/env.h"
+#include "base/fork.h"
 #include "lohe/error.h"
 
 namespace lohe {
@@ -391,51 +392,7 @@ void Pool::after_fork_in_child() noexcept {
   disown();
 }
 
-struct ForkHandler {
-  void (*prepare)();
-  void (*parent)();
-  void (*child)();
-};
-
-std::vector<ForkHandler>& fork_handlers() {
-  static auto& handlers = *new std::vector<ForkHandler>;
-  return handlers;
-}
-std::mutex& fork_mutex() {
-  static auto& mutex = *new std::mutex;
-  return mutex;
-}
-
-void before_fork() {
-  fork_mutex().lock();
-  auto& handlers = fork_handlers();
-  for (auto handler = handlers.rbegin(); handler != handlers.rend(); ++handler) {
-    if (handler->prepare) handler->prepare();
-  }
-}
-
-void after_fork_in_parent() {
-  for (const ForkHandler& handler : fork_handlers()) {
-    if (handler.parent) handler.parent();
-  }
-  fork_mutex().unlock();
-}
-
-void after_fork_in_child() {
-  for (const ForkHandler& handler : fork_handlers()) {
-    if (handler.child) handler.child();
-  }
-  fork_mutex().unlock();
-}
-
 }  // namespace
-
-void at_fork(void (*prepare)(), void (*parent)(), void (*child)()) {
-  [[maybe_unused]] static const int registered =
-      ::pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
-  const std::lock_guard lock(fork_mutex());
-  fork_handlers().push_back({prepare, parent, child});
-}
 
 int num_threads() { return pool().num_threads(); }
 

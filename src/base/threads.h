@@ -31,10 +31,4 @@ void parallel_for(int64_t n, int64_t grain, FunctionRef<void(int64_t begin, int6
 /// Whether the calling thread is running the body of a region that the pool shares out.
 bool in_parallel_region() noexcept;
 
-/// Registers handlers that run around every fork() of the process, any of them may be null: `prepare` before
-/// it, the last registered first; `parent` and `child` after it, the first registered first. A room that
-/// keeps locks takes them in `prepare`; it registers after the rooms whose functions it calls with a lock
-/// held. A child forked by the body of a region can only go on to exec or _exit.
-void at_fork(void (*prepare)(), void (*parent)(), void (*child)());
-
 }  // namespace lohe

@@ -1,5 +1,3 @@
-#include <pthread.h>
-
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -9,6 +7,7 @@
 #include <vector>
 
 #include "base/env.h"
+#include "base/fork.h"
 #include "base/log.h"
 #include "codegen/codegen.h"
 #include "codegen/disk_cache.h"
@@ -248,8 +247,8 @@ KernelCache::~KernelCache() = default;
 KernelCache& KernelCache::global() {
   static KernelCache& cache = []() -> KernelCache& {
     auto& made = *new KernelCache(KernelCacheOptions::from_environment());
-    ::pthread_atfork([] { global().impl_->before_fork(); }, [] { global().impl_->mutex.unlock(); },
-                     [] { global().impl_->after_fork_in_child(); });
+    at_fork([] { global().impl_->before_fork(); }, [] { global().impl_->mutex.unlock(); },
+            [] { global().impl_->after_fork_in_child(); });
     return made;
   }();
   return cache;

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "base/allocator.h"
+#include "base/fork.h"
 #include "base/inline_vector.h"
 #include "base/threads.h"
 #include "ir/primitives.h"
@@ -231,6 +232,7 @@ void Program::plan(bool split, std::vector<std::unique_ptr<Stage>>& steps) {
 Program::Entry& Program::entry(Stage& step, const KernelSpec& spec) {
   if (Entry* last = step.last.load(std::memory_order_acquire); last != nullptr && last->spec == spec)
     return *last;
+  const ForkSection section;
   const std::lock_guard lock(mutex_);
   for (const auto& e : step.entries) {
     if (e->spec == spec) {
@@ -292,7 +294,7 @@ namespace {
 
 /// The loop, other than the last, along which operand `o` is dense, if that and the last are long enough for
 /// tiles; else -1.
-int dense_loop(const std::vector<Loop>& loops, size_t o) {
+int dense_loop(const Loops& loops, size_t o) {
   constexpr int64_t kLong = 8;
   if (loops.back().size < kLong) return -1;
   for (size_t d = 0; d + 1 < loops.size(); ++d) {
@@ -384,7 +386,10 @@ void Program::run(const Space& space, std::span<const Binding> inputs, std::span
   // Few long rows: sum blocks of a fixed length side by side. Decided by the shape alone.
   const bool split = reduced == kRow && row >= 2 * kBlock && kept < 64;
   if (split) {
-    std::call_once(split_once_, [this] { plan(true, split_steps_); });
+    {
+      const ForkSection section;
+      std::call_once(split_once_, [this] { plan(true, split_steps_); });
+    }
     run_steps(split_steps_, true, space, inputs, outputs, scalars);
   } else {
     run_steps(steps_, false, space, inputs, outputs, scalars);

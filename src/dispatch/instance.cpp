@@ -4,6 +4,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "base/fork.h"
 #include "lohe/error.h"
 
 namespace lohe::dispatch {
@@ -252,6 +253,7 @@ const Instance& find_instance(const OpDef& op, Args args, const ir::Space* space
     const RowState::Recent* r = slot.load(std::memory_order_acquire);
     if (r != nullptr && r->key == key.view()) return *r->instance;
   }
+  const ForkSection section;
   const std::lock_guard lock(state.mutex);
   auto& slot = state.instances[std::string(key.view())];
   if (!slot) {

@@ -131,9 +131,20 @@ void run_bmm(Args a, Results& r) {
                   matrix(*r[0]));
 }
 
+/// Whether the last two dims lie in memory column by column.
+bool by_columns(const TensorImpl& t) {
+  const size_t n = t.sizes().size();
+  return t.strides()[n - 2] == 1 && t.strides()[n - 1] > 1;
+}
+
 void grad_bmm(Backward& b) {
   if (b.needs(0)) b.set(0, bmm_row()(b.grad(), adjoint(b.tensor(1))));
-  if (b.needs(1)) b.set(1, bmm_row()(adjoint(b.tensor(0)), b.grad()));
+  if (!b.needs(1)) return;
+  // The gradient lies in memory as the operand does (both are there when both gradients are asked for), so
+  // that what takes it on through the operand's view reads it along rows.
+  const bool transposed = b.needs(0) && !is_complex(b.meta(1).dtype) && by_columns(*b.tensor(1));
+  b.set(1, transposed ? adjoint(bmm_row()(adjoint(b.grad()), b.tensor(0)))
+                      : bmm_row()(adjoint(b.tensor(0)), b.grad()));
 }
 
 // --- beta * self + alpha * product
@@ -206,7 +217,11 @@ TensorPtr fold_batch(const TensorPtr& t, const Dims& batch) {
   const TensorPtr e = expand_row()(t, full);
   int64_t n = 1;
   for (const int64_t s : batch) n *= s;
-  return reshape_row()(e, Dims{n, full[full.size() - 2], full.back()});
+  if (!by_columns(*e)) return reshape_row()(e, Dims{n, full[full.size() - 2], full.back()});
+  // A copy, if there must be one, runs along what is adjacent; the product takes any strides.
+  const TensorPtr rows = transpose_row()(e, int64_t{-2}, int64_t{-1});
+  return transpose_row()(reshape_row()(rows, Dims{n, full.back(), full[full.size() - 2]}), int64_t{-2},
+                         int64_t{-1});
 }
 
 Results run_matmul(Args a) {

@@ -79,6 +79,9 @@ Results singular_norm(const TensorPtr& x, double p, const Dims& dims, bool keepd
       amax("amax"), amin("amin"), unsqueeze("unsqueeze");
   const int64_t row = wrap_dim(dims[0], x->dim()), column = wrap_dim(dims[1], x->dim());
   LOHE_CHECK(row != column, "linalg.matrix_norm: dims must be different. Got ", to_string(dims));
+  LOHE_CHECK(itemsize(info(x->dtype()).value_dtype) >= 4,
+             "linalg.matrix_norm: Low precision dtypes not supported. Got ", x->dtype(),
+             "; convert it to float32 or float64");
   const TensorPtr s = values(movedim(x, dims, Dims{-2, -1}));
   TensorPtr r = p == 0 ? sum(s, Dims{-1}) : p > 0 ? amax(s, Dims{-1}) : amin(s, Dims{-1});
   if (!keepdim) return r;

@@ -142,9 +142,8 @@ std::vector<Meta> infer_svd(Args a) {
   LOHE_CHECK(x.dim() >= 2, "linalg.svd: The input tensor A must have at least 2 dimensions, got ", x.dim());
   LOHE_CHECK(is_differentiable(x.dtype()),
              "linalg.svd: Expected a floating point or complex tensor as input. Got ", x.dtype());
-  LOHE_CHECK(info(x.dtype()).value_dtype == Dtype::kFloat32 || info(x.dtype()).value_dtype == Dtype::kFloat64,
-             "linalg.svd: Low precision dtypes not supported. Got ", x.dtype(),
-             "; convert it to float32 or float64");
+  LOHE_CHECK_KIND(kNotImplemented, itemsize(info(x.dtype()).value_dtype) >= 4,
+                  "\"linalg_svd_cpu\" not implemented for ", x.dtype(), "; convert it to float32 or float64");
   const auto rank = static_cast<size_t>(x.dim());
   const int64_t m = x.sizes()[rank - 2], n = x.sizes()[rank - 1], k = std::min(m, n);
   Dims batch(x.sizes().first(rank - 2));

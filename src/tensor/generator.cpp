@@ -3,6 +3,7 @@
 #include <mutex>
 #include <random>
 
+#include "base/fork.h"
 #include "lohe/error.h"
 
 namespace lohe {
@@ -27,11 +28,13 @@ uint64_t Generator::seed() {
 uint64_t Generator::initial_seed() const { return state().seed; }
 
 Generator::State Generator::state() const {
+  const ForkSection section;
   const std::lock_guard lock(impl_->mutex);
   return impl_->state;
 }
 
 void Generator::set_state(State state) {
+  const ForkSection section;
   const std::lock_guard lock(impl_->mutex);
   impl_->state = state;
 }
@@ -58,6 +61,7 @@ void Generator::set_state_bytes(std::span<const uint8_t> bytes) {
 }
 
 Generator::State Generator::reserve(int64_t counters) {
+  const ForkSection section;
   const std::lock_guard lock(impl_->mutex);
   const State before = impl_->state;
   impl_->state.offset += static_cast<uint64_t>(counters);

@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/fork.h"
 #include "base/threads.h"
 #include "lohe/error.h"
 
@@ -219,6 +220,42 @@ TEST_F(Threads, AForkedChildStartsItsOwnWorkers) {
 #endif
 
 std::string fork_trace;  // written by handlers that are registered for the life of the process
+
+TEST_F(Threads, AForkWaitsForSectionsOfOtherThreads) {
+  std::mutex mutex;
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> others;
+  for (int t = 0; t < 3; ++t) {
+    others.emplace_back([&] {
+      while (!stop) {
+        const ForkSection section, nested;
+        const std::lock_guard lock(mutex);
+        for (int i = 0; i < 200; ++i) std::atomic_signal_fence(std::memory_order_seq_cst);
+      }
+    });
+  }
+  for (int round = 0; round < 50; ++round) {
+    const pid_t child = ::fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      ::alarm(20);
+      for (int i = 0; i < 3; ++i) {
+        const ForkSection section;
+        const std::lock_guard lock(mutex);
+      }
+      const pid_t grandchild = ::fork();
+      if (grandchild == 0) ::_exit(0);
+      int status = 1;
+      ::waitpid(grandchild, &status, 0);
+      ::_exit(status);
+    }
+    int status = 1;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    ASSERT_EQ(status, 0) << "round " << round;
+  }
+  stop = true;
+  for (std::thread& other : others) other.join();
+}
 
 TEST_F(Threads, ForkHandlersRunInTheDocumentedOrder) {
   at_fork([] { fork_trace += "p1 "; }, [] { fork_trace += "P1 "; }, [] { fork_trace += "C1 "; });

@@ -43,7 +43,7 @@ SETTINGS: dict[str, tuple[dict[str, str], int]] = {
     "interpreter": ({"LOHE_KERNELS": "interpreter"}, 1),
     "guard pages": ({"LOHE_DEBUG_GUARD": "1"}, 1),
 }
-RELATIVE = {"float32": 2e-5, "float64": 1e-9, "bfloat16": 2e-2, "float16": 3e-3, "complex64": 2e-5, "complex128": 1e-9}
+RELATIVE = {"float32": 2e-5, "float64": 1e-8, "bfloat16": 2e-2, "float16": 3e-3, "complex64": 2e-5, "complex128": 1e-8}
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,8 @@ class Worker:
 PASSED_OVER = (
     "more than one element of the written-to tensor",  # Lohe refuses every write through overlapping memory
     "Could this error message be improved",  # an assertion inside PyTorch
+    "inplace version of",  # a derivative that PyTorch has only for the form that is not in place
+    "derivative for aten::floor_divide",  # Lohe's is zero, as div's with rounding
     "was created in no_grad mode",  # PyTorch refuses views of tensors that began to need gradients later;
     "and its base or another view of its base has been modified",  # Lohe rebuilds their history
 )

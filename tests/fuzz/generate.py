@@ -21,7 +21,7 @@ KEEP_REFUSED = 0.04
 LEFT_OUT_FAMILIES = {"random", "sampling", "dropout", "optimizers", "foreach"}
 LEFT_OUT = re.compile(
     r"empty|rand|dropout|rrelu|resize|^set_$|^_|_backward$|^nll_loss_forward|^nonzero_numpy|^unique_dim|pin_memory|"
-    r"^is_|data_ptr|^share_|^requires_grad|^retain|fractional|alpha_dropout|^numpy|^storage|element_size|^native_"
+    r"^is_|data_ptr|^share_|^requires_grad|^retain|fractional|alpha_dropout|^numpy|^storage|element_size|^native_|^scaled_dot_product_attention"
 )
 # Writes where the order of equal indices is nobody's promise get distinct ones.
 DISTINCT_INDEX = {"scatter", "scatter_", "index_copy", "index_copy_", "index_put", "index_put_", "put_", "put", "index_fill"}
@@ -329,15 +329,14 @@ class Generator:
 
     def _call(self, form: Form) -> Step:
         rng = self.rng
-        no_grad = rng.random() < 0.02
         if form.place in ("getitem", "setitem"):
             target = self._tensor()
             first = self.machine.values[target]
             item = self._item(first)
             if form.place == "getitem":
-                return Call(self._number(), "getitem", "", (target, item), (), no_grad)
+                return Call(self._number(), "getitem", "", (target, item))
             value = rng.choice([1.5, 2, True]) if rng.random() < 0.4 else self._set_value(target, item)
-            return Call(self._number(), "setitem", "", (target, item, value), (), no_grad)
+            return Call(self._number(), "setitem", "", (target, item, value))
         args: list[Any] = []
         kwargs: list[tuple[str, Any]] = []
         chosen: dict[str, Any] = {}
@@ -361,7 +360,7 @@ class Generator:
                 args.append(value)
         if form.place == "method" and not (args and isinstance(args[0], Ref)):
             raise LookupError
-        return Call(self._number(), form.place, form.name, tuple(args), tuple(kwargs), no_grad)
+        return Call(self._number(), form.place, form.name, tuple(args), tuple(kwargs))
 
     def _set_value(self, target: Ref, item: Any) -> Any:
         probe = Call(-1, "getitem", "", (target, item))

@@ -7,7 +7,6 @@ steps is a program, which is what shrinking needs. Steps are plain data; ``repr`
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,7 +64,6 @@ class Call:
     name: str
     args: tuple[Any, ...]
     kwargs: tuple[tuple[str, Any], ...] = ()
-    no_grad: bool = False
 
 
 Step = Leaf | Call
@@ -117,7 +115,7 @@ def widened(program: Program) -> Program:
             result.append(Leaf(step.step, WIDE.get(step.dtype, step.dtype), step.shape, step.seed, step.layout, step.requires_grad, step.data))
         else:
             name = {"float": "double", "half": "double", "bfloat16": "double", "cfloat": "cdouble"}.get(step.name, step.name)
-            result.append(Call(step.step, step.place, name, of(step.args), of(step.kwargs), step.no_grad))
+            result.append(Call(step.step, step.place, name, of(step.args), of(step.kwargs)))
     return result
 
 
@@ -257,15 +255,14 @@ class Machine:
 
     def _call(self, call: Call) -> Any:
         args, kwargs = self._value(call.args), {k: self._value(v) for k, v in call.kwargs}
-        with self.framework.no_grad() if call.no_grad else contextlib.nullcontext():
-            if call.place == "getitem":
-                return args[0][args[1]]
-            if call.place == "setitem":
-                args[0][args[1]] = args[2]
-                return args[0]
-            if call.place == "method":
-                return getattr(args[0], call.name)(*args[1:], **kwargs)
-            return self.function(call)(*args, **kwargs)
+        if call.place == "getitem":
+            return args[0][args[1]]
+        if call.place == "setitem":
+            args[0][args[1]] = args[2]
+            return args[0]
+        if call.place == "method":
+            return getattr(args[0], call.name)(*args[1:], **kwargs)
+        return self.function(call)(*args, **kwargs)
 
     def step(self, step: Step) -> bool:
         """Carries out one step; False where it raised or an operand is missing."""
@@ -366,5 +363,5 @@ def as_python(program: Program) -> str:
             line = f"{arguments[0]}.{step.name}({', '.join(arguments[1:])})"
         else:
             line = f"torch.{step.place + '.' if step.place != 'torch' else ''}{step.name}({', '.join(arguments)})"
-        lines.append(f"v{step.step} = {line}" + ("  # under no_grad" if step.no_grad else ""))
+        lines.append(f"v{step.step} = {line}")
     return "\n".join(lines)

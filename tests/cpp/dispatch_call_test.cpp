@@ -62,7 +62,7 @@ TEST(Backward, ProductRuleWithBroadcast) {
   autograd::set_requires_grad(*a, true);
   autograd::set_requires_grad(*b, true);
   const TensorPtr y = sum(mul(a, b), Dims{});
-  autograd::run_backward({y}, {}, false, false, {}, false, true);
+  autograd::run_backward(std::array{y}, {}, false, false, {}, false, true);
   EXPECT_EQ(values(autograd::meta_of(*a).grad), (std::vector<float>{10, 20, 30, 10, 20, 30}));
   EXPECT_EQ(values(autograd::meta_of(*b).grad), (std::vector<float>{5, 7, 9}));
 }
@@ -72,9 +72,10 @@ TEST(Backward, SecondDerivativeOfACube) {
   const TensorPtr x = tensor({2, 3}, {2});
   autograd::set_requires_grad(*x, true);
   const TensorPtr y = sum(mul(mul(x, x), x), Dims{});
-  const auto g = autograd::run_backward({y}, {}, true, true, {x}, false, false);
+  const auto g = autograd::run_backward(std::array{y}, {}, true, true, std::array{x}, false, false);
   EXPECT_EQ(values(g[0]), (std::vector<float>{12, 27}));
-  const auto gg = autograd::run_backward({sum(g[0], Dims{})}, {}, false, false, {x}, false, false);
+  const auto gg =
+      autograd::run_backward(std::array{sum(g[0], Dims{})}, {}, false, false, std::array{x}, false, false);
   EXPECT_EQ(values(gg[0]), (std::vector<float>{12, 18}));
 }
 
@@ -84,7 +85,7 @@ TEST(Backward, ChainOfAMillionOps) {
   autograd::set_requires_grad(*x, true);
   TensorPtr y = x;
   for (int i = 0; i < 1'000'000; ++i) y = add(y, 1.0);
-  autograd::run_backward({y}, {}, false, false, {}, false, true);
+  autograd::run_backward(std::array{y}, {}, false, false, {}, false, true);
   EXPECT_EQ(values(autograd::meta_of(*x).grad), (std::vector<float>{1}));
 }
 
@@ -96,7 +97,7 @@ TEST(Backward, WriteThroughAViewGivesTheBaseHistory) {
   const TensorPtr v = as_strided(y, Dims{2}, Dims{1}, int64_t{1});
   dispatch::call(mul.op(), std::array{Arg(v), Arg(10.0)}, dispatch::Form::kInPlace);
   EXPECT_EQ(values(y), (std::vector<float>{1, 20, 30, 4}));
-  autograd::run_backward({sum(y, Dims{})}, {}, false, false, {}, false, true);
+  autograd::run_backward(std::array{sum(y, Dims{})}, {}, false, false, {}, false, true);
   EXPECT_EQ(values(autograd::meta_of(*x).grad), (std::vector<float>{1, 10, 10, 1}));
 }
 

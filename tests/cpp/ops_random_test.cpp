@@ -175,7 +175,7 @@ TEST(Dropout, GradientSeesTheMaskOfTheForward) {
   const TensorPtr x = full(Dims{1000, 37}, 3.0);
   autograd::set_requires_grad(*x, true);
   const TensorPtr y = dropout(x, 0.25, true);
-  autograd::run_backward({sum(y, Dims{})}, {}, false, false, {}, false, true);
+  autograd::run_backward(std::array{sum(y, Dims{})}, {}, false, false, {}, false, true);
   const auto out = values<float>(y), g = values<float>(autograd::meta_of(*x).grad);
   int64_t kept = 0;
   for (size_t i = 0; i < out.size(); ++i) {

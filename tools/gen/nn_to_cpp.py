@@ -44,6 +44,7 @@ LEGACY = (
     "return_indices",
     "custom_encoder",
     "custom_decoder",
+    "out",  # C++ has no such form of a layer's function
 )  # parameters that C++ does not have: always None, or False
 DTYPES = {"bool": "Bool", "float32": "Float32", "float64": "Float64", "int64": "Int64", "long": "Int64"}
 TYPE_OF_CPP = {

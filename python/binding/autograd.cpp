@@ -58,7 +58,7 @@ PyObject* node_getattro(PyObject* self, PyObject* name) {
   return function_attribute(node_at(self), name);
 }
 
-/// Tensors, with None for null, as a tuple.
+/// Tensors, with None for null, from a sequence.
 std::vector<TensorPtr> tensors_from(PyObject* object, const char* what) {
   const Ref items = checked(PySequence_Tuple(object));
   std::vector<TensorPtr> list;
@@ -106,9 +106,9 @@ PyObject* install_tensor_hooks(PyObject*, PyObject* args) {
     };
     autograd::GradMeta& meta = autograd::meta_of(*t);
     if (autograd::is_leaf(*t)) {
-      meta.hooks.emplace_back(0, std::move(hook));
+      meta.make_hooks().gradient.emplace_back(0, std::move(hook));
     } else {
-      autograd::grad_fn(t)->pre_hooks.emplace_back(meta.output, std::move(hook));
+      autograd::grad_fn(t)->make_hooks().tensors.emplace_back(meta.output, std::move(hook));
     }
     return Py_NewRef(Py_None);
   });
@@ -120,7 +120,8 @@ PyObject* install_post_accumulate_hooks(PyObject*, PyObject* args) {
     if (!PyArg_ParseTuple(args, "O!O:_install_post_accumulate_hooks", &tensor_base_type, &tensor, &dict))
       throw PythonError{};
     autograd::meta_of(*impl_of(tensor))
-        .post_accumulate_hooks.emplace_back(0, [hooks = SharedRef(dict)](TensorImpl* t) {
+        .make_hooks()
+        .post_accumulate.emplace_back(0, [hooks = SharedRef(dict)](TensorImpl* t) {
           const WithGil gil;
           try {
             const Ref list = hook_list(hooks), value = checked(wrap(TensorPtr(t)));
@@ -144,7 +145,7 @@ PyObject* retain_grad(PyObject*, PyObject* tensor) {
     autograd::GradMeta& meta = autograd::meta_of(*t);
     if (autograd::is_leaf(*t) || meta.retains_grad) return Py_NewRef(Py_None);
     const Ref weak = checked(PyWeakref_NewRef(tensor, nullptr));
-    autograd::grad_fn(t)->pre_hooks.emplace_back(
+    autograd::grad_fn(t)->make_hooks().tensors.emplace_back(
         meta.output, [weak = SharedRef(weak.get())](const TensorPtr& g) -> TensorPtr {
           const WithGil gil;
           PyObject* target = PyWeakref_GetObject(weak.get());
@@ -188,11 +189,11 @@ PyObject* install_node_hooks(PyObject*, PyObject* args) {
     if (!PyArg_ParseTuple(args, "OOp:_install_node_hooks", &node, &dict, &before)) throw PythonError{};
     GradNode* target = node_of(node);
     if (before != 0) {
-      target->node_pre_hooks.emplace_back([hooks = SharedRef(dict)](const std::vector<TensorPtr>& in) {
+      target->make_hooks().before.emplace_back([hooks = SharedRef(dict)](const std::vector<TensorPtr>& in) {
         return run_node_hooks(hooks, in, nullptr);
       });
     } else {
-      target->post_hooks.emplace_back(
+      target->make_hooks().after.emplace_back(
           [hooks = SharedRef(dict)](const std::vector<TensorPtr>& in, const std::vector<TensorPtr>& out) {
             return run_node_hooks(hooks, in, &out);
           });
@@ -201,23 +202,43 @@ PyObject* install_node_hooks(PyObject*, PyObject* args) {
   });
 }
 
-PyObject* run_backward(PyObject*, PyObject* args) {
+/// What a pass takes as one tensor or several: a Tensor stands for a sequence of one, None for an empty one.
+autograd::GradList tensor_or_tensors(PyObject* object, const char* what) {
+  autograd::GradList list;
+  if (is_tensor(object)) {
+    list.push_back(tensor_of(object));
+  } else if (object != Py_None) {
+    for (TensorPtr& t : tensors_from(object, what)) list.push_back(std::move(t));
+  }
+  return list;
+}
+
+/// _run_backward(tensors, grad_tensors, retain_graph, create_graph, inputs, allow_unused, accumulate)
+PyObject* run_backward(PyObject*, PyObject* const* args, Py_ssize_t count) {
   return guarded([&] {
-    PyObject *tensors, *gradients, *inputs;
-    int retain = 0, create = 0, allow_unused = 0, accumulate = 0;
-    if (!PyArg_ParseTuple(args, "OOppOpp:_run_backward", &tensors, &gradients, &retain, &create, &inputs,
-                          &allow_unused, &accumulate)) {
-      throw PythonError{};
+    LOHE_CHECK_TYPE(count == 7, "_run_backward() takes 7 arguments, got ", count);
+    const auto flag = [&](int i) {
+      const int truth = PyObject_IsTrue(args[i]);
+      check_status(truth);
+      return truth != 0;
+    };
+    const autograd::GradList roots = tensor_or_tensors(args[0], "tensors"),
+                             cotangents = tensor_or_tensors(args[1], "grad_tensors"),
+                             inputs = tensor_or_tensors(args[4], "inputs");
+    LOHE_CHECK(cotangents.empty() || cotangents.size() == roots.size(), "got ", roots.size(), " tensors and ",
+               cotangents.size(), " gradients");
+    const bool create = flag(3), retain = args[2] == Py_None ? create : flag(2);
+    const bool allow_unused = flag(5), accumulate = flag(6);
+    if (args[4] != Py_None && inputs.empty()) {
+      LOHE_CHECK(!accumulate, "`inputs` argument to `backward()` cannot be empty.");
+      return PyTuple_New(0);
     }
-    std::vector<TensorPtr> roots = tensors_from(tensors, "tensors"),
-                           cotangents = tensors_from(gradients, "grad_tensors"),
-                           wanted = tensors_from(inputs, "inputs"), results;
+    std::vector<TensorPtr> results;
     {
       const WithoutGil without;
-      results = autograd::run_backward(std::move(roots), std::move(cotangents), retain != 0, create != 0,
-                                       wanted, allow_unused != 0, accumulate != 0);
+      results = autograd::run_backward(roots, cotangents, retain, create, inputs, allow_unused, accumulate);
     }
-    return wrap_list(results);
+    return accumulate ? Py_NewRef(Py_None) : wrap_list(results);
   });
 }
 
@@ -259,7 +280,8 @@ PyTypeObject node_type = [] {
 }();
 
 PyMethodDef module_functions[] = {
-    {"_run_backward", run_backward, METH_VARARGS, nullptr},
+    {"_run_backward", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(run_backward)),
+     METH_FASTCALL, nullptr},
     {"_install_tensor_hooks", install_tensor_hooks, METH_VARARGS, nullptr},
     {"_install_post_accumulate_hooks", install_post_accumulate_hooks, METH_VARARGS, nullptr},
     {"_install_node_hooks", install_node_hooks, METH_VARARGS, nullptr},

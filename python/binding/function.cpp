@@ -41,15 +41,15 @@ class FunctionNode final : public autograd::GradNode {
   PyObject* context() const { return context_.get(); }
 
   /// `backward(context, gradients)` gives one gradient or None for every argument of forward.
-  std::vector<TensorPtr> apply(std::vector<TensorPtr> grads) override {
+  autograd::GradList apply(autograd::GradList grads) override {
     const WithGil gil;
     try {
-      const Ref incoming = checked(wrap_list(grads));
+      const Ref incoming = checked(wrap_list({grads.begin(), grads.end()}));
       const NodeInContext visible(this);
       const Ref result =
           checked(PyObject_CallFunctionObjArgs(backward_.get(), context_.get(), incoming.get(), nullptr));
       LOHE_CHECK_TYPE(PyTuple_Check(result.get()), name_, ": backward must give a tuple");
-      std::vector<TensorPtr> list;
+      autograd::GradList list;
       for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(result.get()); ++i) {
         PyObject* item = PyTuple_GET_ITEM(result.get(), i);
         list.push_back(item == Py_None ? TensorPtr() : tensor_of(item));
@@ -115,11 +115,8 @@ PyObject* set_history(PyObject*, PyObject* args) {
     }
     autograd::GradNode* node = node_of(node_object);
     TensorPtr t = tensor_of(tensor);
-    ops::Meta meta;
-    meta.dtype = t->dtype();
-    meta.sizes = t->size_dims();
     node->outputs.resize(std::max(node->outputs.size(), static_cast<size_t>(index) + 1));
-    node->outputs[static_cast<size_t>(index)] = meta;
+    node->outputs[static_cast<size_t>(index)] = autograd::GradShape(*t);
     if (dirty != 0) {
       autograd::rebase_history(t, Intrusive<autograd::GradNode>(node), index);
       return Py_NewRef(tensor);

@@ -149,7 +149,7 @@ int tensor_traverse(PyObject* self, visitproc visit, void* arg) {
   if (impl != nullptr && !impl->python_owned && impl->use_count() == 1) {
     // Nobody but this object holds the tensor, so what the tensor holds belongs to this object.
     if (const autograd::GradMeta* meta = autograd::meta_or_null(*impl); meta != nullptr) {
-      if (!meta->hooks.empty()) Py_VISIT(object->hooks);
+      if (meta->hooks && !meta->hooks->gradient.empty()) Py_VISIT(object->hooks);
       if (meta->grad && meta->grad->python_owned && meta->grad->use_count() == 1) {
         Py_VISIT(static_cast<PyObject*>(meta->grad->python_object.load()));
       }
@@ -162,10 +162,11 @@ int tensor_clear(PyObject* self) {
   PyTensor* object = self_of(self);
   if (object->impl != nullptr && !object->impl->python_owned && object->impl->use_count() == 1) {
     if (autograd::GradMeta* meta = autograd::meta_or_null(*object->impl); meta != nullptr) {
-      auto hooks = std::move(meta->hooks);
-      auto more = std::move(meta->post_accumulate_hooks);
-      meta->hooks.clear();
-      meta->post_accumulate_hooks.clear();
+      if (meta->hooks) {
+        // Out of the tensor before they go: what they hold may look at it.
+        const auto hooks = std::exchange(meta->hooks->gradient, {});
+        const auto more = std::exchange(meta->hooks->post_accumulate, {});
+      }
     }
   }
   Py_CLEAR(object->hooks);

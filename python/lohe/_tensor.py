@@ -37,9 +37,7 @@ class Tensor(_C.TensorBase):
         inputs: Any = None,
     ) -> None:
         """Adds the gradient of this tensor to ``.grad`` of the leaves (or of `inputs`)."""
-        from lohe import autograd
-
-        autograd.backward(self, gradient, retain_graph, create_graph, inputs=inputs)
+        _C._run_backward(self, gradient, retain_graph, create_graph, inputs, True, True)
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Any:
         """Calls ``hook(grad)`` whenever a gradient of this tensor is computed; a result replaces the gradient."""

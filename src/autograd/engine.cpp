@@ -1,6 +1,5 @@
-#include <queue>
-#include <unordered_map>
-#include <unordered_set>
+#include <algorithm>
+#include <limits>
 
 #include "autograd/tape.h"
 #include "lohe/error.h"
@@ -11,10 +10,6 @@ namespace lohe::autograd {
 namespace {
 
 using namespace ops;
-
-struct Later {
-  bool operator()(const GradNode* a, const GradNode* b) const { return a->sequence < b->sequence; }
-};
 
 TensorPtr sum_of(TensorPtr a, TensorPtr b) {
   static const OpRef add("add");
@@ -27,177 +22,273 @@ TensorPtr sum_of(TensorPtr a, TensorPtr b) {
 }
 
 /// A cotangent must look like the output that it belongs to.
-TensorPtr validated(TensorPtr g, const Meta& expected, const GradNode& node) {
-  if (!g || expected.dtype == Dtype::kUndefined) return g;
-  if (g->size_dims() != expected.sizes) {
-    static const OpRef expand("expand");
-    static const OpRef sum("sum.dim_IntList"), view("view");
-    LOHE_CHECK(g->dim() <= static_cast<int64_t>(expected.sizes.size()) || true, node.name());
-    raise(ErrorKind::kRuntime, "Function ", node.name(), " returned an invalid gradient at index 0 - got ",
-          to_string(g->sizes()), " but expected shape compatible with ", to_string(expected.sizes));
-  }
-  if (g->dtype() != expected.dtype) {
-    static const OpRef to("to.dtype"), real("real");
-    if (is_complex(g->dtype()) && !is_complex(expected.dtype)) g = real(g);
-    if (g->dtype() != expected.dtype) g = to(g, expected.dtype);
-  }
-  return g;
+void validate(TensorPtr& g, const GradShape& expected, const GradNode& node) {
+  if (!g || expected.dtype == Dtype::kUndefined) return;
+  LOHE_CHECK(g->size_dims() == expected.sizes, "Function ", node.name(),
+             " returned an invalid gradient at index 0 - got ", to_string(g->sizes()),
+             " but expected shape compatible with ", to_string(expected.sizes));
+  if (g->dtype() == expected.dtype) return;
+  static const OpRef to("to.dtype"), real("real");
+  if (is_complex(g->dtype()) && !is_complex(expected.dtype)) g = real(g);
+  if (g->dtype() != expected.dtype) g = to(g, expected.dtype);
 }
 
-}  // namespace
+/// What the pass knows of a node.
+struct Task {
+  explicit Task(GradNode* n) : node(n) {}
+  GradNode* node;
+  int expected = 0;     ///< edges to it whose cotangent is still to come
+  int capture = -1;     ///< the first of the captures at this node
+  bool useful = false;  ///< with inputs: on a way to one of them
+  GradList grads;
+};
 
-std::vector<TensorPtr> run_backward(std::vector<TensorPtr> roots, std::vector<TensorPtr> gradients,
-                                    bool retain_graph, bool create_graph,
-                                    const std::vector<TensorPtr>& inputs, bool allow_unused,
-                                    bool accumulate) {
-  // 1. The starting cotangents.
-  std::unordered_map<GradNode*, std::vector<TensorPtr>> waiting;
-  std::vector<Intrusive<GradNode>> alive;
-  std::vector<GradNode*> starts;
-  {
-    const GradModeGuard mode(create_graph);
-    static const OpRef ones_like("ones_like");
+/// An output of a node whose cotangent is the gradient of an input.
+struct Capture {
+  int output;
+  size_t input;
+  int next;  ///< at the same node, or -1
+};
+
+/// The tasks by node: a hash table of task numbers that needs no heap memory for small graphs.
+class Tasks {
+ public:
+  Tasks() { slots_.resize(kFirstSlots, kFree); }
+
+  uint32_t size() const { return static_cast<uint32_t>(tasks_.size()); }
+  Task& operator[](uint32_t i) { return tasks_[i]; }
+
+  /// The task of `node`; made if there is none.
+  uint32_t of(GradNode* node) {
+    if (2 * (tasks_.size() + 1) > slots_.size()) enlarge();
+    uint32_t& number = slots_[slot(node)];
+    if (number == kFree) {
+      number = size();
+      tasks_.emplace_back(node);
+    }
+    return number;
+  }
+
+ private:
+  static constexpr size_t kFirstSlots = 64;
+  static constexpr uint32_t kFree = ~uint32_t{0};
+
+  /// Where `node` is, or a free slot.
+  size_t slot(const GradNode* node) const {
+    const size_t mask = slots_.size() - 1;
+    size_t at = (reinterpret_cast<uintptr_t>(node) >> 4) * 0x9e3779b97f4a7c15u >> 32 & mask;
+    while (slots_[at] != kFree && tasks_[slots_[at]].node != node) at = (at + 1) & mask;
+    return at;
+  }
+  void enlarge() {
+    const size_t count = slots_.size() * 4;
+    slots_.clear();
+    slots_.resize(count, kFree);
+    for (uint32_t i = 0; i < size(); ++i) slots_[slot(tasks_[i].node)] = i;
+  }
+
+  InlineVector<Task, 16> tasks_;
+  SmallVector<uint32_t, kFirstSlots> slots_;
+};
+
+class BackwardPass {
+ public:
+  BackwardPass(bool retain_graph, bool create_graph)
+      : retain_graph_(retain_graph), create_graph_(create_graph) {}
+
+  /// 1. The starting cotangents.
+  void start(std::span<const TensorPtr> roots, std::span<const TensorPtr> gradients) {
+    const GradModeGuard mode(create_graph_);
     for (size_t i = 0; i < roots.size(); ++i) {
       const TensorPtr& root = roots[i];
       LOHE_CHECK(root->requires_grad, "element ", i,
                  " of tensors does not require grad and does not have a grad_fn");
       TensorPtr g = i < gradients.size() ? gradients[i] : TensorPtr();
       if (!g) {
-        LOHE_CHECK(root->numel() == 1, "grad can be implicitly created only for scalar outputs");
-        LOHE_CHECK(!is_complex(root->dtype()),
-                   "grad can be implicitly created only for real scalar outputs but got ", root->dtype());
-        g = ones_like(root);
+        g = implicit_cotangent(root);
       } else {
         LOHE_CHECK(g->size_dims() == root->size_dims(), "Mismatch in shape: grad_output[", i,
                    "] has a shape of ", to_string(g->sizes()), " and output[", i, "] has a shape of ",
                    to_string(root->sizes()), ".");
       }
-      const Edge e = gradient_edge(root);
-      auto& slots = waiting[e.node.get()];
-      slots.resize(
-          std::max(slots.size(), std::max(e.node->outputs.size(), static_cast<size_t>(e.index) + 1)));
-      TensorPtr& slot = slots[static_cast<size_t>(e.index)];
-      slot = slot ? sum_of(std::move(slot), std::move(g)) : std::move(g);
-      alive.push_back(e.node);
-      starts.push_back(e.node.get());
+      Edge& e = edges_.emplace_back(gradient_edge(root));
+      tasks_.of(e.node.get());
+      add(e, std::move(g));
     }
+    starts_ = tasks_.size();
   }
-  // 2. How many cotangents each node waits for, over everything that the roots reach.
-  std::unordered_map<GradNode*, int> expected;
-  std::unordered_set<GradNode*> seen;
-  std::vector<GradNode*> stack, found;
-  for (GradNode* n : starts) {
-    if (seen.insert(n).second) stack.push_back(n);
-  }
-  while (!stack.empty()) {
-    GradNode* n = stack.back();
-    stack.pop_back();
-    found.push_back(n);
-    for (const Edge& e : n->next) {
-      if (!e) continue;
-      ++expected[e.node.get()];
-      if (seen.insert(e.node.get()).second) stack.push_back(e.node.get());
-    }
-  }
-  // 3. With inputs: only nodes on a way to them run.
-  struct Capture {
-    int output;
-    size_t input;
-  };
-  std::unordered_map<GradNode*, std::vector<Capture>> captures;
-  std::unordered_set<GradNode*> useful;
-  std::vector<TensorPtr> captured(inputs.size());
-  std::vector<Edge> input_edges;
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    LOHE_CHECK(inputs[i]->requires_grad, "One of the differentiated Tensors does not require grad");
-    Edge e = gradient_edge(inputs[i]);
-    captures[e.node.get()].push_back({e.index, i});
-    useful.insert(e.node.get());
-    input_edges.push_back(std::move(e));
-  }
-  if (!inputs.empty()) {
-    // Against the edges: users of a useful node are useful.
-    std::unordered_map<GradNode*, std::vector<GradNode*>> users;
-    for (GradNode* n : found) {
+
+  /// 2. How many cotangents each node waits for, over everything that the roots reach.
+  void count() {
+    for (uint32_t i = 0; i < tasks_.size(); ++i) {
+      // By number: the loop makes tasks, and those are looked at in their turn.
+      const GradNode* n = tasks_[i].node;
       for (const Edge& e : n->next) {
-        if (e) users[e.node.get()].push_back(n);
+        if (e) ++tasks_[tasks_.of(e.node.get())].expected;
       }
     }
-    std::vector<GradNode*> todo(useful.begin(), useful.end());
+  }
+
+  /// 3. With inputs: only nodes on a way to them run.
+  void restrict_to(std::span<const TensorPtr> inputs) {
+    const uint32_t reached = tasks_.size();
+    captured_.resize(inputs.size());
+    std::vector<uint32_t> todo;
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      LOHE_CHECK(inputs[i]->requires_grad, "One of the differentiated Tensors does not require grad");
+      Edge& e = edges_.emplace_back(gradient_edge(inputs[i]));
+      const uint32_t number = tasks_.of(e.node.get());
+      Task& t = tasks_[number];
+      captures_.push_back({e.index, i, std::exchange(t.capture, static_cast<int>(captures_.size()))});
+      if (!std::exchange(t.useful, true)) todo.push_back(number);
+    }
+    // Against the edges: users of a useful node are useful.
+    std::vector<std::vector<uint32_t>> users(tasks_.size());
+    for (uint32_t n = 0; n < reached; ++n) {
+      for (const Edge& e : tasks_[n].node->next) {
+        if (e) users[tasks_.of(e.node.get())].push_back(n);
+      }
+    }
     while (!todo.empty()) {
-      GradNode* n = todo.back();
+      const uint32_t n = todo.back();
       todo.pop_back();
-      for (GradNode* u : users[n]) {
-        if (useful.insert(u).second) todo.push_back(u);
+      for (const uint32_t u : users[n]) {
+        if (!std::exchange(tasks_[u].useful, true)) todo.push_back(u);
       }
     }
   }
-  // 4. Run.
-  const GradModeGuard mode(create_graph);
-  std::priority_queue<GradNode*, std::vector<GradNode*>, Later> ready;
-  for (GradNode* n : std::unordered_set<GradNode*>(starts.begin(), starts.end())) {
-    if (expected[n] == 0) ready.push(n);
+
+  /// 4. Later calls first.
+  void run(bool restricted, bool accumulate) {
+    const GradModeGuard mode(create_graph_);
+    for (uint32_t i = 0; i < starts_; ++i) {
+      if (tasks_[i].expected == 0) ready(i);
+    }
+    while (!ready_.empty()) {
+      std::pop_heap(ready_.begin(), ready_.end());
+      const uint32_t number = ready_.back().second;
+      ready_.pop_back();
+      Task& task = tasks_[number];
+      GradNode& n = *task.node;
+      GradList grads = incoming(n, std::move(task.grads));
+      for (int c = task.capture; c >= 0; c = captures_[static_cast<size_t>(c)].next) {
+        const Capture& capture = captures_[static_cast<size_t>(c)];
+        captured_[capture.input] = grads[static_cast<size_t>(capture.output)];
+      }
+      GradList given;
+      if (!restricted || (is_leaf(n) ? accumulate && task.capture >= 0 : leads_to_input(n)))
+        given = outgoing(n, std::move(grads));
+      for (size_t i = 0; i < n.next.size(); ++i) {
+        const Edge& e = n.next[i];
+        if (!e) continue;
+        const uint32_t to = tasks_.of(e.node.get());
+        if (i < given.size() && given[i]) add(e, std::move(given[i]));
+        if (--tasks_[to].expected == 0) ready(to);
+      }
+    }
   }
-  while (!ready.empty()) {
-    GradNode* n = ready.top();
-    ready.pop();
-    std::vector<TensorPtr> grads = std::move(waiting[n]);
-    waiting.erase(n);
-    grads.resize(std::max(grads.size(), n->outputs.size()));
-    for (size_t o = 0; o < n->outputs.size(); ++o)
-      grads[o] = validated(std::move(grads[o]), n->outputs[o], *n);
-    n->run_tensor_hooks(grads);
-    for (const auto& [output, hook] : n->pre_hooks) {
+
+  std::vector<TensorPtr> captured(bool allow_unused) {
+    for (const TensorPtr& g : captured_) {
+      LOHE_CHECK(g || allow_unused,
+                 "One of the differentiated Tensors appears to not have been used in the graph. Set "
+                 "allow_unused=True if this is the desired behavior.");
+    }
+    return std::move(captured_);
+  }
+
+ private:
+  static TensorPtr implicit_cotangent(const TensorPtr& root) {
+    static const OpRef ones_like("ones_like");
+    LOHE_CHECK(root->numel() == 1, "grad can be implicitly created only for scalar outputs");
+    LOHE_CHECK(!is_complex(root->dtype()),
+               "grad can be implicitly created only for real scalar outputs but got ", root->dtype());
+    return ones_like(root);
+  }
+
+  static bool is_leaf(const GradNode& n) { return n.sequence == std::numeric_limits<uint64_t>::max(); }
+  bool leads_to_input(const GradNode& n) {
+    for (const Edge& e : n.next) {
+      if (e && tasks_[tasks_.of(e.node.get())].useful) return true;
+    }
+    return false;
+  }
+
+  void ready(uint32_t number) {
+    ready_.push_back({tasks_[number].node->sequence, number});
+    std::push_heap(ready_.begin(), ready_.end());
+  }
+
+  /// Adds to the cotangent at the end of `e`.
+  void add(const Edge& e, TensorPtr g) {
+    GradList& grads = tasks_[tasks_.of(e.node.get())].grads;
+    const auto at = static_cast<size_t>(e.index);
+    if (grads.size() <= at) grads.resize(std::max(e.node->outputs.size(), at + 1));
+    grads[at] = grads[at] ? sum_of(std::move(grads[at]), std::move(g)) : std::move(g);
+  }
+
+  /// The cotangents of a node, as its hooks leave them.
+  static GradList incoming(GradNode& n, GradList grads) {
+    if (grads.size() < n.outputs.size()) grads.resize(n.outputs.size());
+    for (size_t o = 0; o < n.outputs.size(); ++o) validate(grads[o], n.outputs[o], n);
+    n.run_tensor_hooks(grads);
+    if (!n.hooks) return grads;
+    for (const auto& [output, hook] : n.hooks->tensors) {
       TensorPtr& g = grads[static_cast<size_t>(output)];
       if (!g) continue;
       if (TensorPtr changed = hook(g)) g = std::move(changed);
     }
-    for (const auto& hook : n->node_pre_hooks) {
-      if (std::vector<TensorPtr> changed = hook(grads); !changed.empty()) grads = std::move(changed);
+    for (const auto& hook : n.hooks->before) {
+      const std::vector<TensorPtr> changed = hook({grads.begin(), grads.end()});
+      if (!changed.empty()) assign(grads, changed);
     }
-    const auto wanted_here = captures.find(n);
-    if (wanted_here != captures.end()) {
-      for (const Capture& c : wanted_here->second) captured[c.input] = grads[static_cast<size_t>(c.output)];
-    }
-    const bool leaf = n->sequence == std::numeric_limits<uint64_t>::max();
-    const bool runs = inputs.empty() || (leaf ? accumulate && wanted_here != captures.end() : [&] {
-                        for (const Edge& e : n->next) {
-                          if (e && useful.contains(e.node.get())) return true;
-                        }
-                        return false;
-                      }());
-    std::vector<TensorPtr> next_grads;
-    if (runs) {
-      bool any = false;
-      for (const TensorPtr& g : grads) any = any || g;
-      std::vector<TensorPtr> kept;
-      if (!n->post_hooks.empty()) kept = grads;
-      if (any) next_grads = n->apply(std::move(grads));
-      for (const auto& hook : n->post_hooks) {
-        if (std::vector<TensorPtr> changed = hook(next_grads, kept); !changed.empty())
-          next_grads = std::move(changed);
-      }
-      if (!retain_graph) n->free_saved();
-    }
-    for (size_t i = 0; i < n->next.size(); ++i) {
-      const Edge& e = n->next[i];
-      if (!e) continue;
-      GradNode* to = e.node.get();
-      if (i < next_grads.size() && next_grads[i]) {
-        auto& slots = waiting[to];
-        slots.resize(std::max(slots.size(), std::max(to->outputs.size(), static_cast<size_t>(e.index) + 1)));
-        TensorPtr& slot = slots[static_cast<size_t>(e.index)];
-        slot = slot ? sum_of(std::move(slot), std::move(next_grads[i])) : std::move(next_grads[i]);
-      }
-      if (--expected[to] == 0) ready.push(to);
-    }
+    return grads;
   }
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    LOHE_CHECK(captured[i] || allow_unused,
-               "One of the differentiated Tensors appears to not have been used in the graph. Set "
-               "allow_unused=True if this is the desired behavior.");
+
+  /// Runs the node: the cotangents of its inputs, as its hooks leave them.
+  GradList outgoing(GradNode& n, GradList grads) {
+    bool any = false;
+    for (const TensorPtr& g : grads) any = any || g;
+    GradList given;
+    if (!n.hooks || n.hooks->after.empty()) {
+      if (any) given = n.apply(std::move(grads));
+    } else {
+      const std::vector<TensorPtr> kept(grads.begin(), grads.end());
+      if (any) given = n.apply(std::move(grads));
+      for (const auto& hook : n.hooks->after) {
+        const std::vector<TensorPtr> changed = hook({given.begin(), given.end()}, kept);
+        if (!changed.empty()) assign(given, changed);
+      }
+    }
+    if (!retain_graph_) n.free_saved();
+    return given;
   }
-  return captured;
+
+  static void assign(GradList& list, const std::vector<TensorPtr>& values) {
+    list.clear();
+    for (const TensorPtr& v : values) list.push_back(v);
+  }
+
+  const bool retain_graph_, create_graph_;
+  InlineVector<Edge, 2> edges_;  ///< to roots and inputs; they keep the nodes alive
+  Tasks tasks_;
+  uint32_t starts_ = 0;  ///< the first tasks are those of the roots
+  std::vector<Capture> captures_;
+  std::vector<TensorPtr> captured_;
+  InlineVector<std::pair<uint64_t, uint32_t>, 16> ready_;  ///< a heap of (sequence, task)
+};
+
+}  // namespace
+
+std::vector<TensorPtr> run_backward(std::span<const TensorPtr> roots, std::span<const TensorPtr> gradients,
+                                    bool retain_graph, bool create_graph, std::span<const TensorPtr> inputs,
+                                    bool allow_unused, bool accumulate) {
+  BackwardPass pass(retain_graph, create_graph);
+  pass.start(roots, gradients);
+  pass.count();
+  if (!inputs.empty()) pass.restrict_to(inputs);
+  pass.run(!inputs.empty(), accumulate);
+  return pass.captured(allow_unused);
 }
 
 }  // namespace lohe::autograd

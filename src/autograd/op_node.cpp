@@ -1,3 +1,5 @@
+#include <cstring>
+#include <forward_list>
 #include <memory>
 
 #include "autograd/derive.h"
@@ -30,92 +32,69 @@ TensorPtr sum_to(TensorPtr g, std::span<const int64_t> sizes) {
   return lead > 0 ? view(g, sizes) : g;
 }
 
-class OpNode final : public GradNode, public Backward {
+/// A tensor argument, or an entry of a list argument: one for each edge of the node.
+struct Operand {
+  SavedTensor saved;  ///< empty where the gradient does not read it
+  GradShape shape;
+};
+
+class OpNode final : public GradNode {
  public:
+  /// @param written_since see SavedTensor, for operands that share the memory of a written first argument
   OpNode(const OpDef& op, Args args, Results& results, uint64_t wanted, bool in_place,
          const TensorPtr& original)
-      : op_(op), wanted_(wanted) {
-    const size_t n = args.size();
-    args_.assign(args.begin(), args.end());
-    saved_.resize(n);
-    metas_.resize(n);
-    uint64_t reads = op.saved_params, reads_results = op.saved_results;
-    if (!op.gradient && op.kind != OpKind::kView) {
-      uint64_t outputs_mask = 0;
-      for (int o = 0; o < results.size(); ++o) {
-        if (results[o] && is_differentiable(results[o]->dtype())) outputs_mask |= uint64_t{1} << o;
+      : op_(op), wanted_(wanted), args_(args) {
+    uint64_t reads = op.saves_declared ? op.saved_params : ~uint64_t{0};
+    reads_results_ = op.saved_results;
+    if (!op.gradient) {
+      reads = reads_results_ = 0;
+      if (op.kind != OpKind::kView) {
+        for (int o = 0; o < results.size(); ++o) {
+          if (results[o] && is_differentiable(results[o]->dtype())) derived_for_ |= uint64_t{1} << o;
+        }
+        derived_ = &derivative_of(op, wanted, derived_for_, args);
+        reads = derived_->reads_params;
+        reads_results_ = derived_->reads_results;
       }
-      const Derivative& d = derivative_of(op, wanted, outputs_mask, args);
-      reads = d.reads_params;
-      reads_results = d.reads_results;
-      outputs_mask_ = outputs_mask;
-    } else if (op.gradient && !op.saves_declared) {
-      reads = ~uint64_t{0};
     }
-    for (size_t i = 0; i < n; ++i) {
-      Arg& a = args_[i];
-      switch (a.kind) {
-        case Arg::kTensor:
-          metas_[i].dtype = a.tensor->dtype();
-          metas_[i].sizes = a.tensor->size_dims();
-          if (op.kind == OpKind::kView) {
-            metas_[i].strides = a.tensor->stride_dims();
-            metas_[i].offset = a.tensor->offset();
-          }
-          if ((reads >> i & 1) != 0) {
-            // An operand that shares the written memory was read before the write: backward must notice.
-            const bool written = in_place && i > 0 && args[0].kind == Arg::kTensor &&
-                                 &a.tensor->version() == &args[0].tensor->version();
-            saved_[i].push_back(
-                SavedTensor(i == 0 && original ? original : TensorPtr(a.tensor), false, written));
-          }
-          break;
-        case Arg::kTensors:
-          for (TensorImpl* t : a.tensor_list()) {
-            list_metas_.emplace_back();
-            if (t != nullptr) {
-              list_metas_.back().dtype = t->dtype();
-              list_metas_.back().sizes = t->size_dims();
-            }
-            if ((reads >> i & 1) != 0)
-              saved_[i].push_back(t == nullptr ? SavedTensor() : SavedTensor(TensorPtr(t), false));
-          }
-          break;
-        case Arg::kInts: {
-          auto& copy = ints_.emplace_back(new int64_t[static_cast<size_t>(a.count) + 1]);
-          std::copy_n(a.ints, a.count, copy.get());
-          a.ints = copy.get();
-          break;
+    const Version* written = in_place && args[0].kind == Arg::kTensor ? &args[0].tensor->version() : nullptr;
+    for (size_t i = 0; i < args.size(); ++i) {
+      const bool read = (reads >> i & 1) != 0;
+      if (args[i].kind == Arg::kTensor) {
+        TensorImpl& t = *args[i].tensor;
+        next.push_back(t.requires_grad ? gradient_edge(TensorPtr(&t)) : Edge{});
+        Operand& operand = operands_.emplace_back();
+        operand.shape = GradShape(t);
+        // An operand that shares the written memory was read before the write: backward must notice.
+        if (read)
+          operand.saved = SavedTensor(i == 0 && original ? original : TensorPtr(&t), false,
+                                      i > 0 && &t.version() == written);
+      } else if (args[i].kind == Arg::kTensors) {
+        for (TensorImpl* t : args[i].tensor_list()) {
+          next.push_back(t != nullptr && t->requires_grad ? gradient_edge(TensorPtr(t)) : Edge{});
+          Operand& operand = operands_.emplace_back();
+          if (t == nullptr) continue;
+          operand.shape = GradShape(*t);
+          if (read) operand.saved = SavedTensor(TensorPtr(t), false);
         }
-        case Arg::kFloats: {
-          auto& copy = floats_.emplace_back(new double[static_cast<size_t>(a.count) + 1]);
-          std::copy_n(a.floats, a.count, copy.get());
-          a.floats = copy.get();
-          break;
-        }
-        case Arg::kStr: {
-          auto& copy = texts_.emplace_back(new char[static_cast<size_t>(a.count) + 1]);
-          std::copy_n(a.chars, a.count, copy.get());
-          a.chars = copy.get();
-          break;
-        }
-        default:
-          break;
       }
+    }
+    if (op.kind == OpKind::kView) {
+      base_strides_ = args[0].tensor->stride_dims();
+      base_offset_ = args[0].tensor->offset();
     }
     for (int o = 0; o < results.size(); ++o) {
-      ops::Meta m;
-      if (results[o]) {
-        m.dtype = results[o]->dtype();
-        m.sizes = results[o]->size_dims();
-      }
-      outputs.push_back(std::move(m));
+      if (results[o])
+        outputs.emplace_back(*results[o]);
+      else
+        outputs.emplace_back();
     }
-    reads_results_ = reads_results;
+    keep_lists();
   }
 
   /// Results are saved once they know this node.
   void save_results(Results& results) {
+    if (reads_results_ == 0) return;
     saved_results_.resize(static_cast<size_t>(results.size()));
     for (int o = 0; o < results.size() && o < 64; ++o) {
       if ((reads_results_ >> o & 1) != 0 && results[o])
@@ -138,177 +117,223 @@ class OpNode final : public GradNode, public Backward {
   }
 
   void free_saved() override {
-    for (auto& list : saved_) list.clear();
-    for (auto& s : saved_results_) s.reset();
+    for (Operand& o : operands_) o.saved.reset();
+    for (SavedTensor& s : saved_results_) s.reset();
     released_ = true;
   }
 
-  std::vector<TensorPtr> apply(std::vector<TensorPtr> grads) override {
-    LOHE_CHECK(
-        !released_,
-        "Trying to backward through the graph a second time (or directly access saved tensors after they have "
-        "already been freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). "
-        "Specify retain_graph=True if you need to backward through the graph a second time or if you need to access saved "
-        "tensors after calling backward.");
-    grads_ = std::move(grads);
-    given_.assign(next.size(), {});
-    if (op_.gradient) {
-      op_.gradient(*this);
-    } else if (op_.kind == OpKind::kView) {
-      view_backward();
-    } else {
-      graph_backward();
+  GradList apply(GradList grads) override;
+
+ private:
+  class Pass;
+
+  /// Lists and strings of the call go into one block of the node's own; tensors are not looked at any more.
+  void keep_lists() {
+    const auto bytes_of = [](const Arg& a) -> size_t {
+      if (a.kind == Arg::kInts || a.kind == Arg::kFloats)
+        return sizeof(int64_t) * static_cast<size_t>(a.count);
+      return a.kind == Arg::kStr ? static_cast<size_t>(a.count) : 0;
+    };
+    size_t total = 0;
+    for (const Arg& a : args_) total += (bytes_of(a) + 7) / 8;
+    if (total == 0) return;
+    lists_.reset(new int64_t[total]);
+    int64_t* at = lists_.get();
+    for (Arg& a : args_) {
+      const size_t bytes = bytes_of(a);
+      if (bytes == 0) continue;
+      std::memcpy(at, a.chars, bytes);
+      a.chars = reinterpret_cast<const char*>(at);  // the pointers of a list are one union
+      at += (bytes + 7) / 8;
     }
-    grads_.clear();
+  }
+
+  static size_t edges(const Arg& a) {
+    return a.kind == Arg::kTensor ? 1 : a.kind == Arg::kTensors ? static_cast<size_t>(a.count) : 0;
+  }
+  /// The first edge of a parameter.
+  size_t edge_of(size_t param) const {
+    size_t at = 0;
+    for (size_t i = 0; i < param; ++i) at += edges(args_[i]);
+    return at;
+  }
+  /// The shape of a parameter that is one tensor; undefined for all others.
+  GradShape shape_of(size_t param) const {
+    return args_[param].kind == Arg::kTensor ? operands_[edge_of(param)].shape : GradShape();
+  }
+  Dtype compute_dtype() const;
+
+  const OpDef& op_;
+  uint64_t wanted_, reads_results_ = 0;
+  uint64_t derived_for_ = 0;             ///< outputs that `derived_` expects a cotangent of
+  const Derivative* derived_ = nullptr;  ///< of rows whose gradient is derived
+  SmallVector<Arg, 6> args_;             ///< what tensors are in it may be gone: only their kind counts
+  InlineVector<Operand, 3> operands_;
+  InlineVector<SavedTensor, 1> saved_results_;
+  std::unique_ptr<int64_t[]> lists_;
+  Dims base_strides_;  ///< of a view's first argument
+  int64_t base_offset_ = 0;
+  bool released_ = false;
+};
+
+/// One run of a node: what a row's gradient sees.
+class OpNode::Pass final : public Backward {
+ public:
+  Pass(OpNode& node, GradList& grads) : node_(node), grads_(grads), given_(node.next.size()) {}
+
+  GradList run() {
+    if (node_.op_.gradient)
+      node_.op_.gradient(*this);
+    else if (node_.op_.kind == OpKind::kView)
+      view_backward();
+    else
+      graph_backward();
     for (size_t i = 0; i < given_.size(); ++i) {
-      if (given_[i] && next[i]) given_[i] = sum_to(std::move(given_[i]), meta_of_edge(i).sizes);
+      if (given_[i] && node_.next[i])
+        given_[i] = sum_to(std::move(given_[i]), node_.operands_[i].shape.sizes);
     }
     return std::move(given_);
   }
 
-  // --- Backward
   const TensorPtr& grad(int output) override { return grads_[static_cast<size_t>(output)]; }
-  const Arg& arg(int p) override { return args_[static_cast<size_t>(p)]; }
+  const Arg& arg(int p) override { return node_.args_[static_cast<size_t>(p)]; }
   TensorPtr tensor(int p, int entry) override {
-    const auto i = static_cast<size_t>(p), e = static_cast<size_t>(entry);
-    return e < saved_[i].size() ? saved_[i][e].unpack(this) : TensorPtr();
+    const Arg& a = arg(p);
+    if (static_cast<size_t>(entry) >= edges(a)) return {};
+    return operand(p, entry).saved.unpack(&node_);
   }
-  TensorPtr result(int o) override { return saved_results_[static_cast<size_t>(o)].unpack(this); }
-  bool needs(int p) const override { return (wanted_ >> p & 1) != 0; }
-  const ops::Meta& meta(int p, int entry) override {
-    if (args_[static_cast<size_t>(p)].kind != Arg::kTensors) return metas_[static_cast<size_t>(p)];
-    size_t at = static_cast<size_t>(entry);
-    for (size_t i = 0; i < static_cast<size_t>(p); ++i)
-      at += args_[i].kind == Arg::kTensors ? edges(args_[i]) : 0;
-    return list_metas_[at];
+  TensorPtr result(int o) override { return node_.saved_results_[static_cast<size_t>(o)].unpack(&node_); }
+  bool needs(int p) const override { return (node_.wanted_ >> p & 1) != 0; }
+  const Meta& meta(int p, int entry) override {
+    Meta& m = metas_.emplace_front();
+    if (static_cast<size_t>(entry) >= edges(arg(p))) return m;
+    const GradShape& shape = operand(p, entry).shape;
+    m.dtype = shape.dtype;
+    m.sizes = shape.sizes;
+    if (p == 0 && node_.op_.kind == OpKind::kView) {
+      m.strides = node_.base_strides_;
+      m.offset = node_.base_offset_;
+    }
+    return m;
   }
-  void set(int p, TensorPtr g) override { given_[edge_of(p)] = std::move(g); }
+  void set(int p, TensorPtr g) override { given_[node_.edge_of(static_cast<size_t>(p))] = std::move(g); }
   void set_list(int p, std::vector<TensorPtr> list) override {
-    const size_t at = edge_of(p);
+    const size_t at = node_.edge_of(static_cast<size_t>(p));
     for (size_t i = 0; i < list.size(); ++i) given_[at + i] = std::move(list[i]);
   }
 
  private:
-  /// Edges: one for every tensor parameter, one for every entry of a list parameter, in order.
-  size_t edge_of(int param) const {
-    size_t at = 0;
-    for (size_t i = 0; i < static_cast<size_t>(param); ++i) at += edges(args_[i]);
-    return at;
-  }
-  static size_t edges(const Arg& a) {
-    return a.kind == Arg::kTensor ? 1 : a.kind == Arg::kTensors ? static_cast<size_t>(a.count) : 0;
-  }
-  const ops::Meta& meta_of_edge(size_t edge) const {
-    size_t list_at = 0;
-    for (size_t i = 0; i < args_.size(); ++i) {
-      const size_t n = edges(args_[i]);
-      if (edge < n) return args_[i].kind == Arg::kTensor ? metas_[i] : list_metas_[list_at + edge];
-      edge -= n;
-      if (args_[i].kind == Arg::kTensors) list_at += n;
-    }
-    return metas_[0];
+  const Operand& operand(int p, int entry) const {
+    return node_.operands_[node_.edge_of(static_cast<size_t>(p)) + static_cast<size_t>(entry)];
   }
 
+  /// The derived row, called with the arguments, the cotangents and the results that it reads.
   void graph_backward() {
     uint64_t present = 0;
     for (size_t o = 0; o < grads_.size(); ++o) {
       if (grads_[o]) present |= uint64_t{1} << o;
     }
     if (present == 0) return;
+    const OpDef& op = node_.op_;
+    const size_t params = op.schema.params.size(), results = op.schema.returns.size();
+    SmallVector<Arg, 16> full;
+    GradList owned;
+    const auto own = [&](TensorPtr t) { return Arg(owned.emplace_back(std::move(t))); };
     // What the forward saved was decided for all outputs; fewer cotangents read no more.
-    const Derivative& d = derivative_of(op_, wanted_, present, args_);
-    const size_t params = op_.schema.params.size(), outputs_n = op_.schema.returns.size();
-    std::vector<Arg> full(params + 2 * outputs_n);
-    std::vector<TensorPtr> owned;
+    const Derivative* d = node_.derived_;
+    if (present != node_.derived_for_) {
+      for (size_t p = 0; p < params; ++p)
+        full.push_back(node_.args_[p].kind == Arg::kTensor ? own(tensor_or_shape(p)) : node_.args_[p]);
+      d = &derivative_of(op, node_.wanted_, present, full);
+      full.clear();
+    }
     for (size_t p = 0; p < params; ++p) {
-      full[p] = args_[p];
-      if (args_[p].kind == Arg::kTensor) {
-        owned.push_back((d.reads_params >> p & 1) != 0 || op_.domain ? tensor_or_shape(p) : TensorPtr());
-        full[p] = Arg(owned.back());
-      }
+      if (node_.args_[p].kind != Arg::kTensor)
+        full.push_back(node_.args_[p]);
+      else
+        full.push_back((d->reads_params >> p & 1) != 0 || op.domain ? own(tensor_or_shape(p)) : Arg());
     }
-    for (size_t o = 0; o < outputs_n; ++o) {
-      full[params + o] = Arg(grads_[o]);
-      if ((d.reads_results >> o & 1) != 0) {
-        owned.push_back(result(static_cast<int>(o)));
-        full[params + outputs_n + o] = Arg(owned.back());
-      }
-    }
-    full.push_back(Arg(compute_dtype()));
+    for (size_t o = 0; o < results; ++o) full.push_back(Arg(grads_[o]));
+    for (size_t o = 0; o < results; ++o)
+      full.push_back((d->reads_results >> o & 1) != 0 ? own(result(static_cast<int>(o))) : Arg());
+    full.push_back(Arg(node_.compute_dtype()));
     for (size_t p = 0; p < params; ++p) {
-      if ((wanted_ >> p & 1) != 0) full.push_back(Arg(metas_[p].dtype));
+      if (needs(static_cast<int>(p))) full.push_back(Arg(node_.shape_of(p).dtype));
     }
-    Results r = dispatch::call(d.op, full);
+    Results r = dispatch::call(d->op, full);
     int k = 0;
     for (size_t p = 0; p < params; ++p) {
-      if ((wanted_ >> p & 1) != 0) given_[edge_of(static_cast<int>(p))] = std::move(r[k++]);
+      if (needs(static_cast<int>(p))) given_[node_.edge_of(p)] = std::move(r[k++]);
     }
   }
 
   /// Rows with a domain rule look at shapes: an operand that was not kept is stood for by a view of nothing.
   TensorPtr tensor_or_shape(size_t p) {
-    if (!saved_[p].empty()) return saved_[p][0].unpack(this);
-    const Dims zero(metas_[p].sizes.size());
-    return TensorImpl::make(Storage::allocate(itemsize(metas_[p].dtype)), metas_[p].dtype, metas_[p].sizes,
-                            zero, 0);
-  }
-
-  Dtype compute_dtype() const {
-    Dtype d = Dtype::kUndefined;
-    if (op_.promotion == Promotion::kFirst) {
-      d = metas_[0].dtype;
-      // A gradient may not have kept its first operand: it computes in the dtype that it was given.
-      if (const int at = op_.schema.index_of("compute_dtype"); d == Dtype::kUndefined && at >= 0)
-        d = args_[static_cast<size_t>(at)].dtype;
-    } else {
-      for (size_t p = 0; p < args_.size(); ++p) {
-        if (op_.schema.params[p].type == ArgType::kTensor && metas_[p].dtype != Dtype::kUndefined)
-          d = promote_types(d, metas_[p].dtype);
-      }
-      // A complex number beside real tensors computes in complex.
-      for (const ops::Meta& m : outputs) {
-        if (is_complex(m.dtype)) d = promote_types(d, m.dtype);
-      }
-      if (const int at = op_.schema.index_of("dtype");
-          at >= 0 && args_[static_cast<size_t>(at)].kind == Arg::kDtype) {
-        d = args_[static_cast<size_t>(at)].dtype;
-      }
-      if (is_integral(d, true)) d = outputs[0].dtype;
-    }
-    return is_complex(d) ? d : info(d).compute_dtype;
+    const Operand& o = node_.operands_[node_.edge_of(p)];
+    if (o.saved) return o.saved.unpack(&node_);
+    const Dims zero(o.shape.sizes.size());
+    return TensorImpl::make(Storage::allocate(itemsize(o.shape.dtype)), o.shape.dtype, o.shape.sizes, zero,
+                            0);
   }
 
   /// The same view of a zero tensor, written with the cotangent.
   void view_backward() {
     static const OpRef zeros("zeros"), new_zeros("new_zeros"), copy("copy_");
+    const GradShape& base = node_.operands_[0].shape;
     // What a transform wraps can only be written into what it wraps too.
     TensorPtr model;
     for (const TensorPtr& g : grads_) {
       if (g && g->extension) model = g;
     }
-    const TensorPtr into =
-        model ? new_zeros(model, metas_[0].sizes, metas_[0].dtype) : zeros(metas_[0].sizes, metas_[0].dtype);
-    std::vector<Arg> args = args_;
+    const TensorPtr into = model ? new_zeros(model, base.sizes, base.dtype) : zeros(base.sizes, base.dtype);
+    SmallVector<Arg, 6> args = node_.args_;
     args[0] = Arg(into);
-    const Results views = dispatch::call(op_, args);
+    const Results views = dispatch::call(node_.op_, args);
     for (int o = 0; o < views.size(); ++o) {
       if (grads_[static_cast<size_t>(o)]) copy(views[o], grads_[static_cast<size_t>(o)]);
     }
     given_[0] = into;
   }
 
-  const OpDef& op_;
-  uint64_t wanted_, reads_results_ = 0, outputs_mask_ = 0;
-  std::vector<Arg> args_;
-  std::vector<std::vector<SavedTensor>> saved_;
-  std::vector<SavedTensor> saved_results_;
-  std::vector<ops::Meta> metas_, list_metas_;
-  std::vector<std::unique_ptr<int64_t[]>> ints_;
-  std::vector<std::unique_ptr<double[]>> floats_;
-  std::vector<std::unique_ptr<char[]>> texts_;
-  std::vector<TensorPtr> grads_, given_;
-  bool released_ = false;
+  OpNode& node_;
+  GradList& grads_;
+  GradList given_;
+  std::forward_list<Meta> metas_;  ///< that were asked for
 };
+
+GradList OpNode::apply(GradList grads) {
+  LOHE_CHECK(
+      !released_,
+      "Trying to backward through the graph a second time (or directly access saved tensors after they have "
+      "already been freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). "
+      "Specify retain_graph=True if you need to backward through the graph a second time or if you need to access saved "
+      "tensors after calling backward.");
+  return Pass(*this, grads).run();
+}
+
+Dtype OpNode::compute_dtype() const {
+  Dtype d = Dtype::kUndefined;
+  if (op_.promotion == Promotion::kFirst) {
+    d = shape_of(0).dtype;
+    // A gradient may not have kept its first operand: it computes in the dtype that it was given.
+    if (const int at = op_.schema.index_of("compute_dtype"); d == Dtype::kUndefined && at >= 0)
+      d = args_[static_cast<size_t>(at)].dtype;
+  } else {
+    for (size_t p = 0, edge = 0; p < args_.size(); edge += edges(args_[p++])) {
+      if (args_[p].kind == Arg::kTensor) d = promote_types(d, operands_[edge].shape.dtype);
+    }
+    // A complex number beside real tensors computes in complex.
+    for (const GradShape& o : outputs) {
+      if (is_complex(o.dtype)) d = promote_types(d, o.dtype);
+    }
+    if (const int at = op_.schema.index_of("dtype");
+        at >= 0 && args_[static_cast<size_t>(at)].kind == Arg::kDtype) {
+      d = args_[static_cast<size_t>(at)].dtype;
+    }
+    if (is_integral(d, true)) d = outputs[0].dtype;
+  }
+  return is_complex(d) ? d : info(d).compute_dtype;
+}
 
 std::atomic<uint64_t> next_sequence{1};
 
@@ -357,16 +382,8 @@ void record(const OpDef& op, Args args, Results& results, dispatch::Form form, c
   // A row without kernel graph or gradient of its own, that is not a view, has no derivative.
   LOHE_CHECK_KIND(kNotImplemented, op.gradient || op.body || op.kind == OpKind::kView, "the derivative for '",
                   op.schema.base, "' is not implemented");
-  Intrusive<GradNode> node = Intrusive<GradNode>::adopt(
+  const Intrusive<OpNode> node = Intrusive<OpNode>::adopt(
       new OpNode(op, args, results, wanted, form == dispatch::Form::kInPlace, original));
-  for (const Arg& a : args) {
-    if (a.kind == Arg::kTensor) {
-      node->next.push_back(a.tensor->requires_grad ? gradient_edge(TensorPtr(a.tensor)) : Edge{});
-    } else if (a.kind == Arg::kTensors) {
-      for (TensorImpl* t : a.tensor_list())
-        node->next.push_back(t != nullptr && t->requires_grad ? gradient_edge(TensorPtr(t)) : Edge{});
-    }
-  }
   node->sequence = new_sequence();
   for (int o = 0; o < results.size(); ++o) {
     if (!results[o] || !is_differentiable(results[o]->dtype())) continue;
@@ -388,7 +405,7 @@ void record(const OpDef& op, Args args, Results& results, dispatch::Form form, c
       }
     }
   }
-  static_cast<OpNode*>(node.get())->save_results(results);
+  node->save_results(results);
 }
 
 }  // namespace lohe::autograd

@@ -1,6 +1,8 @@
 #include "autograd/tape.h"
 
 #include <limits>
+#include <mutex>
+#include <thread>
 
 #include "autograd/derive.h"
 #include "base/fork.h"
@@ -16,9 +18,22 @@ namespace {
 using namespace ops;
 
 /// Nodes that wait to be freed: chains are taken apart in a loop, never by recursion.
-thread_local std::vector<GradNode*>* dying = nullptr;
+using NodeQueue = SmallVector<GradNode*, 32>;
+thread_local NodeQueue* dying __attribute__((tls_model("initial-exec"))) = nullptr;
 
-std::mutex accumulators;  ///< guards Meta::accumulator against a node that dies meanwhile
+/// Guards GradMeta::accumulator against a node that dies meanwhile. Held for some instructions, twice for each
+/// leaf of a graph: whoever meets it spins.
+class SpinLock {
+ public:
+  void lock() {
+    while (held_.test_and_set(std::memory_order_acquire)) std::this_thread::yield();
+  }
+  void unlock() { held_.clear(std::memory_order_release); }
+
+ private:
+  std::atomic_flag held_;
+};
+SpinLock accumulators;
 [[maybe_unused]] const bool forks_wait = [] {
   at_fork([] { accumulators.lock(); }, [] { accumulators.unlock(); }, [] { accumulators.unlock(); });
   return true;
@@ -29,26 +44,26 @@ class AccumulateGrad final : public GradNode {
  public:
   explicit AccumulateGrad(TensorPtr leaf) : leaf_(std::move(leaf)) {
     sequence = std::numeric_limits<uint64_t>::max();
-    ops::Meta m;
-    m.dtype = leaf_->dtype();
-    m.sizes = leaf_->size_dims();
-    outputs.push_back(std::move(m));
+    outputs.emplace_back(*leaf_);
   }
   ~AccumulateGrad() override {
+    GradMeta* m = meta_or_null(*leaf_);
+    if (m == nullptr) return;
     const std::lock_guard lock(accumulators);
-    if (GradMeta* m = meta_or_null(*leaf_); m != nullptr && m->accumulator == this) m->accumulator = nullptr;
+    if (m->accumulator == this) m->accumulator = nullptr;
   }
   std::string name() const override { return "AccumulateGrad"; }
   TensorImpl* leaf() const override { return leaf_.get(); }
 
-  void run_tensor_hooks(std::vector<TensorPtr>& grads) override {
-    if (!grads[0]) return;
-    for (const auto& [id, hook] : meta_of(*leaf_).hooks) {
+  void run_tensor_hooks(GradList& grads) override {
+    const GradMeta& m = meta_of(*leaf_);
+    if (!grads[0] || !m.hooks) return;
+    for (const auto& [id, hook] : m.hooks->gradient) {
       if (TensorPtr changed = hook(grads[0])) grads[0] = std::move(changed);
     }
   }
 
-  std::vector<TensorPtr> apply(std::vector<TensorPtr> grads) override {
+  GradList apply(GradList grads) override {
     TensorPtr g = std::move(grads[0]);
     if (!g) return {};
     GradMeta& m = meta_of(*leaf_);
@@ -64,7 +79,9 @@ class AccumulateGrad final : public GradNode {
     } else {
       dispatch::call(add.op(), std::array{Arg(m.grad), Arg(g), Arg(int64_t{1})}, dispatch::Form::kInPlace);
     }
-    for (const auto& [id, hook] : m.post_accumulate_hooks) hook(leaf_.get());
+    if (m.hooks) {
+      for (const auto& [id, hook] : m.hooks->post_accumulate) hook(leaf_.get());
+    }
     return {};
   }
 
@@ -135,16 +152,16 @@ class CopySlicesNode final : public GradNode {
       : geometry_(std::move(g)), inner_(std::move(inner)), output_(output) {}
   std::string name() const override { return "CopySlices"; }
   void free_saved() override { inner_->free_saved(); }
-  std::vector<TensorPtr> apply(std::vector<TensorPtr> grads) override {
-    std::vector<TensorPtr> result(next.size());
+  GradList apply(GradList grads) override {
+    GradList result(next.size());
     if (!grads[0]) return result;
     static const OpRef copy("copy_"), zero("zero_"), clone("clone");
     TensorPtr whole = base_shaped(geometry_, grads[0]->dtype());
     copy(whole, grads[0]);
     const TensorPtr part = view_of(whole, geometry_, 0);
-    std::vector<TensorPtr> incoming(inner_->outputs.size());
+    GradList incoming(inner_->outputs.size());
     incoming[static_cast<size_t>(output_)] = clone(part);
-    std::vector<TensorPtr> inner = inner_->apply(std::move(incoming));
+    GradList inner = inner_->apply(std::move(incoming));
     // Its first input was the view's old value: what flows there replaces the written part.
     for (size_t i = 1; i < result.size() && i < inner.size(); ++i) result[i] = inner[i];
     if (!inner.empty() && inner[0])
@@ -170,7 +187,7 @@ void GradNode::destroy(GradNode* node) noexcept {
     dying->push_back(node);
     return;
   }
-  std::vector<GradNode*> queue{node};
+  NodeQueue queue{node};
   dying = &queue;
   while (!queue.empty()) {
     GradNode* n = queue.back();
@@ -345,10 +362,7 @@ void rebase_history(const TensorPtr& t, Intrusive<GradNode> node, int output) {
   slices->next.push_back(gradient_edge(base));
   for (size_t i = 1; i < node->next.size(); ++i) slices->next.push_back(node->next[i]);
   slices->sequence = new_sequence();
-  ops::Meta out;
-  out.dtype = base->dtype();
-  out.sizes = base->size_dims();
-  slices->outputs.push_back(std::move(out));
+  slices->outputs.emplace_back(*base);
   GradMeta& b = meta_of(*base);
   b.grad_fn = std::move(slices);
   b.output = 0;

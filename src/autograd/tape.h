@@ -1,10 +1,11 @@
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <vector>
 
+#include "base/inline_vector.h"
 #include "ops/call.h"
 
 /// The tape: nodes made by calls, edges to the nodes of their inputs.
@@ -21,28 +22,49 @@ struct Edge {
 
 using TensorHook = std::function<TensorPtr(const TensorPtr& grad)>;  ///< null result: unchanged
 
+/// Gradients on their way through a node: one an output, or one an input; null where nothing flows.
+using GradList = InlineVector<TensorPtr, 3>;
+
+/// Shape and dtype that a gradient must have.
+struct GradShape {
+  Dtype dtype = Dtype::kUndefined;
+  Dims sizes;
+  GradShape() = default;
+  explicit GradShape(const TensorImpl& t) : dtype(t.dtype()), sizes(t.size_dims()) {}
+};
+
+/// What users hang on a node.
+struct NodeHooks {
+  using Before = std::function<std::vector<TensorPtr>(const std::vector<TensorPtr>&)>;
+  using After = std::function<std::vector<TensorPtr>(const std::vector<TensorPtr>& in,
+                                                     const std::vector<TensorPtr>& out)>;
+  std::vector<std::pair<int, TensorHook>> tensors;  ///< (output number, hook) on incoming gradients
+  std::vector<Before> before;
+  std::vector<After> after;
+};
+
 /// One step of backward: from gradients of a call's outputs to gradients of its inputs.
 class GradNode : public RefCounted<GradNode> {
  public:
   virtual ~GradNode();
   static void destroy(GradNode* node) noexcept;  ///< without recursion, however long the chain
-  virtual std::vector<TensorPtr> apply(std::vector<TensorPtr> grads) = 0;
+  virtual GradList apply(GradList grads) = 0;
   virtual std::string name() const = 0;
   /// Hooks of the tensor that this node stands for (leaves): they see the gradient before anybody takes it.
-  virtual void run_tensor_hooks(std::vector<TensorPtr>& grads) { (void)grads; }
+  virtual void run_tensor_hooks(GradList& grads) { (void)grads; }
   /// The leaf to whose `.grad` the node adds; null for others.
   virtual TensorImpl* leaf() const { return nullptr; }
   /// Frees what is saved; a second backward through the node raises.
   virtual void free_saved() {}
+  NodeHooks& make_hooks() {
+    if (!hooks) hooks = std::make_unique<NodeHooks>();
+    return *hooks;
+  }
 
-  std::vector<Edge> next;          ///< one for each input that may need a gradient; empty edge: none
-  std::vector<ops::Meta> outputs;  ///< what the incoming gradients must look like
-  uint64_t sequence = 0;           ///< later calls run first
-  std::vector<std::pair<int, TensorHook>> pre_hooks;  ///< (output number, hook) on incoming gradients
-  std::vector<std::function<std::vector<TensorPtr>(const std::vector<TensorPtr>&)>> node_pre_hooks;
-  std::vector<std::function<std::vector<TensorPtr>(const std::vector<TensorPtr>& in,
-                                                   const std::vector<TensorPtr>& out)>>
-      post_hooks;
+  InlineVector<Edge, 3> next;  ///< one for each input that may need a gradient; empty edge: none
+  InlineVector<GradShape, 1> outputs;
+  uint64_t sequence = 0;             ///< later calls run first
+  std::unique_ptr<NodeHooks> hooks;  ///< null: none
   void* python_object = nullptr;
 };
 
@@ -57,19 +79,27 @@ enum class ViewOrigin : uint8_t {
 
 /// What a tensor carries when it has, or wants, a gradient.
 struct GradMeta final : AutogradMeta {
-  TensorPtr grad;                   ///< of leaves, and of others after retain_grad()
-  Intrusive<GradNode> grad_fn;      ///< of non-leaves; of a view: valid while view_generation is the base's
-  GradNode* accumulator = nullptr;  ///< of leaves, made when first needed; not owned
-  int output = 0;                   ///< which output of grad_fn this tensor is
-  uint32_t history = 0;             ///< of a base: writes through the group of its views
-  uint32_t view_history = 0;        ///< of a view: the base's history when grad_fn was made
+  /// Of few tensors.
+  struct Hooks {
+    std::vector<std::pair<int, TensorHook>> gradient;  ///< of a leaf
+    std::vector<std::pair<int, std::function<void(TensorImpl*)>>> post_accumulate;
+    std::shared_ptr<void> api;  ///< of the public C++ API, see dispatch/api/autograd.cpp
+  };
+  Hooks& make_hooks() {
+    if (!hooks) hooks = std::make_unique<Hooks>();
+    return *hooks;
+  }
+
+  TensorPtr grad;                     ///< of leaves, and of others after retain_grad()
+  Intrusive<GradNode> grad_fn;        ///< of non-leaves; of a view: valid while view_generation is the base's
+  GradNode* accumulator = nullptr;    ///< of leaves, made when first needed; not owned
+  std::unique_ptr<Hooks> hooks;       ///< null: none
+  int output = 0;                     ///< which output of grad_fn this tensor is
+  uint32_t history = 0;               ///< of a base: writes through the group of its views
+  uint32_t view_history = 0;          ///< of a view: the base's history when grad_fn was made
   ViewOrigin origin = ViewOrigin::kOne;
   bool retains_grad = false;
   bool transform_leaf = false;  ///< a leaf that a function transform made for itself and is done with
-  std::vector<std::pair<int, TensorHook>> hooks;
-  std::vector<std::pair<int, std::function<void(TensorImpl*)>>> post_accumulate_hooks;
-  std::function<void()> on_grad_written;
-  std::shared_ptr<void> api;  ///< of the public C++ API, see dispatch/api/autograd.cpp
 };
 GradMeta& meta_of(TensorImpl& t);  ///< makes it if needed
 GradMeta* meta_or_null(const TensorImpl& t);
@@ -104,9 +134,9 @@ void rebase_history(const TensorPtr& t, Intrusive<GradNode> node, int output);
 
 /// Backward pass from `roots`. With `inputs`: gives their gradients and accumulates nothing; else accumulates
 /// into leaves. No recursion. @throws RuntimeError with PyTorch's texts.
-std::vector<TensorPtr> run_backward(std::vector<TensorPtr> roots, std::vector<TensorPtr> gradients,
-                                    bool retain_graph, bool create_graph,
-                                    const std::vector<TensorPtr>& inputs, bool allow_unused, bool accumulate);
+std::vector<TensorPtr> run_backward(std::span<const TensorPtr> roots, std::span<const TensorPtr> gradients,
+                                    bool retain_graph, bool create_graph, std::span<const TensorPtr> inputs,
+                                    bool allow_unused, bool accumulate);
 
 /// A value kept for backward, checked against in-place writes when it is used.
 class SavedTensor {
@@ -117,6 +147,7 @@ class SavedTensor {
   SavedTensor(const TensorPtr& t, bool is_output, bool written_since = false);
   /// @throws RuntimeError if it was modified in place or already freed. `owner`: the node whose output it is.
   TensorPtr unpack(GradNode* owner) const;
+  explicit operator bool() const { return static_cast<bool>(tensor_); }
   void reset();
 
  private:

@@ -54,12 +54,7 @@ def backward(
         if grad_tensors is not None:
             raise RuntimeError("`grad_tensors` and `grad_variables` mean the same; give one of them")
         grad_tensors = grad_variables
-    wanted = _as_tuple(inputs)
-    if inputs is not None and not wanted:
-        raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
-    outputs = _as_tuple(tensors)
-    keep = create_graph if retain_graph is None else retain_graph
-    _C._run_backward(outputs, _cotangents(grad_tensors, outputs), keep, create_graph, wanted, True, True)
+    _C._run_backward(tensors, grad_tensors, retain_graph, create_graph, inputs, True, True)
 
 
 def grad(

@@ -19,7 +19,8 @@ std::vector<TensorPtr> to_internal_list(const std::vector<Tensor>& tensors) {
   for (const Tensor& t : tensors) list.push_back(to_internal(t));
   return list;
 }
-std::vector<Tensor> to_public_list(std::vector<TensorPtr> tensors) {
+template <class List>
+std::vector<Tensor> to_public_list(List tensors) {
   std::vector<Tensor> list;
   for (TensorPtr& t : tensors) list.push_back(to_public(std::move(t)));
   return list;
@@ -32,7 +33,7 @@ struct ApiMeta {
   std::vector<std::shared_ptr<std::function<Tensor(Tensor)>>> hooks;
 };
 std::shared_ptr<ApiMeta> api_meta(TensorImpl& t) {
-  std::shared_ptr<void>& slot = autograd::meta_of(t).api;
+  std::shared_ptr<void>& slot = autograd::meta_of(t).make_hooks().api;
   if (!slot) slot = std::make_shared<ApiMeta>(ApiMeta{&t, {}});
   return std::static_pointer_cast<ApiMeta>(slot);
 }
@@ -85,12 +86,12 @@ void Tensor::retain_grad() const {
   if (autograd::is_leaf(t) || meta.retains_grad) return;
   // The node may outlive the tensor, and may not keep what it made alive.
   autograd::grad_fn(to_internal(*this))
-      ->pre_hooks.emplace_back(meta.output,
-                               [weak = std::weak_ptr<ApiMeta>(api_meta(t))](const TensorPtr& g) -> TensorPtr {
-                                 if (const auto alive = weak.lock())
-                                   autograd::meta_of(*alive->tensor).grad = g;
-                                 return {};
-                               });
+      ->make_hooks()
+      .tensors.emplace_back(meta.output,
+                            [weak = std::weak_ptr<ApiMeta>(api_meta(t))](const TensorPtr& g) -> TensorPtr {
+                              if (const auto alive = weak.lock()) autograd::meta_of(*alive->tensor).grad = g;
+                              return {};
+                            });
   meta.retains_grad = true;
 }
 
@@ -115,7 +116,10 @@ std::string Tensor::grad_fn_name() const {
 
 void Tensor::backward(const Tensor& gradient, std::optional<bool> retain_graph, bool create_graph,
                       std::optional<std::vector<Tensor>> inputs) const {
-  autograd::backward({*this}, {gradient}, retain_graph, create_graph, inputs.value_or(std::vector<Tensor>{}));
+  checked(*this, "backward");
+  const TensorPtr root = to_internal(*this), cotangent = to_internal(gradient);
+  autograd::run_backward({&root, 1}, {&cotangent, 1}, retain_graph.value_or(create_graph), create_graph,
+                         inputs ? to_internal_list(*inputs) : std::vector<TensorPtr>(), true, true);
 }
 
 unsigned Tensor::register_hook(std::function<Tensor(Tensor)> hook) const {
@@ -130,9 +134,9 @@ unsigned Tensor::register_hook(std::function<Tensor(Tensor)> hook) const {
   };
   const auto number = static_cast<unsigned>(hooks.size() - 1);
   if (autograd::is_leaf(t))
-    meta.hooks.emplace_back(static_cast<int>(number), std::move(run));
+    meta.make_hooks().gradient.emplace_back(static_cast<int>(number), std::move(run));
   else
-    autograd::grad_fn(to_internal(*this))->pre_hooks.emplace_back(meta.output, std::move(run));
+    autograd::grad_fn(to_internal(*this))->make_hooks().tensors.emplace_back(meta.output, std::move(run));
   return number;
 }
 
@@ -187,7 +191,7 @@ class CppFunctionNode final : public GradNode {
       : name_(name), context_(std::move(context)), backward_(backward), materialize_(materialize) {}
   std::string name() const override { return name_; }
 
-  std::vector<TensorPtr> apply(std::vector<TensorPtr> grads) override {
+  GradList apply(GradList grads) override {
     LOHE_CHECK(
         context_, name_,
         ": Trying to backward through the graph a second time. Specify retain_graph=true if you need to.");
@@ -202,8 +206,9 @@ class CppFunctionNode final : public GradNode {
       LOHE_CHECK(!given[i].defined(), name_, ": backward gave a gradient for argument ", i,
                  ", which forward does not have");
     }
-    given.resize(next.size());
-    return to_internal_list(given);
+    GradList list;
+    for (size_t i = 0; i < next.size(); ++i) list.push_back(to_internal(given[i]));
+    return list;
   }
 
   void free_saved() override { context_.reset(); }
@@ -225,7 +230,7 @@ variable_list FunctionCall::run(const char* name, const variable_list& inputs, c
                                 Backward backward) {
   auto context = std::make_shared<AutogradContext>();
   bool wanted = false;
-  std::vector<Edge> edges;
+  decltype(GradNode::next) edges;
   for (const Tensor& t : inputs) {
     edges.push_back(t.defined() ? gradient_edge(to_internal(t)) : Edge{});
     context->needs_.push_back(t.defined() && t.requires_grad());
@@ -250,10 +255,7 @@ variable_list FunctionCall::run(const char* name, const variable_list& inputs, c
   node->next = std::move(edges);
   node->sequence = new_sequence();
   for (const Tensor& t : results) {
-    ops::Meta meta;
-    meta.dtype = t.dtype();
-    meta.sizes = Dims(std::span<const int64_t>(t.sizes()));
-    node->outputs.push_back(std::move(meta));
+    node->outputs.emplace_back(*t.impl());
   }
   for (size_t i = 0; i < results.size(); ++i) {
     TensorImpl& t = *results[i].impl();

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/small_vector.h"
 #include "ir/graph.h"
 #include "ir/kernel.h"
 
@@ -28,7 +29,7 @@ struct Operand {
 };
 
 struct KernelSpec {
-  std::vector<LoopDim> dims;
+  SmallVector<LoopDim, 6> dims;
   int vector_dim = 0;
   /// Pointwise kernels with turned inputs go over tiles of this loop and the vector dim; -1: there is none.
   int tile_dim = -1;
@@ -36,9 +37,9 @@ struct KernelSpec {
   /// chain for every element, so the same bits; it reads memory row by row, where the other form goes down
   /// one column of vectors after the other with its accumulators in registers.
   bool by_rows = false;
-  bool unit_iota = false;        ///< neighbours along the vector dim are one apart in their group
-  std::vector<Operand> inputs;   ///< by input number of the graph
-  std::vector<Operand> outputs;  ///< by output of the graph
+  bool unit_iota = false;           ///< neighbours along the vector dim are one apart in their group
+  SmallVector<Operand, 6> inputs;   ///< by input number of the graph
+  SmallVector<Operand, 3> outputs;  ///< by output of the graph
   bool operator==(const KernelSpec&) const = default;
 };
 

@@ -8,6 +8,7 @@
 
 #include "base/allocator.h"
 #include "base/fork.h"
+#include "base/inline_vector.h"
 #include "base/threads.h"
 #include "ir/primitives.h"
 #include "lohe/error.h"
@@ -38,6 +39,7 @@ struct Program::Stage {
   ir::Space reduced = 0;
   bool uses_iota = false;
   std::vector<int32_t> inputs;  ///< operand numbers: program inputs, then temporaries
+  std::vector<Dtype> input_dtypes;
   std::vector<int32_t>
       outputs;  ///< operand numbers: >= 0 temporaries (as input numbers), < 0: program output -1 - k
   std::vector<std::unique_ptr<Entry>> entries;
@@ -123,7 +125,10 @@ void Program::plan(bool split, std::vector<std::unique_ptr<Stage>>& steps) {
     std::map<int32_t, int32_t> input_number;
     const auto input = [&](int32_t operand, Dtype dtype, ir::Space space) {
       auto [at, added] = input_number.emplace(operand, static_cast<int32_t>(step->inputs.size()));
-      if (added) step->inputs.push_back(operand);
+      if (added) {
+        step->inputs.push_back(operand);
+        step->input_dtypes.push_back(dtype);
+      }
       return step->graph.input(at->second, dtype, space);
     };
     std::vector<int32_t> roots;
@@ -268,6 +273,20 @@ struct Loop {
   Dims strides;         // by operand
   int64_t logical = 1;  // distance of neighbours in the group's row-major order
 };
+using Loops = InlineVector<Loop, 6>;
+
+void put_first(Loops& loops, Loop loop) {
+  loops.push_back(std::move(loop));
+  std::rotate(loops.begin(), loops.end() - 1, loops.end());
+}
+
+/// A stable sort of some dims, by insertion: std::stable_sort takes heap memory.
+template <class Before>
+void sort_few(SmallVector<int64_t, 8>& list, Before before) {
+  for (size_t i = 1; i < list.size(); ++i) {
+    for (size_t k = i; k > 0 && before(list[k], list[k - 1]); --k) std::swap(list[k], list[k - 1]);
+  }
+}
 
 }  // namespace
 
@@ -275,7 +294,7 @@ namespace {
 
 /// The loop, other than the last, along which operand `o` is dense, if that and the last are long enough for
 /// tiles; else -1.
-int dense_loop(const std::vector<Loop>& loops, size_t o) {
+int dense_loop(const Loops& loops, size_t o) {
   constexpr int64_t kLong = 8;
   if (loops.back().size < kLong) return -1;
   for (size_t d = 0; d + 1 < loops.size(); ++d) {
@@ -305,9 +324,7 @@ void Program::run_flat(int64_t n, std::span<char* const> pointers, uint32_t move
       o.dims = moves >> source(i) & 1;
       o.step = o.dims != 0 ? Step::kUnit : Step::kZero;
       if (i < inputs) {
-        for (const GraphNode& g : step.graph.nodes) {
-          if (g.prim == Prim::kInput && g.imm == static_cast<int64_t>(i)) o.dtype = g.dtype;
-        }
+        o.dtype = step.input_dtypes[i];
         spec.inputs.push_back(o);
       } else {
         o.dtype = step.graph.node(step.graph.outputs[i - inputs]).dtype;
@@ -382,23 +399,20 @@ void Program::run(const Space& space, std::span<const Binding> inputs, std::span
 void Program::run_steps(std::vector<std::unique_ptr<Stage>>& steps, bool split, const Space& space,
                         std::span<const Binding> inputs, std::span<const Binding> outputs,
                         std::span<const Scalar> scalars) {
-  std::vector<Binding> operands(inputs.begin(), inputs.end());
-  operands.resize(std::max(operands.size(), input_count_));
-  struct Owned {
-    std::vector<std::pair<char*, size_t>> blocks;
-    ~Owned() {
+  struct Temporaries {
+    InlineVector<Binding, 2> bindings;  ///< by operand number, from input_count_ on
+    InlineVector<std::pair<char*, size_t>, 2> blocks;
+    ~Temporaries() {
       for (const auto& [p, n] : blocks) deallocate(p, n);
     }
-    char* take(size_t n) {
-      char* p = static_cast<char*>(allocate(n));
-      blocks.push_back({p, n});
-      return p;
-    }
-  } owned;
+  } temporaries;
   for (const auto& step : steps) {
     // Operands of this step: inputs, then outputs.
-    std::vector<Binding> bound;
-    for (const int32_t i : step->inputs) bound.push_back(operands[static_cast<size_t>(i)]);
+    InlineVector<Binding, 8> bound;
+    for (const int32_t i : step->inputs) {
+      const auto number = static_cast<size_t>(i);
+      bound.push_back(number < input_count_ ? inputs[number] : temporaries.bindings[number - input_count_]);
+    }
     for (size_t o = 0; o < step->outputs.size(); ++o) {
       const int32_t number = step->outputs[o];
       if (number < 0) {
@@ -415,18 +429,20 @@ void Program::run_steps(std::vector<std::unique_ptr<Stage>>& steps, bool split, 
           count *= space.sizes[d];
         }
       }
-      t.data = owned.take(static_cast<size_t>(count * itemsize(g.dtype)));
-      if (operands.size() <= static_cast<size_t>(number)) operands.resize(static_cast<size_t>(number) + 1);
-      operands[static_cast<size_t>(number)] = t;
+      const auto bytes = static_cast<size_t>(count * itemsize(g.dtype));
+      t.data = static_cast<char*>(allocate(bytes));
+      temporaries.blocks.emplace_back(t.data, bytes);
+      const size_t at = static_cast<size_t>(number) - input_count_;
+      if (temporaries.bindings.size() <= at) temporaries.bindings.resize(at + 1);
+      temporaries.bindings[at] = t;
       bound.push_back(std::move(t));
     }
-    std::vector<char*> scratch;
-    run_kernel(*step, space, bound, scalars, split && step->reduced != 0, scratch);
+    run_kernel(*step, space, bound, scalars, split && step->reduced != 0);
   }
 }
 
-void Program::run_kernel(Stage& step, const Space& space, std::vector<Binding>& operands,
-                         std::span<const Scalar> scalars, bool split, std::vector<char*>& owned) {
+void Program::run_kernel(Stage& step, const Space& space, std::span<const Binding> operands,
+                         std::span<const Scalar> scalars, bool split) {
   const size_t count = operands.size();
   // 1. Loops: dims of size 1 go; kept before reduced; slowest first by the leading operand's strides;
   // neighbours merge.
@@ -439,19 +455,18 @@ void Program::run_kernel(Stage& step, const Space& space, std::vector<Binding>& 
   };
   const size_t leader = step.reduced != 0 || step.inputs.size() == count ? 0 : step.inputs.size();
   if (!step.uses_iota && count > 0) {
-    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+    sort_few(order, [&](int64_t a, int64_t b) {
       if (is_reduced(a) != is_reduced(b)) return is_reduced(b);
       return std::abs(operands[leader].strides[static_cast<size_t>(a)]) >
              std::abs(operands[leader].strides[static_cast<size_t>(b)]);
     });
   } else {
-    std::stable_sort(order.begin(), order.end(),
-                     [&](int64_t a, int64_t b) { return !is_reduced(a) && is_reduced(b); });
+    sort_few(order, [&](int64_t a, int64_t b) { return !is_reduced(a) && is_reduced(b); });
   }
-  std::vector<Loop> loops;
+  Loops loops;
   int64_t logical[9] = {};  // by group bit position
   for (auto& l : logical) l = 1;
-  std::vector<int64_t> logical_of(space.sizes.size(), 1);
+  Dims logical_of(space.sizes.size(), 1);
   for (size_t d = space.sizes.size(); d-- > 0;) {
     int64_t& l = logical[std::countr_zero(static_cast<unsigned>(space.groups[d]))];
     logical_of[d] = l;
@@ -476,7 +491,7 @@ void Program::run_kernel(Stage& step, const Space& space, std::vector<Binding>& 
     loops.push_back(std::move(l));
   }
   if (loops.empty() || loops.front().reduced) {
-    loops.insert(loops.begin(), Loop{1, kOuter, false, Dims(count), 0});
+    put_first(loops, Loop{1, kOuter, false, Dims(count), 0});
   }
   if (step.reduced != 0 && !loops.back().reduced)
     loops.push_back(Loop{1, step.reduced, true, Dims(count), 0});
@@ -494,7 +509,7 @@ void Program::run_kernel(Stage& step, const Space& space, std::vector<Binding>& 
     Loop block{whole_blocks, row.group, false, Dims(count), row.logical * kBlock};
     for (size_t o = 0; o < step.inputs.size(); ++o) block.strides[o] = row.strides[o] * kBlock;
     row.size = kBlock;
-    loops.insert(loops.begin(), std::move(block));
+    put_first(loops, std::move(block));
     ++kept;
     // Outputs become [blocks (+ tail), kept...] buffers.
     const int64_t n = whole_blocks + (tail != 0 ? 1 : 0);
@@ -543,9 +558,7 @@ void Program::run_kernel(Stage& step, const Space& space, std::vector<Binding>& 
       }
     }
     if (o < step.inputs.size()) {
-      for (const GraphNode& g : step.graph.nodes) {
-        if (g.prim == Prim::kInput && g.imm == static_cast<int64_t>(o)) operand.dtype = g.dtype;
-      }
+      operand.dtype = step.input_dtypes[o];
       // A complex number is two loads of half its size.
       if (is_complex(operand.dtype) && operand.step == Step::kTurned) operand.step = Step::kStrided;
       spec.inputs.push_back(operand);
@@ -557,7 +570,7 @@ void Program::run_kernel(Stage& step, const Space& space, std::vector<Binding>& 
   Entry& e = entry(step, spec);
 
   // 3. Parameters and the call.
-  const auto launch = [&](const std::vector<Loop>& nest, std::span<char* const> pointers, int64_t row_base) {
+  const auto launch = [&](const Loops& nest, std::span<char* const> pointers, int64_t row_base) {
     SmallVector<int64_t, 64> params;
     for (const Slot& s : e.lowered.slots) {
       switch (s.kind) {
@@ -625,13 +638,12 @@ void Program::run_kernel(Stage& step, const Space& space, std::vector<Binding>& 
   for (const Binding& b : operands) pointers.push_back(b.data);
   if (!blocks) {
     launch(loops, {pointers.data(), pointers.size()}, 0);
-    (void)owned;
     return;
   }
   for (size_t o = 0; o < partial.size(); ++o) pointers[step.inputs.size() + o] = partial[o].data;
   launch(loops, {pointers.data(), pointers.size()}, 0);
   if (tail != 0) {
-    std::vector<Loop> rest = loops;
+    Loops rest = loops;
     for (size_t o = 0; o < step.inputs.size(); ++o)
       pointers[o] += rest[0].strides[o] * whole_blocks * itemsize(spec.inputs[o].dtype);
     for (size_t o = 0; o < partial.size(); ++o) {

@@ -57,8 +57,8 @@ class Program {
                  std::span<const Binding> inputs, std::span<const Binding> outputs,
                  std::span<const Scalar> scalars);
   Entry& entry(Stage& step, const KernelSpec& spec);
-  void run_kernel(Stage& step, const Space& space, std::vector<Binding>& operands,
-                  std::span<const Scalar> scalars, bool split, std::vector<char*>& owned);
+  void run_kernel(Stage& step, const Space& space, std::span<const Binding> operands,
+                  std::span<const Scalar> scalars, bool split);
 
   ir::Graph graph_;
   std::string name_;

@@ -1,6 +1,7 @@
 #include "dispatch/execute.h"
 
 #include "autograd/tape.h"
+#include "base/inline_vector.h"
 #include "dispatch/instance.h"
 #include "lohe/error.h"
 #include "tensor/shape.h"
@@ -155,8 +156,9 @@ Results run_pointwise(const OpDef& op, Args args, TensorImpl* target) {
     if (n > 0) instance.program->run_flat(n, {pointers, inputs + outputs}, moves, numbers);
     return results;
   }
-  std::vector<compile::Binding> bound(inputs), written(outputs);
-  std::vector<std::span<const int64_t>> order;
+  InlineVector<compile::Binding, 4> bound(inputs);
+  InlineVector<compile::Binding, 2> written(outputs);
+  InlineVector<std::span<const int64_t>, 4> order;
   for (size_t i = 0; i < inputs; ++i) {
     const TensorImpl& t = *args[static_cast<size_t>(instance.tensors[i])].tensor;
     bound[i] = {t.data(), broadcast_strides(t.sizes(), t.strides(), sizes)};
@@ -182,7 +184,7 @@ Results run_composed(const OpDef& op, Args args) {
   ir::Space all = 0;
   for (size_t d = 0; d < rank; ++d) all |= domain.groups[d];
   SmallVector<ir::Space, 32> spaces(args.size());
-  std::vector<compile::Binding> bindings(args.size());
+  InlineVector<compile::Binding, 12> bindings(args.size());
   for (size_t i = 0; i < args.size(); ++i) {
     if (args[i].kind != Arg::kTensor) continue;
     const TensorImpl& t = *args[i].tensor;
@@ -218,7 +220,8 @@ Results run_composed(const OpDef& op, Args args) {
                        args[static_cast<size_t>(keep_at)].integer != 0;
   std::vector<Meta> metas;
   if (op.results) metas = op.results(op, args, domain, instance.result);
-  std::vector<compile::Binding> inputs, outputs;
+  InlineVector<compile::Binding, 6> inputs;
+  InlineVector<compile::Binding, 3> outputs;
   for (const int p : instance.tensors) inputs.push_back(bindings[static_cast<size_t>(p)]);
   Results results;
   for (size_t o = 0; o < instance.outputs.size(); ++o) {

@@ -208,89 +208,6 @@ void grad_with_addend(Backward& b, const OpRef& product) {
   if (b.needs(2)) b.set(2, scaled(product(adjoint(b.tensor(1)), b.grad()), b.arg(4)));
 }
 
-// --- linear
-
-std::vector<Meta> infer_linear(Args a) {
-  const TensorImpl &x = *a[0].tensor, &w = *a[1].tensor;
-  LOHE_CHECK(x.dim() >= 1 && w.dim() >= 1 && w.dim() <= 2,
-             "linear(): input and weight must have at least one dim and weight at most two, got ", x.dim(),
-             "D and ", w.dim(), "D");
-  const int64_t k = x.sizes().back();
-  int64_t rows = 1;
-  for (size_t d = 0; d + 1 < x.sizes().size(); ++d) rows *= x.sizes()[d];
-  LOHE_CHECK(w.sizes().back() == k, "mat1 and mat2 shapes cannot be multiplied (", rows, "x", k, " and ",
-             w.sizes().back(), "x", w.dim() == 2 ? w.sizes()[0] : 1, ")");
-  same_dtype("linear", x, w);
-  check_numeric("addmm_impl_cpu_", x);
-  Dims sizes(x.sizes());
-  sizes.pop_back();
-  if (w.dim() == 2) sizes.push_back(w.sizes()[0]);
-  if (!a[2].none()) {
-    LOHE_CHECK(a[2].tensor->dtype() == x.dtype(), "self and mat2 must have the same dtype, but got ",
-               a[2].tensor->dtype(), " and ", x.dtype());
-    LOHE_CHECK(a[2].tensor->dim() <= 1 || w.dim() == 2, "linear: bias of shape ",
-               to_string(a[2].tensor->sizes()), " does not fit");
-    const int64_t n = w.dim() == 2 ? w.sizes()[0] : 1;
-    LOHE_CHECK(a[2].tensor->numel() == 1 ||
-                   (a[2].tensor->dim() >= 1 && a[2].tensor->sizes().back() == n && a[2].tensor->numel() == n),
-               "The expanded size of the tensor (", n, ") must match the existing size (",
-               a[2].tensor->numel(), ") at non-singleton dimension 1.");
-  }
-  return {meta(x.dtype(), std::move(sizes))};
-}
-
-void run_linear(Args a, Results& r) {
-  const TensorImpl& w = *a[1].tensor;
-  const int64_t k = a[0].tensor->sizes().back();
-  const int64_t n = w.dim() == 2 ? w.sizes()[0] : 1;
-  const int64_t m = n == 0 ? 0 : r[0]->numel() / n;
-  // Rows of x at one stride, or a copy.
-  TensorPtr x(a[0].tensor);
-  const Dims flat{m, k};
-  auto strides = view_strides(x->sizes(), x->strides(), flat);
-  if (!strides) {
-    static const OpRef contiguous("contiguous");
-    x = contiguous(x);
-    strides = Dims{k, 1};
-  }
-  backend::Epilogue epilogue;
-  TensorPtr bias;
-  if (!a[2].none()) {
-    static const OpRef contiguous("contiguous");
-    bias =
-        contiguous(a[2].tensor->numel() == n ? TensorPtr(a[2].tensor) : expand_row()(a[2].tensor, Dims{n}));
-    epilogue.beta = 1;
-    epilogue.addend = {bias->data(), 0, 1};
-  }
-  backend::matmul(x->dtype(), {1, m, n, k}, {x->data(), (*strides)[0], (*strides)[1]},
-                  {w.data(), w.strides().back(), w.dim() == 2 ? w.strides()[0] : 0}, {r[0]->data(), n, 1},
-                  epilogue);
-}
-
-void grad_linear(Backward& b) {
-  const TensorPtr g = b.grad();
-  const int64_t k = b.meta(0).sizes.back();
-  const bool vector = b.meta(1).sizes.size() == 1;
-  const int64_t n = vector ? 1 : b.meta(1).sizes[0];
-  const TensorPtr rows = reshape_row()(g, Dims{n == 0 ? 0 : g->numel() / n, n});
-  if (b.needs(0)) {
-    TensorPtr w = b.tensor(1);
-    if (vector) w = view_row()(w, Dims{1, k});
-    if (is_complex(w->dtype())) w = conj_row()(w);
-    b.set(0, view_row()(mm_row()(rows, w), b.meta(0).sizes));
-  }
-  if (b.needs(1)) {
-    const TensorPtr x = reshape_row()(b.tensor(0), Dims{rows->sizes()[0], k});
-    TensorPtr gw =
-        mm_row()(transpose_row()(rows, int64_t{0}, int64_t{1}), is_complex(x->dtype()) ? conj_row()(x) : x);
-    b.set(1, vector ? view_row()(gw, Dims{k}) : gw);
-  }
-  if (!b.arg(2).none() && b.needs(2)) {
-    static const OpRef to("to.dtype");
-    b.set(2, sum_row()(rows, Dims{0}));
-  }
-}
-
 // --- matmul by rank
 
 TensorPtr fold_batch(const TensorPtr& t, const Dims& batch) {
@@ -371,13 +288,6 @@ const OpFamily products(
             .grad(grad_bmm)
             .exact_out()
             .describe("Products of a batch of matrices."),
-        primitive("linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor", infer_linear,
-                  run_linear)
-            .grad(grad_linear)
-            .gradient_reads({"input", "weight"})
-            .in("nn")
-            .exact_out()
-            .describe("input @ weight.T + bias."),
         function("mv(Tensor self, Tensor vec) -> Tensor",
                  [](Args a) {
                    LOHE_CHECK(a[0].tensor->dim() == 2 && a[1].tensor->dim() == 1,

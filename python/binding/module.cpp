@@ -1,4 +1,5 @@
 #include "binding/common.h"
+#include "binding/nn_module.h"
 
 /// lohe._C: the extension module.
 
@@ -28,6 +29,7 @@ PyMODINIT_FUNC PyInit__C() {
     init_generator(module.get());
     init_transforms(module.get());
     init_serialization(module.get());
+    init_nn_module(module.get());
     return module.release();
   });
 }

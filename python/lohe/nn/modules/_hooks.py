@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import lohe
+from lohe import _C
 from lohe.utils.hooks import RemovableHandle
 
 # Hooks that every module runs, keyed like a module's own.
@@ -249,3 +250,9 @@ def call_with_hooks(module: Any, args: tuple, kwargs: dict) -> Any:
             )
         output = backward.wrap_outputs(output)
     return output
+
+
+_C._set_module_hooks(
+    call_with_hooks,
+    (global_forward_hooks, global_forward_pre_hooks, global_backward_hooks, global_backward_pre_hooks),
+)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import lohe
+from lohe import _C
 from lohe.nn.modules import _hooks
 from lohe.nn.modules._hooks import (
     register_module_buffer_registration_hook,
@@ -59,7 +60,7 @@ def _forward_unimplemented(self: Any, *input: Any) -> None:
     raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
 
 
-class Module(ModuleState):
+class Module(ModuleState, _C.ModuleBase):
     """Base class of all layers and models.
 
     Parameters, buffers and submodules that are assigned as attributes are registered: they move with ``to()``, are
@@ -111,38 +112,7 @@ class Module(ModuleState):
         if self.call_super_init:
             super().__init__(*args, **kwargs)
 
-    # ---- calling ----
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._compiled_call_impl is not None:
-            return self._compiled_call_impl(*args, **kwargs)
-        # The test of _call_impl, written out: a layer's call costs one Python frame before its forward.
-        if (
-            self._forward_hooks
-            or self._forward_pre_hooks
-            or self._backward_hooks
-            or self._backward_pre_hooks
-            or _global_forward_hooks
-            or _global_forward_pre_hooks
-            or _global_backward_hooks
-            or _global_backward_pre_hooks
-        ):
-            return _hooks.call_with_hooks(self, args, kwargs)
-        return self.forward(*args, **kwargs)
-
-    def _call_impl(self, *args: Any, **kwargs: Any) -> Any:
-        if (
-            self._forward_hooks
-            or self._forward_pre_hooks
-            or self._backward_hooks
-            or self._backward_pre_hooks
-            or _global_forward_hooks
-            or _global_forward_pre_hooks
-            or _global_backward_hooks
-            or _global_backward_pre_hooks
-        ):
-            return _hooks.call_with_hooks(self, args, kwargs)
-        return self.forward(*args, **kwargs)
+    # ---- calling: __call__ and _call_impl are ModuleBase's ----
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compiles this module's calls in place; the arguments are those of ``lohe.compile``."""
@@ -222,16 +192,7 @@ class Module(ModuleState):
             module = module if (replaced := hook(self, name, module)) is None else replaced
         return module
 
-    # ---- attributes ----
-
-    def __getattr__(self, name: str) -> Any:
-        own = self.__dict__
-        for registry in ("_parameters", "_buffers", "_modules"):
-            members = own.get(registry)
-            if members is not None and name in members:
-                return members[name]
-        # `name` and `obj` let the interpreter add "Did you mean" from __dir__ when it prints the error.
-        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'", name=name, obj=self)
+    # ---- attributes: reading is ModuleBase's ----
 
     def __setattr__(self, name: str, value: Any) -> None:
         own = self.__dict__

@@ -262,3 +262,61 @@ def test_zero_grad_detaches_a_gradient_that_has_a_history() -> None:
     assert layer.weight.grad.grad_fn is not None
     layer.zero_grad(set_to_none=False)
     assert layer.weight.grad.grad_fn is None and layer.weight.grad.abs().sum() == 0
+
+
+def test_gradgradcheck_finds_a_wrong_second_gradient():
+    class Cube(lohe.autograd.Function):
+        detached = True  # half of the dependence on x is left out
+
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x * x * x
+
+        @staticmethod
+        def backward(ctx, grad):
+            (x,) = ctx.saved_tensors
+            return grad * 3 * x * (x.detach() if Cube.detached else x)
+
+    x = lohe.tensor([1.0, 2.0], dtype=lohe.float64, requires_grad=True)
+    assert lohe.autograd.gradcheck(Cube.apply, (x,))
+    with pytest.raises(RuntimeError, match="Jacobian mismatch"):
+        lohe.autograd.gradgradcheck(Cube.apply, (x,))
+    Cube.detached = False
+    assert lohe.autograd.gradgradcheck(Cube.apply, (x,))
+
+
+def test_one_output_of_several_after_an_operand_is_gone():
+    """What a gradient reads is worked out anew for fewer cotangents, when operands that it does not keep are freed."""
+    x, bias = lohe.randn(3, 4, dtype=lohe.float64), leaf(1.0, 2.0, 3.0, 4.0)
+    weight = lohe.ones(4, dtype=lohe.float64)
+    y, mean, rstd = lohe.native_layer_norm(x, (4,), weight, bias.double() * 2, 1e-5)
+    del mean, rstd
+    y.sum().backward()
+    assert bias.grad.tolist() == [6.0] * 4
+
+
+def test_linear_gradients_of_every_form():
+    """The one call of a plain pass and the rows of a recorded one agree, for any subset and any strides."""
+    lohe.manual_seed(0)
+    cotangent = lohe.randn(2, 3, 5, dtype=lohe.float64)
+    weights = [lohe.randn(5, 4, dtype=lohe.float64), lohe.randn(4, 5, dtype=lohe.float64).t()]
+    inputs = [lohe.randn(2, 3, 4, dtype=lohe.float64), lohe.randn(3, 2, 4, dtype=lohe.float64).transpose(0, 1)]
+    for x0 in inputs:
+        for w0 in weights:
+            for wanted in range(1, 8):
+                args = [x0.detach(), w0.detach(), lohe.randn(5, dtype=lohe.float64)]
+                asked = [a.requires_grad_() for i, a in enumerate(args) if wanted >> i & 1]
+                y = lohe.nn.functional.linear(*args)
+                plain = lohe.autograd.grad(y, asked, cotangent, retain_graph=True)
+                recorded = lohe.autograd.grad(y, asked, cotangent, create_graph=True)
+                for a, g, h in zip(asked, plain, recorded):
+                    assert g.shape == a.shape and lohe.equal(g, h)
+    vector = lohe.randn(4, dtype=lohe.float64, requires_grad=True)
+    x = lohe.randn(3, 4, dtype=lohe.float64, requires_grad=True)
+    y = lohe.nn.functional.linear(x, vector)
+    for create in (False, True):
+        gx, gv = lohe.autograd.grad(y.sum(), [x, vector], create_graph=create, retain_graph=True)
+        assert lohe.equal(gx, vector.expand(3, 4)) and lohe.allclose(gv, x.sum(0))
+    assert lohe.autograd.gradcheck(lohe.nn.functional.linear, (x, weights[0].detach().requires_grad_()))
+    assert lohe.autograd.gradgradcheck(lohe.nn.functional.linear, (x, weights[0].detach().requires_grad_()))

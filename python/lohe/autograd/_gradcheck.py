@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lohe import _C
-from lohe._modes import no_grad
+from lohe._modes import enable_grad, no_grad
 from lohe._tensor import Tensor
 
 __all__ = ["GradcheckError", "gradcheck", "gradgradcheck"]
@@ -139,7 +139,8 @@ def gradgradcheck(
 
     def first(*args: Any) -> tuple:
         inner, cotangents = args[:count], args[count:]
-        roots = tuple(_differentiable(func(*inner)))
+        with enable_grad():  # finite differences are taken without
+            roots = tuple(_differentiable(func(*inner)))
         wanted = tuple(a for a in inner if isinstance(a, Tensor) and a.requires_grad)
         gradients = _C._run_backward(roots, tuple(cotangents), True, True, wanted, True, False)
         return tuple(g for g in gradients if g is not None)

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/inline_vector.h"
 #include "binding/export.h"
 #include "binding/ops.h"
 #include "binding/tensor.h"
@@ -12,6 +13,10 @@
 /// `index`, and written by `index_put_`.
 namespace lohe::python {
 namespace {
+
+// The rows behind basic indexing.
+const ops::OpRef slice_row("slice.Tensor"), select_row("select.int"), unsqueeze_row("unsqueeze"),
+    alias_row("alias");
 
 bool is_mask(const TensorImpl& t) { return t.dtype() == kBool || t.dtype() == kUInt8; }
 
@@ -27,25 +32,20 @@ class Indexer {
   explicit Indexer(TensorPtr tensor) { result_.view = std::move(tensor); }
 
   Indexed apply(PyObject* index) {
-    if (!PyTuple_CheckExact(index) && !PyTuple_Check(index)) {
-      const Ref one = checked(PyTuple_Pack(1, index));
-      return apply_all(one.get());
-    }
-    return apply_all(index);
+    if (!PyTuple_Check(index)) return apply_all({&index, 1});
+    return apply_all({PySequence_Fast_ITEMS(index), static_cast<size_t>(PyTuple_GET_SIZE(index))});
   }
 
  private:
-  Indexed apply_all(PyObject* items) {
-    const Py_ssize_t n = PyTuple_GET_SIZE(items);
+  Indexed apply_all(std::span<PyObject* const> items) {
     int64_t specified = 0;
-    std::vector<Ref> kept(static_cast<size_t>(n));
-    for (Py_ssize_t i = 0; i < n; ++i) {
-      PyObject* item = PyTuple_GET_ITEM(items, i);
-      kept[static_cast<size_t>(i)] = prepared(item);
-      specified += dims_of(kept[static_cast<size_t>(i)].get());
+    InlineVector<Ref, 6> kept;
+    for (PyObject* item : items) {
+      kept.push_back(prepared(item));
+      specified += dims_of(kept.back().get());
     }
     const int64_t rank = result_.view->dim();
-    if (rank == 0 && n == 1 && specified == 1 && PyLong_Check(kept[0].get()))
+    if (rank == 0 && kept.size() == 1 && specified == 1 && PyLong_Check(kept[0].get()))
       step(kept[0].get());  // says what to do
     LOHE_CHECK_INDEX(specified <= rank, "too many indices for tensor of dimension ", rank);
     bool ellipsis = false;
@@ -102,7 +102,7 @@ class Indexer {
     if (PySlice_Check(item)) {
       slice(item);
     } else if (item == Py_None) {
-      result_.view = call_row("unsqueeze", {Arg(result_.view.get()), Arg(dim_)});
+      result_.view = unsqueeze_row(result_.view, dim_);
       ++dim_;
     } else if (PyBool_Check(item)) {
       mask_of_one(item == Py_True);
@@ -124,11 +124,16 @@ class Indexer {
     const int64_t size = result_.view->sizes()[static_cast<size_t>(dim_)];
     LOHE_CHECK_INDEX(position >= -size && position < size, "index ", position,
                      " is out of bounds for dimension ", dim_, " with size ", size);
-    result_.view = call_row("select.int", {Arg(result_.view.get()), Arg(dim_), Arg(position)});
+    result_.view = select_row(result_.view, dim_, position);
   }
 
   static bool bound(PyObject* object, int64_t& value) {
     if (object == Py_None) return false;
+    if (PyLong_CheckExact(object)) {
+      value = PyLong_AsSsize_t(object);
+      if (value != -1 || PyErr_Occurred() == nullptr) return true;
+      PyErr_Clear();  // too large: clipped below
+    }
     if (is_tensor(object)) {
       LOHE_CHECK_TYPE(int_from(object, value),
                       "slice indices must be integers or None or have an __index__ method");
@@ -150,15 +155,14 @@ class Indexer {
     LOHE_CHECK_VALUE(step > 0, "step must be greater than zero");
     if (has_start || has_stop || step != 1) {
       result_.view =
-          call_row("slice.Tensor", {Arg(result_.view.get()), Arg(dim_), has_start ? Arg(start) : Arg(),
-                                    has_stop ? Arg(stop) : Arg(), Arg(step)});
+          slice_row(result_.view, dim_, has_start ? Arg(start) : Arg(), has_stop ? Arg(stop) : Arg(), step);
     }
     ++dim_;
   }
 
   /// x[True] adds a dimension of one, x[False] of none.
   void mask_of_one(bool value) {
-    result_.view = call_row("unsqueeze", {Arg(result_.view.get()), Arg(dim_)});
+    result_.view = unsqueeze_row(result_.view, dim_);
     const int64_t sizes[1] = {1};
     TensorPtr mask = TensorImpl::make_contiguous(Storage::allocate(1), kBool, sizes);
     *mask->data() = value ? 1 : 0;
@@ -252,7 +256,7 @@ PyObject* tensor_getitem(PyObject* self, PyObject* index) {
     const TensorPtr t = tensor_of(self);
     Indexed found = Indexer(t).apply(index);
     if (!found.gathers) {
-      return wrap(found.view == t ? call_row("alias", {Arg(t.get())}) : std::move(found.view));
+      return wrap(found.view == t ? alias_row(t) : std::move(found.view));
     }
     const std::vector<TensorImpl*> raw = pointers(found.indices);
     return wrap(call_row("index.Tensor", {Arg(found.view.get()), Arg(std::span<TensorImpl* const>(raw))}));

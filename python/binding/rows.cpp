@@ -34,11 +34,11 @@ Results run_op(const ops::OpDef& op, Args args, dispatch::Form form, std::span<T
 Results call_row_all(std::string_view name, std::initializer_list<Arg> given, dispatch::Form form) {
   const ops::OpDef* op = ops::find_op_or_null(name);
   if (op == nullptr) raise(ErrorKind::kNotImplemented, "the op '", name, "' is not implemented");
-  Arg args[64];
+  dispatch::ArgStack args;
   size_t n = 0;
-  for (const Arg& a : given) args[n++] = a;
-  for (; n < op->schema.params.size(); ++n) args[n] = op->schema.params[n].default_value;
-  return run_op(*op, Args(args, op->schema.params.size()), form);
+  for (const Arg& a : given) args.slots[n++] = a;
+  for (; n < op->schema.params.size(); ++n) args.slots[n] = op->schema.params[n].default_value;
+  return run_op(*op, Args(args.slots, n), form);
 }
 
 TensorPtr call_row(std::string_view name, std::initializer_list<Arg> args) {

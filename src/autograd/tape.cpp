@@ -21,8 +21,8 @@ using namespace ops;
 using NodeQueue = SmallVector<GradNode*, 32>;
 thread_local NodeQueue* dying __attribute__((tls_model("initial-exec"))) = nullptr;
 
-/// Guards GradMeta::accumulator against a node that dies meanwhile. Held for some instructions, twice for each
-/// leaf of a graph: whoever meets it spins.
+/// Guards GradMeta::accumulator against a node that dies meanwhile. Held for some instructions, twice for
+/// each leaf of a graph: whoever meets it spins.
 class SpinLock {
  public:
   void lock() {

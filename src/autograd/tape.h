@@ -90,13 +90,13 @@ struct GradMeta final : AutogradMeta {
     return *hooks;
   }
 
-  TensorPtr grad;                     ///< of leaves, and of others after retain_grad()
-  Intrusive<GradNode> grad_fn;        ///< of non-leaves; of a view: valid while view_generation is the base's
-  GradNode* accumulator = nullptr;    ///< of leaves, made when first needed; not owned
-  std::unique_ptr<Hooks> hooks;       ///< null: none
-  int output = 0;                     ///< which output of grad_fn this tensor is
-  uint32_t history = 0;               ///< of a base: writes through the group of its views
-  uint32_t view_history = 0;          ///< of a view: the base's history when grad_fn was made
+  TensorPtr grad;                   ///< of leaves, and of others after retain_grad()
+  Intrusive<GradNode> grad_fn;      ///< of non-leaves; of a view: valid while view_generation is the base's
+  GradNode* accumulator = nullptr;  ///< of leaves, made when first needed; not owned
+  std::unique_ptr<Hooks> hooks;     ///< null: none
+  int output = 0;                   ///< which output of grad_fn this tensor is
+  uint32_t history = 0;             ///< of a base: writes through the group of its views
+  uint32_t view_history = 0;        ///< of a view: the base's history when grad_fn was made
   ViewOrigin origin = ViewOrigin::kOne;
   bool retains_grad = false;
   bool transform_leaf = false;  ///< a leaf that a function transform made for itself and is done with

@@ -28,7 +28,8 @@ endforeach()
 
 # tools/math_accuracy builds and runs this one. Its references use what the machine has; the ops under test
 # choose at run time, as ever.
-add_executable(math_accuracy EXCLUDE_FROM_ALL "${PROJECT_SOURCE_DIR}/tests/cpp/math_accuracy.cpp")
+add_executable(math_accuracy EXCLUDE_FROM_ALL "${PROJECT_SOURCE_DIR}/tests/cpp/math_accuracy.cpp"
+  "${PROJECT_SOURCE_DIR}/tests/cpp/math_references.cpp")
 target_compile_options(math_accuracy PRIVATE -O3 -march=native -ffp-contract=off)
 target_link_libraries(math_accuracy PRIVATE lohe quadmath mvec)
 set_target_properties(math_accuracy PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bin/tests"

@@ -1,6 +1,7 @@
 #include "autograd/tape.h"
 
 #include <limits>
+#include <mutex>
 #include <thread>
 
 #include "autograd/derive.h"
@@ -20,33 +21,23 @@ using namespace ops;
 using NodeQueue = SmallVector<GradNode*, 32>;
 thread_local NodeQueue* dying __attribute__((tls_model("initial-exec"))) = nullptr;
 
-/// One more than the forks between the first process and this one.
-std::atomic<uint32_t> forks{1};
-[[maybe_unused]] const bool forks_are_counted = [] {
-  at_fork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); });
-  return true;
-}();
-
-/// Held while `accumulator` is looked at or changed: some instructions, so that whoever meets it spins.
-class AccumulatorLock {
+/// Guards GradMeta::accumulator against a node that dies meanwhile. Held for some instructions, twice for
+/// each leaf of a graph: whoever meets it spins.
+class SpinLock {
  public:
-  explicit AccumulatorLock(GradMeta& m) : holder_(m.accumulator_lock) {
-    const uint32_t process = forks.load(std::memory_order_relaxed);
-    uint32_t held = 0;
-    while (
-        !holder_.compare_exchange_weak(held, process, std::memory_order_acquire, std::memory_order_relaxed)) {
-      if (held != process) continue;  // free, or held in the parent by a thread that a fork left behind
-      std::this_thread::yield();
-      held = 0;
-    }
+  void lock() {
+    while (held_.test_and_set(std::memory_order_acquire)) std::this_thread::yield();
   }
-  ~AccumulatorLock() { holder_.store(0, std::memory_order_release); }
-  AccumulatorLock(const AccumulatorLock&) = delete;
-  AccumulatorLock& operator=(const AccumulatorLock&) = delete;
+  void unlock() { held_.clear(std::memory_order_release); }
 
  private:
-  std::atomic<uint32_t>& holder_;
+  std::atomic_flag held_;
 };
+SpinLock accumulators;
+[[maybe_unused]] const bool forks_wait = [] {
+  at_fork([] { accumulators.lock(); }, [] { accumulators.unlock(); }, [] { accumulators.unlock(); });
+  return true;
+}();
 
 /// Adds what reaches a leaf to its `.grad`.
 class AccumulateGrad final : public GradNode {
@@ -58,7 +49,7 @@ class AccumulateGrad final : public GradNode {
   ~AccumulateGrad() override {
     GradMeta* m = meta_or_null(*leaf_);
     if (m == nullptr) return;
-    const AccumulatorLock lock(*m);
+    const std::lock_guard lock(accumulators);
     if (m->accumulator == this) m->accumulator = nullptr;
   }
   std::string name() const override { return "AccumulateGrad"; }
@@ -275,7 +266,7 @@ Edge gradient_edge(const TensorPtr& t) {
   if (Intrusive<GradNode> fn = grad_fn(t)) return {std::move(fn), meta_of(*t).output};
   if (!t->requires_grad) return {};
   GradMeta& m = meta_of(*t);
-  const AccumulatorLock lock(m);
+  const std::lock_guard lock(accumulators);
   if (m.accumulator != nullptr && m.accumulator->try_retain())
     return {Intrusive<GradNode>::adopt(m.accumulator), 0};
   auto made = Intrusive<GradNode>::adopt(new AccumulateGrad(t));

@@ -97,7 +97,6 @@ struct GradMeta final : AutogradMeta {
   int output = 0;                   ///< which output of grad_fn this tensor is
   uint32_t history = 0;             ///< of a base: writes through the group of its views
   uint32_t view_history = 0;        ///< of a view: the base's history when grad_fn was made
-  std::atomic<uint32_t> accumulator_lock{0};  ///< held while `accumulator` is looked at: it may die meanwhile
   ViewOrigin origin = ViewOrigin::kOne;
   bool retains_grad = false;
   bool transform_leaf = false;  ///< a leaf that a function transform made for itself and is done with

@@ -75,7 +75,8 @@ V exp2(V x) {
 }
 
 V expm1(V x) {
-  const Parts d = cut(clamp(x, single(x) ? -20.0 : -40.0, highest(x)));
+  // Its upper bound keeps 2^(n-1) finite.
+  const Parts d = single(x) ? cut(clamp(x, -20.0, 89.0)) : cut(clamp(x, -40.0, 709.9));
   const V tail = fma(d.r * d.r, exp_tail(d.r), d.r);
   // 2^n (1 + tail) - 1 = 2 (2^(n-1) tail + (2^(n-1) - 1/2)), because 2^n may be out of range.
   const V half = power_of_two(d.n - 1);

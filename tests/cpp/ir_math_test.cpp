@@ -139,6 +139,16 @@ void expect_bounds() {
 TEST(IrMath, Float32FunctionsStayWithinTheirBounds) { expect_bounds<float>(); }
 TEST(IrMath, Float64FunctionsStayWithinTheirBounds) { expect_bounds<double>(); }
 
+TEST(IrMath, NextToOverflowResultsAreInfiniteOrTheLargestPowers) {
+  std::vector<double> x;
+  for (double at = 709.5; at < 712; at += 0x1p-7) x.push_back(at);
+  const auto e = evaluate(Unary{math::exp}, x), less = evaluate(Unary{math::expm1}, x);
+  for (size_t i = 0; i < x.size(); ++i) {
+    EXPECT_LE(ulps(e[i], std::exp(static_cast<long double>(x[i]))), 2) << x[i];
+    EXPECT_LE(ulps(less[i], std::exp(static_cast<long double>(x[i]))), 2) << x[i];
+  }
+}
+
 TEST(IrMath, HalfTypesRoundOnceFromFloat32) {
   std::vector<uint16_t> all(65536);
   for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<uint16_t>(i);

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <complex>
+#include <limits>
 #include <type_traits>
 #include <utility>
 
@@ -93,6 +94,20 @@ class Gemm {
     return std::min(most * width, lanes);
   }
 
+  /// How many panels make a block, from `least` to `most`, so that the thread with the most blocks has few
+  /// panels. Three blocks a thread or more, if there can be, even out what threads meet on the way.
+  static int64_t block_panels(int64_t panels, int64_t threads, int64_t least, int64_t most) {
+    if (threads == 1) return std::clamp(panels, least, most);
+    int64_t best = least, best_share = std::numeric_limits<int64_t>::max();
+    for (int64_t n = least; n <= std::clamp(ceil_div(panels, 3 * threads), least, most); ++n) {
+      const int64_t share = ceil_div(ceil_div(panels, n), threads) * n;
+      if (share > best_share) continue;
+      best = n;
+      best_share = share;
+    }
+    return best;
+  }
+
   void plan() {
     const int64_t m = a_.lanes, n = b_.lanes;
     const int64_t panels_a = ceil_div(m, kernels_.rows), panels_b = ceil_div(n, kernels_.columns);
@@ -107,11 +122,10 @@ class Gemm {
     block_rows_ = m;
     block_columns_ = n;
     const int64_t threads = parallel_ ? num_threads() : 1;
-    const int64_t wanted = parallel_ ? 4 * threads : 1, enough = parallel_ ? 2 * threads : 1;
-    const int64_t panels_of_b =
-        std::min(std::clamp<int64_t>(ceil_div(panels_b, wanted), few_rows ? 1 : 3, kPanelsOfB),
-                 std::max<int64_t>(panels_b / enough, 1));
-    const int64_t panels_of_a = std::clamp<int64_t>(ceil_div(panels_a, wanted), 4, kPanelsOfA);
+    const int64_t enough = parallel_ ? 2 * threads : 1;
+    const int64_t panels_of_b = std::min(block_panels(panels_b, threads, few_rows ? 1 : 3, kPanelsOfB),
+                                         std::max<int64_t>(panels_b / enough, 1));
+    const int64_t panels_of_a = block_panels(panels_a, threads, 4, kPanelsOfA);
     if (pack_b && (!pack_a || n >= m) && ceil_div(panels_b, panels_of_b) >= enough) {
       // All rows of a few columns.
       packing_b_ = Packing::kByBlock;

@@ -1,11 +1,10 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <unordered_map>
-#include <variant>
 #include <vector>
 
-#include "lohe/nn/module.h"
 #include "lohe/optim_options.h"
 
 /// Optimizers: they own no parameters but change those that they are given, from their gradients, at every
@@ -13,115 +12,104 @@
 namespace lohe::optim {
 
 /// Parameters that share options.
-template <class Options>
-class ParamGroup {
+class LOHE_API OptimizerParamGroup {
  public:
-  ParamGroup(std::vector<Tensor> params) : params_(std::move(params)) {}
-  ParamGroup(std::vector<Tensor> params, Options options)
-      : params_(std::move(params)), options_(std::move(options)), given_(true) {}
+  OptimizerParamGroup(std::vector<Tensor> params) : params_(std::move(params)) {}
+  OptimizerParamGroup(std::vector<Tensor> params, std::unique_ptr<OptimizerOptions> options)
+      : params_(std::move(params)), options_(std::move(options)) {}
+  OptimizerParamGroup(const OptimizerParamGroup& other)
+      : params_(other.params_), options_(other.has_options() ? other.options_->clone() : nullptr) {}
+  OptimizerParamGroup(OptimizerParamGroup&&) = default;
+  OptimizerParamGroup& operator=(OptimizerParamGroup other) noexcept {
+    params_.swap(other.params_);
+    options_.swap(other.options_);
+    return *this;
+  }
+
   std::vector<Tensor>& params() { return params_; }
   const std::vector<Tensor>& params() const { return params_; }
-  Options& options() { return options_; }
-  const Options& options() const { return options_; }
-  bool has_options() const { return given_; }
-  void set_options(Options options) {
-    options_ = std::move(options);
-    given_ = true;
-  }
+  bool has_options() const { return options_ != nullptr; }
+  /// `static_cast<AdamOptions&>(group.options())`. @throws RuntimeError where none were given.
+  OptimizerOptions& options();
+  const OptimizerOptions& options() const { return const_cast<OptimizerParamGroup*>(this)->options(); }
+  void set_options(std::unique_ptr<OptimizerOptions> options) { options_ = std::move(options); }
 
  private:
   std::vector<Tensor> params_;
-  Options options_;
-  bool given_ = false;
+  std::unique_ptr<OptimizerOptions> options_;
 };
 
+/// What an optimizer keeps of one parameter, by the names that Python's state_dict gives it.
+using ParamState = OrderedDict<std::string, Tensor>;
+
+/// Base of all optimizers. One of one's own overrides update().
 class LOHE_API Optimizer {
  public:
   using LossClosure = std::function<Tensor()>;
+  /// @throws ValueError for no parameters, a parameter that stands in two groups, or a non-leaf.
+  Optimizer(std::vector<OptimizerParamGroup> groups, std::unique_ptr<OptimizerOptions> defaults);
+  Optimizer(const Optimizer&) = delete;
+  Optimizer& operator=(const Optimizer&) = delete;
   virtual ~Optimizer();
+
   /// One update; `closure`, if given, computes the loss (with gradients) first and its result is given back.
-  Tensor step(const LossClosure& closure = nullptr);
+  virtual Tensor step(LossClosure closure = nullptr);
   void zero_grad(bool set_to_none = true);
+  void add_param_group(const OptimizerParamGroup& group);
+  std::vector<OptimizerParamGroup>& param_groups() { return groups_; }
+  const std::vector<OptimizerParamGroup>& param_groups() const { return groups_; }
+  OptimizerOptions& defaults() { return *defaults_; }
+  const OptimizerOptions& defaults() const { return *defaults_; }
+  std::vector<Tensor> parameters() const;
+  /// What is kept of a parameter; empty before its first update.
+  ParamState& state(const Tensor& parameter) { return state_[parameter.impl()]; }
+
+  /// Python's state_dict of the optimizer.
+  void save(serialize::OutputArchive& archive) const;
+  /// @throws RuntimeError, ValueError for a state of other groups; nothing has changed then.
+  void load(serialize::InputArchive& archive);
 
  protected:
   virtual void update() = 0;
-  virtual std::vector<Tensor> all_params() const = 0;
-};
-
-/// What optimizers of one kind of options share.
-template <class Options>
-class GroupedOptimizer : public Optimizer {
- public:
-  using Groups = std::vector<ParamGroup<Options>>;
-  Groups& param_groups() { return groups_; }
-  const Groups& param_groups() const { return groups_; }
-  void add_param_group(ParamGroup<Options> group) {
-    if (!group.has_options()) group.set_options(defaults_);
-    check(group.options());
-    groups_.push_back(std::move(group));
-  }
-  const Options& defaults() const { return defaults_; }
-
- protected:
-  explicit GroupedOptimizer(Options defaults) : defaults_(std::move(defaults)) {}
   /// @throws ValueError for an option out of range.
-  virtual void check(const Options& options) const = 0;
-  std::vector<Tensor> all_params() const override {
-    std::vector<Tensor> all;
-    for (const auto& g : groups_) all.insert(all.end(), g.params().begin(), g.params().end());
-    return all;
-  }
-  void add(Groups groups) {
-    for (auto& g : groups) add_param_group(std::move(g));
+  virtual void check(const OptimizerOptions& options) const = 0;
+  /// The groups that were given to the constructor, once check() can be called.
+  void check_groups() const {
+    for (const auto& g : groups_) check(g.options());
   }
 
  private:
-  Options defaults_;
-  Groups groups_;
+  void add(OptimizerParamGroup group);
+  std::vector<OptimizerParamGroup> groups_;
+  std::unique_ptr<OptimizerOptions> defaults_;
+  std::unordered_map<const TensorImpl*, ParamState> state_;
 };
+
+/// An optimizer whose options are an Options.
+#define LOHE_OPTIMIZER(Name)                                                                   \
+  class LOHE_API Name : public Optimizer {                                                     \
+   public:                                                                                     \
+    explicit Name(std::vector<OptimizerParamGroup> groups, Name##Options defaults = {})        \
+        : Optimizer(std::move(groups), std::make_unique<Name##Options>(std::move(defaults))) { \
+      check_groups();                                                                          \
+    }                                                                                          \
+    explicit Name(std::vector<Tensor> params, Name##Options defaults = {})                     \
+        : Name(std::vector<OptimizerParamGroup>{OptimizerParamGroup(std::move(params))},       \
+               std::move(defaults)) {}                                                         \
+                                                                                               \
+   private:                                                                                    \
+    void update() override;                                                                    \
+    void check(const OptimizerOptions& options) const override;                                \
+  }
 
 /// Stochastic gradient descent with momentum; lohe.optim.SGD has the formulas.
-class LOHE_API SGD : public GroupedOptimizer<SGDOptions> {
- public:
-  explicit SGD(Groups groups, SGDOptions defaults = {});
-  explicit SGD(std::vector<Tensor> params, SGDOptions defaults = {})
-      : SGD(Groups{std::move(params)}, std::move(defaults)) {}
-
- private:
-  void update() override;
-  void check(const SGDOptions& options) const override;
-  std::unordered_map<const TensorImpl*, Tensor> momentum_;
-};
-
-/// The running means of one parameter.
-struct AdamState {
-  Tensor step, exp_avg, exp_avg_sq, max_exp_avg_sq;
-};
-
+LOHE_OPTIMIZER(SGD);
 /// Adam (Kingma and Ba, 2015).
-class LOHE_API Adam : public GroupedOptimizer<AdamOptions> {
- public:
-  explicit Adam(Groups groups, AdamOptions defaults = {});
-  explicit Adam(std::vector<Tensor> params, AdamOptions defaults = {})
-      : Adam(Groups{std::move(params)}, std::move(defaults)) {}
-
- private:
-  void update() override;
-  void check(const AdamOptions& options) const override;
-  std::unordered_map<const TensorImpl*, AdamState> state_;
-};
-
+LOHE_OPTIMIZER(Adam);
 /// Adam whose weight decay shrinks the parameters directly (Loshchilov and Hutter, 2019).
-class LOHE_API AdamW : public GroupedOptimizer<AdamWOptions> {
- public:
-  explicit AdamW(Groups groups, AdamWOptions defaults = {});
-  explicit AdamW(std::vector<Tensor> params, AdamWOptions defaults = {})
-      : AdamW(Groups{std::move(params)}, std::move(defaults)) {}
-
- private:
-  void update() override;
-  void check(const AdamWOptions& options) const override;
-  std::unordered_map<const TensorImpl*, AdamState> state_;
-};
+LOHE_OPTIMIZER(AdamW);
+/// A running mean of squared gradients scales each step (Hinton, 2012).
+LOHE_OPTIMIZER(RMSprop);
+#undef LOHE_OPTIMIZER
 
 }  // namespace lohe::optim

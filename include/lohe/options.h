@@ -23,7 +23,7 @@ class TensorOptions {
   TensorOptions() = default;
   TensorOptions(Dtype dtype) : dtype_(dtype) {}
   TensorOptions(Device device) : device_(device) {}
-  TensorOptions(DeviceType device) : device_(Device{device}) {}
+  TensorOptions(DeviceType device) : device_(Device(device)) {}
   TensorOptions(Layout layout) : layout_(layout) {}
   TensorOptions(MemoryFormat format) : memory_format_(format) {}
 

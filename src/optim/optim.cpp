@@ -1,12 +1,50 @@
 #include "lohe/optim.h"
 
+#include <set>
+
 #include "lohe/autograd.h"
 
 namespace lohe::optim {
 
+OptimizerOptions::~OptimizerOptions() = default;
 Optimizer::~Optimizer() = default;
 
-Tensor Optimizer::step(const LossClosure& closure) {
+OptimizerOptions& OptimizerParamGroup::options() {
+  LOHE_CHECK(has_options(),
+             "this parameter group has no options yet; add it to an optimizer or call set_options");
+  return *options_;
+}
+
+Optimizer::Optimizer(std::vector<OptimizerParamGroup> groups, std::unique_ptr<OptimizerOptions> defaults)
+    : defaults_(std::move(defaults)) {
+  LOHE_CHECK_VALUE(!groups.empty() && !(groups.size() == 1 && groups[0].params().empty()),
+                   "optimizer got an empty parameter list");
+  for (OptimizerParamGroup& g : groups) add(std::move(g));
+}
+
+void Optimizer::add_param_group(const OptimizerParamGroup& group) {
+  if (group.has_options()) check(group.options());
+  add(group);
+}
+
+void Optimizer::add(OptimizerParamGroup group) {
+  std::set<const TensorImpl*> known;
+  for (const Tensor& p : parameters()) known.insert(p.impl());
+  for (const Tensor& p : group.params()) {
+    LOHE_CHECK_VALUE(p.defined() && (p.is_leaf() || p.retains_grad()), "can't optimize a non-leaf Tensor");
+    LOHE_CHECK_VALUE(!known.contains(p.impl()), "some parameters appear in more than one parameter group");
+  }
+  if (!group.has_options()) group.set_options(defaults_->clone());
+  groups_.push_back(std::move(group));
+}
+
+std::vector<Tensor> Optimizer::parameters() const {
+  std::vector<Tensor> all;
+  for (const auto& g : groups_) all.insert(all.end(), g.params().begin(), g.params().end());
+  return all;
+}
+
+Tensor Optimizer::step(LossClosure closure) {
   Tensor loss;
   if (closure) {
     const AutoGradMode with_grad(true);
@@ -19,7 +57,7 @@ Tensor Optimizer::step(const LossClosure& closure) {
 
 void Optimizer::zero_grad(bool set_to_none) {
   const NoGradGuard no_grad;
-  for (Tensor& p : all_params()) {
+  for (Tensor& p : parameters()) {
     if (!p.grad().defined()) continue;
     if (set_to_none)
       p.mutable_grad().reset();
@@ -28,10 +66,84 @@ void Optimizer::zero_grad(bool set_to_none) {
   }
 }
 
+void Optimizer::save(serialize::OutputArchive& archive) const {
+  IValue::Dict state;
+  IValue::List groups;
+  int64_t number = 0;
+  for (const OptimizerParamGroup& g : groups_) {
+    serialize::OutputArchive group;
+    g.options().serialize(group);
+    IValue::List numbers;
+    for (const Tensor& p : g.params()) {
+      const auto found = state_.find(p.impl());
+      if (found != state_.end()) {
+        IValue::Dict kept;
+        for (const auto& item : found->second) kept.emplace_back(item.name, item.item);
+        state.emplace_back(number, std::move(kept));
+      }
+      numbers.emplace_back(number++);
+    }
+    group.write("params", IValue(std::move(numbers)));
+    groups.push_back(group.value());
+  }
+  archive.write("state", IValue(std::move(state)));
+  archive.write("param_groups", IValue(std::move(groups)));
+}
+
+void Optimizer::load(serialize::InputArchive& archive) {
+  IValue state, saved;
+  archive.read("state", state);
+  archive.read("param_groups", saved);
+  const IValue::List& groups = saved.toListRef();
+  LOHE_CHECK_VALUE(groups.size() == groups_.size(),
+                   "loaded state dict has a different number of parameter groups");
+  std::vector<std::unique_ptr<OptimizerOptions>> options;
+  std::unordered_map<const TensorImpl*, ParamState> kept;
+  for (size_t i = 0; i < groups.size(); ++i) {
+    const IValue* numbers = groups[i].find("params");
+    LOHE_CHECK_VALUE(
+        numbers != nullptr && numbers->toListRef().size() == groups_[i].params().size(),
+        "loaded state dict contains a parameter group that doesn't match the size of optimizer's group");
+    serialize::OutputArchive whole;
+    for (const auto& [key, value] : groups[i].toDictRef()) whole.write(key.toStringRef(), value);
+    serialize::InputArchive group(whole);
+    options.push_back(groups_[i].options().clone());
+    options.back()->serialize(group);
+    check(*options.back());
+    for (size_t j = 0; j < groups_[i].params().size(); ++j) {
+      const Tensor& p = groups_[i].params()[j];
+      const IValue* own = state.find(numbers->toListRef()[j]);
+      if (own == nullptr) continue;
+      for (const auto& [key, value] : own->toDictRef()) {
+        if (value.isNone()) continue;  // a momentum that has not begun
+        const std::string& name = key.toStringRef();
+        // The step counts in float32 whatever the parameter's dtype; old files hold it as a number.
+        Tensor t = value.isTensor() ? value.toTensor().clone() : lohe::tensor(value.toDouble(), kFloat32);
+        if (name != "step" && is_floating(p.dtype())) t = t.to(p.dtype());
+        LOHE_CHECK_VALUE(name == "step" || t.sizes() == p.sizes(), "loaded state dict has ", name,
+                         " of size ", t.sizes(), " for a parameter of size ", p.sizes());
+        kept[p.impl()].insert(name, t);
+      }
+    }
+  }
+  for (size_t i = 0; i < options.size(); ++i) groups_[i].set_options(std::move(options[i]));
+  state_ = std::move(kept);
+}
+
 namespace {
 
 /// Complex tensors are updated as pairs of reals.
 Tensor real_view(const Tensor& t) { return t.is_complex() ? view_as_real(t) : t; }
+
+Tensor zeros_as(const Tensor& p) { return zeros_like(p, {}, MemoryFormat::kPreserve); }
+Tensor new_step() { return lohe::tensor(0.0, kFloat32); }
+
+template <class Options>
+const Options& as(const OptimizerOptions& options) {
+  const auto* found = dynamic_cast<const Options*>(&options);
+  LOHE_CHECK_TYPE(found != nullptr, "a parameter group has options of another optimizer");
+  return *found;
+}
 
 void check_numbers(double lr, double weight_decay) {
   LOHE_CHECK_VALUE(lr >= 0, "Invalid learning rate: ", lr);
@@ -48,40 +160,38 @@ void check_adam(const Options& o) {
 }
 
 template <class Options, class Update>
-void adam_step(ParamGroup<Options>& group, std::unordered_map<const TensorImpl*, AdamState>& state,
-               Update update) {
-  const Options& o = group.options();
-  std::vector<Tensor> params, grads, means, squares, largest, steps;
-  for (const Tensor& p : group.params()) {
-    if (!p.grad().defined()) continue;
-    AdamState& s = state[p.impl()];
-    if (!s.step.defined()) {
-      s.step = lohe::tensor(0.0, kFloat32);
-      s.exp_avg = zeros_like(p, {}, MemoryFormat::kPreserve);
-      s.exp_avg_sq = zeros_like(p, {}, MemoryFormat::kPreserve);
-      if (o.amsgrad()) s.max_exp_avg_sq = zeros_like(p, {}, MemoryFormat::kPreserve);
+void adam_step(Optimizer& optimizer, const Update& update) {
+  for (OptimizerParamGroup& group : optimizer.param_groups()) {
+    const auto& o = as<Options>(group.options());
+    std::vector<Tensor> params, grads, means, squares, largest, steps;
+    for (const Tensor& p : group.params()) {
+      if (!p.grad().defined()) continue;
+      ParamState& s = optimizer.state(p);
+      if (s.is_empty()) {
+        s.insert("step", new_step());
+        s.insert("exp_avg", zeros_as(p));
+        s.insert("exp_avg_sq", zeros_as(p));
+        if (o.amsgrad()) s.insert("max_exp_avg_sq", zeros_as(p));
+      }
+      params.push_back(real_view(p));
+      grads.push_back(real_view(p.grad()));
+      means.push_back(real_view(s["exp_avg"]));
+      squares.push_back(real_view(s["exp_avg_sq"]));
+      if (o.amsgrad()) largest.push_back(real_view(s["max_exp_avg_sq"]));
+      steps.push_back(s["step"]);
+      steps.back().add_(1);
     }
-    s.step.add_(1);
-    params.push_back(real_view(p));
-    grads.push_back(real_view(p.grad()));
-    means.push_back(real_view(s.exp_avg));
-    squares.push_back(real_view(s.exp_avg_sq));
-    if (o.amsgrad()) largest.push_back(real_view(s.max_exp_avg_sq));
-    steps.push_back(s.step);
+    if (params.empty()) continue;
+    const auto [beta1, beta2] = o.betas();
+    update(params, grads, means, squares, largest, steps, o.lr(), beta1, beta2, o.weight_decay(), o.eps(),
+           o.amsgrad(), o.maximize());
   }
-  if (params.empty()) return;
-  const auto [beta1, beta2] = o.betas();
-  update(params, grads, means, squares, largest, steps, o.lr(), beta1, beta2, o.weight_decay(), o.eps(),
-         o.amsgrad(), o.maximize());
 }
 
 }  // namespace
 
-SGD::SGD(Groups groups, SGDOptions defaults) : GroupedOptimizer(std::move(defaults)) {
-  add(std::move(groups));
-}
-
-void SGD::check(const SGDOptions& o) const {
+void SGD::check(const OptimizerOptions& options) const {
+  const auto& o = as<SGDOptions>(options);
   check_numbers(o.lr(), o.weight_decay());
   LOHE_CHECK_VALUE(o.momentum() >= 0, "Invalid momentum value: ", o.momentum());
   LOHE_CHECK_VALUE(!o.nesterov() || (o.momentum() > 0 && o.dampening() == 0),
@@ -89,8 +199,8 @@ void SGD::check(const SGDOptions& o) const {
 }
 
 void SGD::update() {
-  for (auto& group : param_groups()) {
-    const SGDOptions& o = group.options();
+  for (OptimizerParamGroup& group : param_groups()) {
+    const auto& o = as<SGDOptions>(group.options());
     struct Lists {
       std::vector<Tensor> params, grads, buffers;
     };
@@ -98,10 +208,10 @@ void SGD::update() {
     Lists started, fresh;
     for (const Tensor& p : group.params()) {
       if (!p.grad().defined()) continue;
-      const bool begins = o.momentum() != 0 && !momentum_.contains(p.impl());
+      const bool begins = o.momentum() != 0 && state(p).is_empty();
       Lists& lists = begins ? fresh : started;
-      if (begins) momentum_[p.impl()] = empty_like(p.grad());
-      if (o.momentum() != 0) lists.buffers.push_back(real_view(momentum_[p.impl()]));
+      if (begins) state(p).insert("momentum_buffer", empty_like(p.grad()));
+      if (o.momentum() != 0) lists.buffers.push_back(real_view(state(p)["momentum_buffer"]));
       lists.params.push_back(real_view(p));
       lists.grads.push_back(real_view(p.grad()));
     }
@@ -113,23 +223,59 @@ void SGD::update() {
   }
 }
 
-Adam::Adam(Groups groups, AdamOptions defaults) : GroupedOptimizer(std::move(defaults)) {
-  add(std::move(groups));
-}
-void Adam::check(const AdamOptions& o) const { check_adam(o); }
+void Adam::check(const OptimizerOptions& options) const { check_adam(as<AdamOptions>(options)); }
 void Adam::update() {
-  for (auto& group : param_groups()) {
-    adam_step(group, state_, [](const auto&... a) { _fused_adam_(a...); });
-  }
+  adam_step<AdamOptions>(*this, [](const auto&... a) { _fused_adam_(a...); });
 }
 
-AdamW::AdamW(Groups groups, AdamWOptions defaults) : GroupedOptimizer(std::move(defaults)) {
-  add(std::move(groups));
-}
-void AdamW::check(const AdamWOptions& o) const { check_adam(o); }
+void AdamW::check(const OptimizerOptions& options) const { check_adam(as<AdamWOptions>(options)); }
 void AdamW::update() {
-  for (auto& group : param_groups()) {
-    adam_step(group, state_, [](const auto&... a) { _fused_adamw_(a...); });
+  adam_step<AdamWOptions>(*this, [](const auto&... a) { _fused_adamw_(a...); });
+}
+
+void RMSprop::check(const OptimizerOptions& options) const {
+  const auto& o = as<RMSpropOptions>(options);
+  check_numbers(o.lr(), o.weight_decay());
+  LOHE_CHECK_VALUE(o.eps() >= 0, "Invalid epsilon value: ", o.eps());
+  LOHE_CHECK_VALUE(o.momentum() >= 0, "Invalid momentum value: ", o.momentum());
+  LOHE_CHECK_VALUE(o.alpha() >= 0, "Invalid alpha value: ", o.alpha());
+}
+
+void RMSprop::update() {
+  for (OptimizerParamGroup& group : param_groups()) {
+    const auto& o = as<RMSpropOptions>(group.options());
+    for (const Tensor& p : group.params()) {
+      if (!p.grad().defined()) continue;
+      ParamState& s = state(p);
+      if (s.is_empty()) {
+        s.insert("step", new_step());
+        s.insert("square_avg", zeros_as(p));
+        if (o.momentum() > 0) s.insert("momentum_buffer", zeros_as(p));
+        if (o.centered()) s.insert("grad_avg", zeros_as(p));
+      }
+      s["step"].add_(1);
+      Tensor g = o.maximize() ? -p.grad() : p.grad();
+      if (o.weight_decay() != 0) g = g.add(p, o.weight_decay());
+      const Tensor param = real_view(p), square = real_view(s["square_avg"]);
+      g = real_view(g);
+      square.mul_(o.alpha()).addcmul_(g, g, 1 - o.alpha());
+      Tensor root;
+      if (o.centered()) {
+        const Tensor mean = real_view(s["grad_avg"]);
+        mean.lerp_(g, 1 - o.alpha());
+        root = square.addcmul(mean, mean, -1).sqrt_();
+      } else {
+        root = square.sqrt();
+      }
+      root.add_(o.eps());
+      if (o.momentum() > 0) {
+        const Tensor buffer = real_view(s["momentum_buffer"]);
+        buffer.mul_(o.momentum()).addcdiv_(g, root);
+        param.add_(buffer, -o.lr());
+      } else {
+        param.addcdiv_(g, root, -o.lr());
+      }
+    }
   }
 }
 

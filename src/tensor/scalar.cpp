@@ -50,6 +50,12 @@ std::ostream& operator<<(std::ostream& out, const Scalar& s) {
   return out;
 }
 
+void Device::refuse() {
+  raise(ErrorKind::kRuntime,
+        "this build of Lohe computes on the CPU only; ask cuda::is_available() before a CUDA "
+        "device is used");
+}
+
 Device Device::parse(std::string_view text) {
   const auto colon = text.find(':');
   const std::string_view type = text.substr(0, colon);

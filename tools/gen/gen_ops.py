@@ -16,6 +16,7 @@ import cpp_api
 import nn_modules
 import op_rows
 import optim_options
+import optim_schedules
 import pages
 import stubs
 
@@ -30,6 +31,7 @@ def generate(source: Path) -> dict[str, str]:
         **pages.generate(rows, forms),
         **nn_modules.generate(source, rows, forms),
         **optim_options.generate(source),
+        **optim_schedules.generate(source, rows, forms),
     }
 
 

@@ -7,11 +7,14 @@ whole, and the generated page docs/api/nn_cpp.md names it with its reason.
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from pathlib import Path
 
 import cpp_api
 import cpp_types
+import nn_helpers
 import py_types
+from nn_lists import ELEMENT, WHOLE, ListBody
 from op_rows import Row
 from py_types import Unsupported
 
@@ -22,7 +25,7 @@ ERRORS = {
     "NotImplementedError": "kNotImplemented",
     "AssertionError": "kRuntime",
 }
-MATH = {"sqrt": "std::sqrt", "erf": "std::erf", "log": "std::log", "exp": "std::exp"}
+MATH = {"cos": "std::cos", "sqrt": "std::sqrt", "erf": "std::erf", "log": "std::log", "exp": "std::exp"}
 BINARY = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}
 COMPARE = {ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
 SIZES = (
@@ -39,7 +42,10 @@ LEGACY = (
     "device",
     "dtype",
     "return_indices",
-)  # parameters that C++ does not have: always None
+    "custom_encoder",
+    "custom_decoder",
+)  # parameters that C++ does not have: always None, or False
+DTYPES = {"bool": "Bool", "float32": "Float32", "float64": "Float64", "int64": "Int64", "long": "Int64"}
 TYPE_OF_CPP = {
     "const Tensor&": "Tensor",
     "int64_t": "int",
@@ -50,6 +56,24 @@ TYPE_OF_CPP = {
     "Generator*": "Generator?",
     "const Scalar&": "Scalar",
     "OptionalIntArrayRef": "ints?",
+    "Dtype": "dtype",
+    "TensorList": "list",
+}
+RESULTS = {
+    "Tensor": "Tensor",
+    "Tensor&": "Tensor",
+    "std::vector<Tensor>": "list",
+    "std::tuple<Tensor, Tensor>": "tensors",
+    "std::tuple<Tensor, Tensor, Tensor>": "triple",
+    "std::tuple<Tensor, Tensor, Tensor, Tensor>": "quadruple",
+}
+# Methods of tensors that are no ops, with what they give.
+QUERIES = {
+    "dim": "int",
+    "ndimension": "int",
+    "numel": "int",
+    "is_floating_point": "bool",
+    "is_complex": "bool",
 }
 
 
@@ -70,7 +94,8 @@ class Signature:
 
     def declared(self, defaults: bool) -> str:
         return ", ".join(
-            f"[[maybe_unused]] {py_types.parameter(t)} {cpp_types.cpp_name(n)}"
+            ("" if defaults else "[[maybe_unused]] ")
+            + f"{py_types.parameter(t)} {cpp_types.cpp_name(n)}"
             + (f" = {d}" if defaults and d is not None else "")
             for n, t, d in self.params
         )
@@ -113,6 +138,7 @@ class Library:
                     self.constants.setdefault(node.targets[0].id, node.value)
                 if isinstance(node, ast.FunctionDef) and node.name.startswith("_"):
                     self.sources.setdefault(("functional", node.name), node)
+        self.layer_fields: Callable[[str], dict[str, str]] = {}.__getitem__  # of a layer by its name; nn_modules.py knows
         self.signatures: dict[tuple[str, str], Signature | Unsupported] = {}
         self.declarations: dict[str, list[str]] = {"functional": [], "init": []}
         self.bodies: dict[str, list[str]] = {"functional": [], "init": []}
@@ -143,18 +169,7 @@ class Library:
         params, scope, _ = parameters_of(node.args, skip_self=False)
         result = result_of(node)
         signature = Signature(f"nn::{space}::{node.name}", params, result, names_of(node.args))
-        assigned = {
-            ast.unparse(e)
-            for s in ast.walk(node)
-            if isinstance(s, ast.Assign)
-            for t in s.targets
-            for e in (t.elts if isinstance(t, ast.Tuple) else [t])
-        }
-        prologue = ""
-        for name, kind, _ in params:
-            if name in assigned and kind.rstrip("?") in ("Tensor", "str", "ints"):
-                prologue += f"  {py_types.field(kind)} {name}_value({scope[name][0]});\n"
-                scope[name] = (f"{name}_value", kind)
+        prologue = copies(node, params, scope)
         body = Body(self, scope, {}, space, result)
         guards = [ast.unparse(d) for d in node.decorator_list]
         if any(g != "lohe.no_grad()" for g in guards):
@@ -167,6 +182,25 @@ class Library:
         )
         self.bodies[space].append(f"{kind} {space}::{node.name}({signature.declared(False)}) {{\n{text}}}\n")
         return signature
+
+
+def copies(
+    node: ast.FunctionDef, params: list[tuple[str, str, str | None]], scope: dict[str, tuple[str, str]]
+) -> str:
+    """Parameters that are borrowed but assigned to become variables."""
+    assigned = {
+        ast.unparse(e)
+        for s in ast.walk(node)
+        if isinstance(s, ast.Assign)
+        for t in s.targets
+        for e in (t.elts if isinstance(t, ast.Tuple) else [t])
+    }
+    text = ""
+    for name, kind, _ in params:
+        if name in assigned and kind.rstrip("?") in ("Tensor", "str", "ints"):
+            text += f"  {py_types.field(kind)} {name}_value({scope[name][0]});\n"
+            scope[name] = (f"{name}_value", kind)
+    return text
 
 
 def result_of(node: ast.FunctionDef) -> str:
@@ -193,7 +227,8 @@ def parameters_of(
     scope: dict[str, tuple[str, str]] = {}
     absent = set()
     for arg, default in pairs:
-        if arg.arg in LEGACY or arg.arg.startswith("_"):
+        chosen = arg.arg == "dtype" and "lohe.dtype" in ast.unparse(arg.annotation or ast.Constant(0))
+        if (arg.arg in LEGACY or arg.arg.startswith("_")) and not chosen:
             if default is None and arg.annotation is not None:
                 scope[arg.arg] = ("", "none")
             else:
@@ -215,7 +250,7 @@ def parameters_of(
     return params, scope, absent
 
 
-class Body:
+class Body(ListBody):
     """Statements and expressions in one scope: names -> (C++ text, type)."""
 
     def __init__(
@@ -240,6 +275,9 @@ class Body:
         return handler(node)
 
     def as_type(self, node: ast.expr, want: str) -> str:
+        literal = self.list_literal(node, want)
+        if literal is not None:
+            return literal
         code, have = self.expression(node)
         text = py_types.coerce(code, have, want)
         if text is None:
@@ -273,10 +311,25 @@ class Body:
             return node.attr, "op"
         if text == "math.pi":
             return "3.141592653589793", "float"
+        if text in ("F.relu", "F.gelu"):
+            return f'Activation("{text[2:]}")', "activation"
+        if text.startswith("lohe.") and node.attr in DTYPES:
+            return f"k{DTYPES[node.attr]}", "dtype"
         if text == "self.training":
             return "is_training()", "bool"
         if isinstance(node.value, ast.Name) and node.value.id == "self" and node.attr in self.fields:
             return f"this->{node.attr}", self.fields[node.attr]
+        if not text.startswith(("self.", "lohe.", "F.", "init.", "math.")) or text.count(".") > 1:
+            code, kind = self.expression(node.value)
+            if kind.rstrip("?") == "Tensor" and node.attr == "shape":
+                return f"IntList({code}.sizes())", "ints"
+            if kind.rstrip("?") == "Tensor" and node.attr == "dtype":
+                return f"{code}.dtype()", "dtype"
+            if kind.rstrip("?") == "Tensor" and node.attr == "device":
+                return "", "none"  # there is one
+            if kind.startswith("module:"):
+                assert self.library is not None
+                return f"{code}->{node.attr}", self.library.layer_fields(kind[7:])[node.attr]
         raise self.fail(node, "unknown attribute")
 
     def on_unaryop(self, node: ast.UnaryOp) -> tuple[str, str]:
@@ -338,16 +391,21 @@ class Body:
                         if kind.startswith("Tensor")
                         else f"({code} != nullptr)"
                         if kind == "Generator?"
+                        else f"!{code}.is_empty()"
+                        if kind == "any_module?"
                         else f"{code}.has_value()"
                         if kind.endswith("?")
                         else "true"
                     )
                 )
-                flipped = {"true": "false", "false": "true"}.get(there) or f"!{there}"
+                flipped = {"true": "false", "false": "true"}.get(there) or f"!{there}".removeprefix("!!")
                 parts.append(there if isinstance(op, ast.IsNot) else flipped)
             elif isinstance(op, ast.Is | ast.IsNot) and isinstance(y, ast.Constant) and isinstance(y.value, bool):
                 code = self.as_type(x, "bool")
                 parts.append(code if y.value == isinstance(op, ast.Is) else f"!{code}")
+            elif isinstance(op, ast.Is | ast.IsNot) and self.expression(y)[1] == "Tensor":
+                code = f"{self.as_type(x, 'Tensor')}.is_same({self.as_type(y, 'Tensor')})"
+                parts.append(code if isinstance(op, ast.Is) else f"!{code}")
             elif (
                 isinstance(op, ast.In)
                 and ast.unparse(y).endswith(".shape")
@@ -363,6 +421,10 @@ class Body:
                 (a, left), (b, right) = self.expression(x), self.expression(y)
                 if left == right == "ints":
                     a, b = f"IntList({a})", f"IntList({b})"
+                elif left == right == "Tensor" and isinstance(op, ast.Eq) and len(terms) == 2:
+                    return f"lohe::eq({a}, {b})", "Tensor"
+                elif left.rstrip("?") == right.rstrip("?") == "dtype":
+                    pass
                 elif not ({left, right} <= {"int", "float"} or left == right and left in ("str", "bool")):
                     raise self.fail(node, f"comparison of {left} and {right}")
                 parts.append(f"{a} {COMPARE[type(op)]} {b}")
@@ -393,6 +455,9 @@ class Body:
         )
 
     def on_ifexp(self, node: ast.IfExp) -> tuple[str, str]:
+        several = self.list_ifexp(node)
+        if several is not None:
+            return several
         test = self.as_type(node.test, "bool")
         if test in ("true", "false"):
             return self.expression(node.body if test == "true" else node.orelse)
@@ -402,9 +467,19 @@ class Body:
                 return f"({test} ? {code} : Tensor())", "Tensor?"
         a, left = self.branch(node.test, True).expression(node.body)
         b, right = self.branch(node.test, False).expression(node.orelse)
+        if "none" in (left, right) and left != right:
+            kind = (right if left == "none" else left).rstrip("?") + "?"
+            texts = [py_types.coerce(c, k, kind) for c, k in ((a, left), (b, right))]
+            if kind.rstrip("?") not in py_types.NULLABLE:
+                texts = [f"{py_types.field(kind)}({t})" for t in texts]
+            return f"({test} ? {texts[0]} : {texts[1]})", kind
+        if {left, right} == {"Tensor", "Tensor?"}:
+            left = right = "Tensor?"
         kind = left if left == right else "float" if {left, right} == {"int", "float"} else ""
         if not kind:
             raise self.fail(node, f"branches of {left} and {right}")
+        if kind == "ints":
+            a, b = f"IntList({a})", f"IntList({b})"
         if kind == "float":
             a, b = py_types.coerce(a, left, "float") or a, py_types.coerce(b, right, "float") or b
         if kind == "str":
@@ -425,17 +500,12 @@ class Body:
     on_list = on_tuple
 
     def on_subscript(self, node: ast.Subscript) -> tuple[str, str]:
-        if ast.unparse(node.value).endswith(".shape") and isinstance(node.value, ast.Attribute):
-            code = f"IntList({self.as_type(node.value.value, 'Tensor')}.sizes())"
-        elif self.expression(node.value)[1].rstrip("?") == "Tensor" and not isinstance(node.slice, ast.Slice):
+        if self.expression(node.value)[1].rstrip("?") == "Tensor" and not isinstance(node.slice, ast.Slice):
             return f"{self.expression(node.value)[0]}[{self.as_type(node.slice, 'int')}]", "Tensor"
-        else:
-            code = self.as_type(node.value, "ints")
-        if not isinstance(node.slice, ast.Slice):
-            return f"detail::at({code}, {self.as_type(node.slice, 'int')})", "int"
-        if node.slice.lower is not None and node.slice.upper is None and node.slice.step is None:
-            return f"detail::from({code}, {self.as_type(node.slice.lower, 'int')})", "ints"
-        raise self.fail(node, "slice")
+        found = self.element(node)
+        if found is None:
+            raise self.fail(node, "subscript")
+        return found
 
     def on_joinedstr(self, node: ast.JoinedStr) -> tuple[str, str]:
         parts = []
@@ -465,38 +535,13 @@ class Body:
         head, _, name = text.rpartition(".")
         if text == "isinstance" and len(node.args) == 2:
             return self.is_instance(node)
-        if text in ("tuple", "list") and len(node.args) == 1:
-            return self.as_type(node.args[0], "ints"), "ints"
-        if text == "math.prod" and len(node.args) == 1 and ast.unparse(node.args[0]).endswith(".shape[2:]"):
-            tensor = self.as_type(node.args[0].value.value, "Tensor")  # type: ignore[attr-defined]
-            return f"detail::product({tensor}.sizes(), 2)", "int"
-        if text == "sum" and len(node.args) == 1:
-            code, kind = self.expression(node.args[0])
-            if kind == "pair":
-                return f"detail::sum({code})", "int"
-        if text == "_REDUCTIONS.get":
-            return f"detail::reduction_number({self.as_type(node.args[0], 'str')})", "int?"
-        if text == "len" and len(node.args) == 1:
-            return f"static_cast<int64_t>({self.as_type(node.args[0], 'ints')}.size())", "int"
-        if text == "set" and ast.unparse(node.args[0]) in self.library.constants:
-            words = [repr(ast.literal_eval(e)) for e in self.library.constants[ast.unparse(node.args[0])].elts]
-            return '"{' + ", ".join(words) + '}"', "str"
-        if text == "lohe.broadcast_tensors" and len(node.args) == 2 and "broadcast_tensors" in self.library.forms:
-            return f"detail::broadcast({', '.join(self.as_type(a, 'Tensor') for a in node.args)})", "tensors"
-        if text == "_padding_for_pad":  # of ints: each of them twice, the last dim first
-            return f"detail::reversed_twice({self.as_type(node.args[0], 'ints')})", "ints"
-        if text == "_strides":
-            code, kind = self.expression(node.args[0])
-            return (f"detail::or_empty({code})" if kind == "ints?" else self.as_type(node.args[0], "ints")), "ints"
+        if text in WHOLE and len(node.args) == 1 and not node.keywords:
+            return self.whole_list(text, node.args[0])
+        helped = nn_helpers.call(self, text, node)
+        if helped is not None:
+            return helped
         if text in self.scope and self.scope[text][1] == "op":
             return self.call_row(node, self.scope[text][0], None)
-        if text in ("_single", "_pair", "_triple"):
-            size = {"_single": 1, "_pair": 2, "_triple": 3}[text]
-            return f"detail::repeated({self.as_type(node.args[0], 'ints')}, {size})", "ints"
-        if text == "lohe.tensor" and len(node.args) == 1:
-            dtypes = {k.arg: ast.unparse(k.value) for k in node.keywords}
-            if dtypes.get("dtype") == "lohe.long":
-                return f"lohe::tensor({self.as_type(node.args[0], 'int')}, kInt64)", "Tensor"
         if text in ("float", "int") and len(node.args) == 1:
             code, kind = self.expression(node.args[0])
             if kind == "Tensor":
@@ -507,6 +552,8 @@ class Body:
             return f"{MATH[name]}({self.as_type(node.args[0], 'float')})", "float"
         if head in ("F", "init") or not head:
             space = {"F": "functional", "init": "init"}.get(head, self.space)
+            if (space, name) not in self.library.sources and ("init", name) in self.library.sources:
+                space = "init"
             found = self.library.function(space, name)
             return self.call_row(node, found, None) if isinstance(found, str) else self.call_function(node, found)
         if head in ("ops", "lohe"):
@@ -515,8 +562,8 @@ class Body:
         if kind == "str" and name == "lower" and not node.args:
             return f"detail::lower({code})", "str"
         if kind.rstrip("?") == "Tensor":
-            if name in ("dim", "ndimension", "numel"):
-                return f"{code}.{name}()", "int"
+            if name in QUERIES:
+                return f"{code}.{name}()", QUERIES[name]
             if name == "size" and not node.args:
                 return f"IntList({code}.sizes())", "ints"
             if name == "size" and len(node.args) == 1:
@@ -538,7 +585,8 @@ class Body:
     def call_function(self, node: ast.Call, callee: Signature) -> tuple[str, str]:
         given = self.bound(node, callee.names)
         for name in set(given) - {n for n, _, _ in callee.params}:
-            if not name.startswith("_") and self.expression(given[name])[1] != "none":
+            code, kind = self.expression(given[name])
+            if not name.startswith("_") and kind != "none" and code != "false":
                 raise self.fail(node, f"{name} is given")
         texts = []
         for name, kind, default in callee.params:
@@ -580,10 +628,23 @@ class Body:
     def call_form(self, node: ast.Call, form: cpp_api.Form, object_text: str | None) -> tuple[str, str]:
         slots = form.method_slots() if object_text is not None else form.free_slots()
         names = [s.name for s in slots if s.name != "options"]
+        options = {}
+        if len(names) < len(slots):
+            options = {k.arg: self.expression(k.value) for k in node.keywords if k.arg in ("dtype", "device")}
+            node = ast.copy_location(
+                ast.Call(node.func, node.args, [k for k in node.keywords if k.arg not in options]), node
+            )
+        several = object_text is not None and len(node.args) > 1 and slots and slots[0].type == "IntArrayRef"
+        if several and not any(self.expression(a)[1] != "int" for a in node.args):  # x.view(2, 3)
+            sizes = ast.copy_location(ast.Tuple(node.args, ast.Load()), node)
+            node = ast.copy_location(ast.Call(node.func, [sizes], node.keywords), node)
         given = self.bound(node, names)
         texts: list[str] = []
         for slot in slots:
-            if slot.name in given:
+            if slot.name == "options" and options.get("dtype", ("", "none"))[1] != "none":
+                code, kind = options["dtype"]
+                texts.append(f"TensorOptions().dtype({py_types.coerce(code, kind, 'dtype?')})")
+            elif slot.name in given:
                 texts.append(self.as_type(given[slot.name], slot_type(slot)))
             elif slot.default is not None:
                 texts.append(
@@ -595,9 +656,9 @@ class Body:
                 )
             else:
                 raise self.fail(node, f"missing argument {slot.name}")
-        while texts and slots[len(texts) - 1].name not in given and slots[len(texts) - 1].default is not None:
+        while texts and slots[len(texts) - 1].name not in given and not texts[-1].startswith("TensorOptions().") and slots[len(texts) - 1].default is not None:
             texts.pop()
-        kind = {"Tensor": "Tensor", "Tensor&": "Tensor"}.get(form.result)
+        kind = RESULTS.get(form.result)
         if kind is None:
             raise self.fail(node, f"a call that gives {form.result}")
         scope = f"lohe::{form.namespace + '::' if form.namespace else ''}"
@@ -616,8 +677,6 @@ class Body:
         if isinstance(node, ast.Return):
             if node.value is None:
                 return f"{indent}return;\n"
-            if self.result == "tensors" and isinstance(node.value, ast.Tuple):
-                return f"{indent}return {{{', '.join(self.as_type(e, 'Tensor') for e in node.value.elts)}}};\n"
             if self.result == "pair" and isinstance(node.value, ast.Tuple):
                 return f"{indent}return {{{', '.join(self.as_type(e, 'int') for e in node.value.elts)}}};\n"
             return f"{indent}return {self.as_type(node.value, self.result) if self.result else self.expression(node.value)[0]};\n"
@@ -632,11 +691,14 @@ class Body:
                 node.target,
                 indent,
             )
-        if isinstance(node, ast.For) and isinstance(node.target, ast.Name) and not node.orelse:
-            values = self.as_type(node.iter, "ints")
-            inner = self.branch(ast.Constant(True), True)
-            inner.scope[node.target.id] = (node.target.id, "int")
-            return f"{indent}for (const int64_t {node.target.id} : {values}) {{\n{inner.block(node.body, indent + '  ')}{indent}}}\n"
+        if isinstance(node, ast.For):
+            return self.on_for(node, indent)
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
+            kind = py_types.of_annotation(node.annotation, node.target.id)
+            self.scope[node.target.id] = (cpp_types.cpp_name(node.target.id), kind)
+            empty = isinstance(node.value, ast.List) and not node.value.elts
+            value = f"{py_types.field(kind)}()" if empty else self.as_type(node.value, kind)
+            return f"{indent}{py_types.field(kind)} {cpp_types.cpp_name(node.target.id)} = {value};\n"
         if (
             isinstance(node, ast.With)
             and ast.unparse(node.items[0].context_expr) == "lohe.no_grad()"
@@ -646,8 +708,13 @@ class Body:
             return f"{indent}{{\n{indent}  const NoGradGuard no_grad;\n{inner}{indent}}}\n"
         if isinstance(node, ast.If):
             return self.conditional(node, indent)
-        if isinstance(node, ast.Assign) and len(node.targets) == 1:
-            return self.assignment(node, node.targets[0], indent)
+        if isinstance(node, ast.Assign):
+            text = self.assignment(node, node.targets[-1], indent)
+            value = node.targets[-1]
+            for target in reversed(node.targets[:-1]):  # a = b = value
+                again = ast.copy_location(ast.Assign([target], ast.Name(ast.unparse(value), ast.Load())), node)
+                text += self.assignment(again, target, indent)
+            return text
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             return self.effect(node.value, indent)
         raise self.fail(node, type(node).__name__)
@@ -655,6 +722,10 @@ class Body:
     def effect(self, call: ast.Call, indent: str) -> str:
         if ast.unparse(call.func) == "warnings.warn":
             return f"{indent}detail::warn({self.as_type(call.args[0], 'str')});\n"
+        if isinstance(call.func, ast.Attribute) and call.func.attr == "append" and len(call.args) == 1:
+            code, kind = self.expression(call.func.value)
+            if kind in ELEMENT:
+                return f"{indent}{code}.push_back({self.as_type(call.args[0], ELEMENT[kind])});\n"
         return f"{indent}{self.expression(call)[0]};\n"
 
     def conditional(self, node: ast.If, indent: str) -> str:
@@ -690,15 +761,11 @@ class Body:
         return text + "\n"
 
     def assignment(self, node: ast.Assign, target: ast.expr, indent: str) -> str:
+        if isinstance(target, ast.Tuple):
+            text = self.unpacked(node, target, indent)
+            if text is not None:
+                return text
         code, kind = self.expression(node.value)
-        if isinstance(target, ast.Tuple) and kind == "tensors":
-            names = [ast.unparse(e) for e in target.elts]
-            known = [self.scope.get(n, ("", ""))[0] for n in names]
-            if all(known):
-                return f"{indent}std::tie({', '.join(known)}) = {code};\n"
-            if not any(known):
-                self.scope.update({n: (n, "Tensor") for n in names})
-                return f"{indent}auto [{', '.join(names)}] = {code};\n"
         if isinstance(target, ast.Tuple) and kind == "pair":
             names = [ast.unparse(e) for e in target.elts]
             for name in names:
@@ -708,13 +775,6 @@ class Body:
         if isinstance(target, ast.Name) and kind == "op":
             self.scope[target.id] = (code, kind)
             return ""
-        if not isinstance(target, ast.Name) or kind == "none":
+        if not isinstance(target, ast.Name) or kind == "none" and target.id not in self.scope:
             raise self.fail(node, "assignment")
-        if target.id in self.scope:
-            name, have = self.scope[target.id]
-            text = py_types.coerce(code, kind, have)
-            if text is None or not name.removeprefix("(*").removesuffix(")").isidentifier():
-                raise self.fail(node, f"{target.id}, {have}, becomes {kind}")
-            return f"{indent}{name} = {text};\n"
-        self.scope[target.id] = (cpp_types.cpp_name(target.id), kind)
-        return f"{indent}{py_types.field(kind)} {cpp_types.cpp_name(target.id)} = {code};\n"
+        return self.put(node, target.id, (code, kind), indent)

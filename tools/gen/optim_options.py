@@ -5,14 +5,14 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-CLASSES = {"sgd.py": ("SGD",), "adam.py": ("Adam", "AdamW")}
-# How Python chooses between implementations; C++ always calls the fused op.
-PYTHON_ONLY = ("params", "foreach", "differentiable", "fused", "capturable", "decoupled_weight_decay")
+CLASSES = {"sgd.py": ("SGD",), "adam.py": ("Adam", "AdamW"), "rmsprop.py": ("RMSprop",)}
+# How Python chooses between implementations; files name them too.
+PYTHON_ONLY = ("foreach", "differentiable", "fused", "capturable", "decoupled_weight_decay")
 TYPES = {
     "float": "double",
     "float | Tensor": "double",
     "bool": "bool",
-    "tuple[float | Tensor, float | Tensor]": "std::tuple<double, double>",
+    "tuple[float | Tensor, float | Tensor]": "TwoNumbers",
 }
 
 
@@ -21,20 +21,31 @@ def options_of(node: ast.ClassDef, path: str) -> str:
     arguments = init.args.args[1:]
     defaults = [None] * (len(arguments) - len(init.args.defaults)) + list(init.args.defaults)
     pairs = [*zip(arguments, defaults), *zip(init.args.kwonlyargs, init.args.kw_defaults)]
+    name = f"{node.name}Options"
     lines = [
-        f"struct {node.name}Options {{\n  {node.name}Options() = default;\n  {node.name}Options(double lr) : lr_(lr) {{}}\n"
+        f"class {name} : public OptimizerCloneableOptions<{name}> {{\n public:\n"
+        f"  {name}() = default;\n  {name}(double lr) : lr_(lr) {{}}\n"
     ]
+    fields, visited, others = [], "", ""
     for arg, default in pairs:
+        if arg.arg == "params":
+            continue
+        if default is None:
+            raise SystemExit(f"{path}:{arg.lineno}: {node.name}: the option {arg.arg} has no default")
+        value = ast.literal_eval(default)
         if arg.arg in PYTHON_ONLY:
+            text = "IValue()" if value is None else f"IValue({str(value).lower()})"
+            others += f'    f("{arg.arg}", {text});\n'
             continue
         kind = TYPES.get(ast.unparse(arg.annotation)) if arg.annotation else None
-        if kind is None or default is None:
+        if kind is None:
             raise SystemExit(f"{path}:{arg.lineno}: {node.name}: no C++ type for the option {arg.arg}")
-        value = ast.literal_eval(default)
         text = "{" + ", ".join(map(repr, value)) + "}" if isinstance(value, tuple) else str(value).lower()
-        kind = "TwoNumbers" if kind.startswith("std::tuple") else kind
-        lines.append(f"  LOHE_ARG({kind}, {arg.arg}) = {text};\n")
-    return "".join(lines) + "};\n"
+        visited += f'    f("{arg.arg}", {arg.arg}_);\n'
+        fields.append(f"  LOHE_ARG({kind}, {arg.arg}) = {text};\n")
+    lines.append(f"  template <class F>\n  void visit(const F& f) {{\n{visited}  }}\n")
+    lines.append(f"  template <class F>\n  static void python_only(const F& f) {{\n{others}  }}\n")
+    return "".join([*lines, *fields]) + "};\n"
 
 
 def generate(source: Path) -> dict[str, str]:
@@ -45,6 +56,5 @@ def generate(source: Path) -> dict[str, str]:
         parts += [options_of(nodes[c], f"python/lohe/optim/{name}") for c in classes]
     return {
         "lohe/optim_options.h": "#pragma once\n\n// Generated from python/lohe/optim by tools/gen/optim_options.py.\n\n"
-        '#include <tuple>\n\n#include "lohe/nn/module.h"\n\nnamespace lohe::optim {\n\n'
-        "using TwoNumbers = std::tuple<double, double>;\n\n" + "\n".join(parts) + "\n}  // namespace lohe::optim\n"
+        '#include "lohe/optim_base.h"\n\nnamespace lohe::optim {\n\n' + "\n".join(parts) + "\n}  // namespace lohe::optim\n"
     }

@@ -26,13 +26,25 @@ ANNOTATIONS = {
     "int | list[int]": "ints",
     "tuple[int, int]": "pair",
     "tuple[Tensor, Tensor]": "tensors",
+    "tuple[Tensor, Tensor | None]": "tensors",
+    "tuple[Tensor, Tensor, Tensor]": "triple",
+    "tuple[Tensor, tuple[Tensor, Tensor]]": "nested",
+    "list[Tensor]": "list",
+    "list[float]": "floats",
+    "Iterable[int]": "ints",
+    "Module": "any_module",
+    "str | Callable[[Tensor], Tensor]": "activation",
+    "_size_any_opt_t": "optional_ints",
     "None": "void",
 }
-# Type -> (parameter, field). A trailing `?` marks what may be None; an undefined Tensor and a null Generator stand for None.
+# Layers by the name of their class, `module:Linear`; nn_modules.py fills it.
+MODULES: set[str] = set()
 ANNOTATIONS |= {f"_size_{n}_t": "ints" for n in (1, 2, 3, 4, 5, 6, "any")}
 # Convolutions take ints in C++; "same" and "valid" are Python's.
 ANNOTATIONS |= {f"str | _size_{n}_t": "ints" for n in (1, 2, 3)} | {"str | tuple[int, ...]": "ints"}
 ANNOTATIONS |= {"lohe.dtype": "dtype"}
+# Type -> (parameter, field). A trailing `?` marks what may be None; an undefined Tensor, a null Generator and an empty
+# module stand for None.
 CPP = {
     "Tensor": ("const Tensor&", "Tensor"),
     "int": ("int64_t", "int64_t"),
@@ -42,11 +54,24 @@ CPP = {
     "ints": ("IntArrayRef", "IntList"),
     "Generator": ("Generator*", "Generator*"),
     "pair": ("std::pair<int64_t, int64_t>", "std::pair<int64_t, int64_t>"),
-    "tensors": ("std::pair<Tensor, Tensor>", "std::pair<Tensor, Tensor>"),
+    "tensors": ("std::tuple<Tensor, Tensor>", "std::tuple<Tensor, Tensor>"),
+    "triple": ("std::tuple<Tensor, Tensor, Tensor>", "std::tuple<Tensor, Tensor, Tensor>"),
+    "quadruple": ("std::tuple<Tensor, Tensor, Tensor, Tensor>", "std::tuple<Tensor, Tensor, Tensor, Tensor>"),
+    "nested": ("std::tuple<Tensor, std::tuple<Tensor, Tensor>>", "std::tuple<Tensor, std::tuple<Tensor, Tensor>>"),
+    "list": ("const std::vector<Tensor>&", "std::vector<Tensor>"),
+    "floats": ("const std::vector<double>&", "std::vector<double>"),
+    "function": ("const std::function<double(int64_t)>&", "std::function<double(int64_t)>"),
+    "functions": (
+        "const std::vector<std::function<double(int64_t)>>&",
+        "std::vector<std::function<double(int64_t)>>",
+    ),
+    "any_module": ("const AnyModule&", "AnyModule"),
+    "activation": ("const Activation&", "Activation"),
+    "optional_ints": ("const OptionalIntList&", "OptionalIntList"),
     "void": ("void", "void"),
     "dtype": ("Dtype", "Dtype"),
 }
-NULLABLE = ("Tensor", "Generator")
+NULLABLE = ("Tensor", "Generator", "any_module")
 
 
 def of_annotation(node: ast.expr | None, where: str) -> str:
@@ -57,6 +82,8 @@ def of_annotation(node: ast.expr | None, where: str) -> str:
     optional = "None" in parts and len(parts) > 1
     parts = [p for p in parts if p != "None"] or ["None"]
     parts = [" | ".join(parts)] if " | ".join(parts) in ANNOTATIONS else parts
+    if len(parts) == 1 and parts[0] in MODULES and not optional:
+        return f"module:{parts[0]}"
     if len(parts) != 1 or parts[0] not in ANNOTATIONS:
         raise Unsupported(f"{where} is annotated {text}")
     return ANNOTATIONS[parts[0]] + ("?" if optional else "")
@@ -64,6 +91,8 @@ def of_annotation(node: ast.expr | None, where: str) -> str:
 
 def parameter(kind: str) -> str:
     base = kind.rstrip("?")
+    if base.startswith("module:"):
+        return f"const {base[7:]}&"
     return (
         CPP[base][0]
         if kind == base or base in NULLABLE
@@ -73,11 +102,15 @@ def parameter(kind: str) -> str:
 
 def field(kind: str) -> str:
     base = kind.rstrip("?")
+    if base.startswith("module:"):
+        return base[7:]
+    if base.startswith("modules:"):
+        return "ModuleList"
     return CPP[base][1] if kind == base or base in NULLABLE else f"std::optional<{CPP[base][1]}>"
 
 
 def none_of(kind: str) -> str:
-    return {"Tensor": "Tensor()", "Generator": "nullptr"}.get(kind.rstrip("?"), "std::nullopt")
+    return {"Tensor": "Tensor()", "Generator": "nullptr", "any_module": "AnyModule()"}.get(kind.rstrip("?"), "std::nullopt")
 
 
 def coerce(code: str, have: str, want: str) -> str | None:
@@ -99,4 +132,12 @@ def coerce(code: str, have: str, want: str) -> str | None:
         return code
     if have == "int" and target == "ints":
         return f"IntArrayRef(int64_t{{{code}}})"
+    if have in ("int", "ints") and want == "optional_ints":
+        return f"OptionalIntList({code})"
+    if have.startswith("module:") and target == "any_module":
+        return f"AnyModule({code})"
+    if have == "str" and want == "activation":
+        return f"Activation({code})"
+    if have == "list" and target in ("tensors", "triple"):
+        return f"detail::as_tuple<{2 if target == 'tensors' else 3}>({code})"
     return None

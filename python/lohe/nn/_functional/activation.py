@@ -77,8 +77,9 @@ def rrelu(
     inplace: bool = False,
 ) -> Tensor:
     """Leaky ReLU whose slope is drawn from U(lower, upper) in training, and is their mean otherwise."""
-    op = ops.rrelu_ if inplace else ops.rrelu
-    return op(input, lower, upper, training)
+    if inplace:
+        return ops.rrelu_(input, lower, upper, training)
+    return ops.rrelu(input, lower, upper, training)
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:

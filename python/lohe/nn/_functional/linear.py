@@ -66,8 +66,7 @@ def embedding_bag(
 
     A 2-D `input` holds one bag a row; of a 1-D `input`, `offsets` says where the bags begin.
     """
-    modes = {"sum": 0, "mean": 1, "max": 2}
-    if mode not in modes:
+    if mode not in ("sum", "mean", "max"):
         raise ValueError("mode has to be one of sum, mean or max")
     if per_sample_weights is not None and mode != "sum":
         raise NotImplementedError(
@@ -101,7 +100,7 @@ def embedding_bag(
         input,
         offsets,
         scale_grad_by_freq,
-        modes[mode],
+        0 if mode == "sum" else 1 if mode == "mean" else 2,
         sparse,
         per_sample_weights,
         include_last_offset,
@@ -131,8 +130,9 @@ def feature_alpha_dropout(
 ) -> Tensor:
     """``alpha_dropout`` of whole channels."""
     _check_probability(p)
-    op = ops.feature_alpha_dropout_ if inplace else ops.feature_alpha_dropout
-    return op(input, p, training)
+    if inplace:
+        return ops.feature_alpha_dropout_(input, p, training)
+    return ops.feature_alpha_dropout(input, p, training)
 
 
 def _feature_dropout(input: Tensor, p: float, training: bool, inplace: bool) -> Tensor:
@@ -148,7 +148,9 @@ def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
             "Note that dropout1d exists to provide channel-wise dropout on inputs with 1 spatial dimension, "
             "a channel dimension, and an optional batch dimension (i.e. 2D or 3D inputs)."
         )
-    return _unbatched(input, 2, _feature_dropout, p, training, inplace)
+    if input.dim() != 2:
+        return _feature_dropout(input, p, training, inplace)
+    return _feature_dropout(input.unsqueeze(0), p, training, inplace).squeeze(0)
 
 
 def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
@@ -160,11 +162,6 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
 def dropout3d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Dropout of whole channels of (N, C, D, H, W) or (C, D, H, W)."""
     _check_probability(p)
-    return _unbatched(input, 4, _feature_dropout, p, training, inplace)
-
-
-def _unbatched(input: Tensor, unbatched_dim: int, function: Any, *args: Any) -> Tensor:
-    """Calls `function` with a batch dimension of one where `input` has none."""
-    if input.dim() != unbatched_dim:
-        return function(input, *args)
-    return function(input.unsqueeze(0), *args).squeeze(0)
+    if input.dim() != 4:
+        return _feature_dropout(input, p, training, inplace)
+    return _feature_dropout(input.unsqueeze(0), p, training, inplace).squeeze(0)

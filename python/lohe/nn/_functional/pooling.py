@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from lohe import Tensor
 from lohe._C import ops
+from lohe.nn.common_types import _size_any_opt_t
 
 
 def _strides(stride: Any) -> Any:
@@ -122,48 +124,46 @@ def max_pool3d_with_indices(input: Tensor, *args: Any, **kwargs: Any) -> Any:
     return max_pool3d(input, *args, **{**kwargs, "return_indices": True})
 
 
-def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
+def adaptive_avg_pool1d(input: Tensor, output_size: _size_any_opt_t) -> Tensor:
     """Means over `output_size` windows that cover the length."""
     return ops.adaptive_avg_pool1d(input, _sizes(output_size, input, 1))
 
 
-def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
+def adaptive_avg_pool2d(input: Tensor, output_size: _size_any_opt_t) -> Tensor:
     """Means over a grid of `output_size` windows that cover the plane."""
     return ops.adaptive_avg_pool2d(input, _sizes(output_size, input, 2))
 
 
-def adaptive_avg_pool3d(input: Tensor, output_size: Any) -> Tensor:
+def adaptive_avg_pool3d(input: Tensor, output_size: _size_any_opt_t) -> Tensor:
     """Means over a grid of `output_size` windows that cover the volume."""
     return ops.adaptive_avg_pool3d(input, _sizes(output_size, input, 3))
 
 
-def adaptive_max_pool1d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
+def adaptive_max_pool1d(input: Tensor, output_size: _size_any_opt_t, return_indices: bool = False) -> Any:
     """Maxima over `output_size` windows that cover the length."""
     result = ops.adaptive_max_pool1d(input, _sizes(output_size, input, 1))
     return result if return_indices else result[0]
 
 
-def adaptive_max_pool2d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
+def adaptive_max_pool2d(input: Tensor, output_size: _size_any_opt_t, return_indices: bool = False) -> Any:
     """Maxima over a grid of `output_size` windows that cover the plane."""
     result = ops.adaptive_max_pool2d(input, _sizes(output_size, input, 2))
     return result if return_indices else result[0]
 
 
-def adaptive_max_pool3d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
+def adaptive_max_pool3d(input: Tensor, output_size: _size_any_opt_t, return_indices: bool = False) -> Any:
     """Maxima over a grid of `output_size` windows that cover the volume."""
     result = ops.adaptive_max_pool3d(input, _sizes(output_size, input, 3))
     return result if return_indices else result[0]
 
 
-def _lp_pool(
-    input: Tensor, norm_type: float, kernel_size: Any, stride: Any, ceil_mode: bool, n: int
-) -> Tensor:
-    kernel = [kernel_size] * n if isinstance(kernel_size, int) else list(kernel_size)
-    count = 1
-    for extent in kernel:
-        count *= extent
-    pool = (ops.avg_pool1d, ops.avg_pool2d, ops.avg_pool3d)[n - 1]
-    mean = pool(input.pow(norm_type), kernel, _strides(stride), 0, ceil_mode)
+def _window(kernel_size: Any, n: int) -> int:
+    """How many elements a window of n dimensions has."""
+    return kernel_size**n if isinstance(kernel_size, int) else math.prod(kernel_size)
+
+
+def _p_norm(mean: Tensor, norm_type: float, count: int) -> Tensor:
+    """The norms of windows of `count` elements from the means of their powers."""
     return (mean.sign() * mean.abs().relu()).mul(count).pow(1.0 / norm_type)
 
 
@@ -171,18 +171,21 @@ def lp_pool1d(
     input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
 ) -> Tensor:
     """``(sum of x ** norm_type over a window) ** (1 / norm_type)`` of (N, C, L)."""
-    return _lp_pool(input, norm_type, kernel_size, stride, ceil_mode, 1)
+    mean = ops.avg_pool1d(input.pow(norm_type), kernel_size, _strides(stride), 0, ceil_mode)
+    return _p_norm(mean, norm_type, _window(kernel_size, 1))
 
 
 def lp_pool2d(
     input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
 ) -> Tensor:
     """``(sum of x ** norm_type over a window) ** (1 / norm_type)`` of (N, C, H, W)."""
-    return _lp_pool(input, norm_type, kernel_size, stride, ceil_mode, 2)
+    mean = ops.avg_pool2d(input.pow(norm_type), kernel_size, _strides(stride), 0, ceil_mode)
+    return _p_norm(mean, norm_type, _window(kernel_size, 2))
 
 
 def lp_pool3d(
     input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
 ) -> Tensor:
     """``(sum of x ** norm_type over a window) ** (1 / norm_type)`` of (N, C, D, H, W)."""
-    return _lp_pool(input, norm_type, kernel_size, stride, ceil_mode, 3)
+    mean = ops.avg_pool3d(input.pow(norm_type), kernel_size, _strides(stride), 0, ceil_mode)
+    return _p_norm(mean, norm_type, _window(kernel_size, 3))

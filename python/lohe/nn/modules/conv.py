@@ -202,7 +202,7 @@ class _ConvTransposeNd(_ConvNd):
                 f"ConvTranspose{num_spatial_dims}D: for {input.dim()}D input, output_size must have {num_spatial_dims} "
                 f"or {leading + num_spatial_dims} elements (got {len(output_size)})"
             )
-        smallest = []
+        smallest: list[int] = []
         for d in range(num_spatial_dims):
             reach = (1 if dilation is None else dilation[d]) * (kernel_size[d] - 1) + 1
             smallest.append((input.size(d + leading) - 1) * stride[d] - 2 * padding[d] + reach)

@@ -1,51 +1,20 @@
-"""Recurrent layers and cells, composed of linear maps and pointwise functions."""
+"""Recurrent layers and cells; the ops of src/ops/recurrent.cpp run them."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+import warnings
 
 import lohe
 from lohe import Tensor
-from lohe.nn import functional as F
+from lohe._C import ops
 from lohe.nn import init
 from lohe.nn.modules.module import Module
 from lohe.nn.parameter import Parameter
 
 __all__ = ["GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNBase", "RNNCell", "RNNCellBase"]
 
-
-def _rnn_step(
-    gates_x: Tensor, hidden: tuple, w_hh: Tensor, b_hh: Tensor | None, w_hr: Tensor | None, f: Any
-) -> tuple:
-    return (f(gates_x + F.linear(hidden[0], w_hh, b_hh)),)
-
-
-def _lstm_step(
-    gates_x: Tensor, hidden: tuple, w_hh: Tensor, b_hh: Tensor | None, w_hr: Tensor | None, f: Any
-) -> tuple:
-    h, c = hidden
-    i, forget, cell, o = (gates_x + F.linear(h, w_hh, b_hh)).chunk(4, -1)
-    c = forget.sigmoid() * c + i.sigmoid() * cell.tanh()
-    h = o.sigmoid() * c.tanh()
-    if w_hr is not None:
-        h = F.linear(h, w_hr)
-    return h, c
-
-
-def _gru_step(
-    gates_x: Tensor, hidden: tuple, w_hh: Tensor, b_hh: Tensor | None, w_hr: Tensor | None, f: Any
-) -> tuple:
-    h = hidden[0]
-    x_r, x_z, x_n = gates_x.chunk(3, -1)
-    h_r, h_z, h_n = F.linear(h, w_hh, b_hh).chunk(3, -1)
-    r, z = (x_r + h_r).sigmoid(), (x_z + h_z).sigmoid()
-    n = (x_n + r * h_n).tanh()
-    return (n + z * (h - n),)
-
-
-_GATES = {"RNN_TANH": 1, "RNN_RELU": 1, "LSTM": 4, "GRU": 3}
-_STEPS = {"RNN_TANH": _rnn_step, "RNN_RELU": _rnn_step, "LSTM": _lstm_step, "GRU": _gru_step}
+_MODES = ("RNN_TANH", "RNN_RELU", "LSTM", "GRU")
 
 
 class RNNBase(Module):
@@ -86,8 +55,6 @@ class RNNBase(Module):
                 "dropout should be a number in range [0, 1] representing the probability of an element being zeroed"
             )
         if dropout > 0 and num_layers == 1:
-            import warnings
-
             warnings.warn(
                 "dropout option adds dropout after all but last recurrent layer, so non-zero dropout expects "
                 f"num_layers greater than 1, but got dropout={dropout} and num_layers={num_layers}",
@@ -103,7 +70,7 @@ class RNNBase(Module):
             raise ValueError("proj_size should be a positive integer or zero to disable projections")
         if proj_size >= hidden_size:
             raise ValueError("proj_size has to be smaller than hidden_size")
-        if mode not in _GATES:
+        if mode not in _MODES:
             raise ValueError("Unrecognized RNN mode: " + mode)
         self.mode = mode
         self.input_size = input_size
@@ -116,21 +83,18 @@ class RNNBase(Module):
         self.proj_size = proj_size
         directions = 2 if bidirectional else 1
         output_size = proj_size if proj_size > 0 else hidden_size
-        gates = _GATES[mode] * hidden_size
-        self._all_weights = []
+        gates = (4 if mode == "LSTM" else 3 if mode == "GRU" else 1) * hidden_size
         for layer in range(num_layers):
             layer_input = input_size if layer == 0 else output_size * directions
             for direction in range(directions):
                 suffix = f"_l{layer}" + ("_reverse" if direction == 1 else "")
-                shapes: dict[str, tuple[int, ...]] = {"weight_ih": (gates, layer_input), "weight_hh": (gates, output_size)}
+                self._add_weight("weight_ih" + suffix, [gates, layer_input], device, dtype)
+                self._add_weight("weight_hh" + suffix, [gates, output_size], device, dtype)
                 if bias:
-                    shapes["bias_ih"] = (gates,)
-                    shapes["bias_hh"] = (gates,)
+                    self._add_weight("bias_ih" + suffix, [gates], device, dtype)
+                    self._add_weight("bias_hh" + suffix, [gates], device, dtype)
                 if proj_size > 0:
-                    shapes["weight_hr"] = (proj_size, hidden_size)
-                for name, shape in shapes.items():
-                    setattr(self, name + suffix, Parameter(lohe.empty(shape, device=device, dtype=dtype)))
-                self._all_weights.append([name + suffix for name in shapes])
+                    self._add_weight("weight_hr" + suffix, [proj_size, hidden_size], device, dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -138,12 +102,30 @@ class RNNBase(Module):
         for weight in self.parameters():
             init.uniform_(weight, -bound, bound)
 
+    def _add_weight(self, name: str, shape: list[int], device=None, dtype=None) -> None:
+        self.register_parameter(name, Parameter(lohe.empty(shape, device=device, dtype=dtype)))
+
     def flatten_parameters(self) -> None:
         """Accepted for compatibility; the parameters need no common memory here."""
 
     @property
+    def _all_weights(self) -> list[list[str]]:
+        """The names of the weights of each layer and direction."""
+        kinds = ["weight_ih", "weight_hh"] + ["bias_ih", "bias_hh"] * self.bias
+        kinds += ["weight_hr"] * (self.proj_size > 0)
+        places = [f"_l{layer}" for layer in range(self.num_layers)]
+        if self.bidirectional:
+            places = [place + end for place in places for end in ("", "_reverse")]
+        return [[kind + place for kind in kinds] for place in places]
+
+    @property
     def all_weights(self) -> list[list[Parameter]]:
         return [[getattr(self, name) for name in names] for names in self._all_weights]
+
+    @property
+    def _flat_weights(self) -> list[Tensor]:
+        """All weights in their order, as the ops take them."""
+        return [getattr(self, name) for names in self._all_weights for name in names]
 
     def extra_repr(self) -> str:
         text = f"{self.input_size}, {self.hidden_size}"
@@ -161,73 +143,31 @@ class RNNBase(Module):
             text += f", bidirectional={self.bidirectional}"
         return text
 
-    def _run(self, input: Tensor, hidden: tuple[Tensor, ...] | None) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The output (L, N, D * H) and the final states (layers * D, N, H), batch and time as the caller has them."""
+    def _is_batched(self, input: Tensor) -> bool:
+        """Whether the input, which is checked, has a batch dimension."""
         if not isinstance(input, lohe.Tensor):
             raise TypeError(f"{self._get_name()}: expected input to be a Tensor, got {type(input).__name__}")
         if input.dim() not in (2, 3):
             raise ValueError(f"{self._get_name()}: Expected input to be 2D or 3D, got {input.dim()}D tensor")
-        batched = input.dim() == 3
         if input.size(-1) != self.input_size:
             raise RuntimeError(
                 f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {input.size(-1)}"
             )
-        if not batched:
-            input = input.unsqueeze(1)
-        elif self.batch_first:
-            input = input.transpose(0, 1)
-        states = self._initial_states(input, hidden, batched)
-        directions = 2 if self.bidirectional else 1
-        step = _STEPS[self.mode]
-        function = F.relu if self.mode == "RNN_RELU" else F.tanh
-        output = input
-        final = []
-        for layer in range(self.num_layers):
-            outputs = []
-            for direction in range(directions):
-                place = layer * directions + direction
-                names = {name.partition("_l")[0]: getattr(self, name) for name in self._all_weights[place]}
-                gates = F.linear(output, names["weight_ih"], names.get("bias_ih")).unbind(0)
-                state = tuple(s[place] for s in states)
-                shown = []
-                for gates_x in reversed(gates) if direction else gates:
-                    state = step(
-                        gates_x,
-                        state,
-                        names["weight_hh"],
-                        names.get("bias_hh"),
-                        names.get("weight_hr"),
-                        function,
-                    )
-                    shown.append(state[0])
-                outputs.append(lohe.stack(shown[::-1] if direction else shown, 0))
-                final.append(state)
-            output = outputs[0] if directions == 1 else lohe.cat(outputs, -1)
-            if self.dropout > 0 and self.training and layer < self.num_layers - 1:
-                output = F.dropout(output, self.dropout, True)
-        last = tuple(lohe.stack(parts, 0) for parts in zip(*final))
-        if not batched:
-            return output.squeeze(1), tuple(part.squeeze(1) for part in last)
-        return (output.transpose(0, 1) if self.batch_first else output), last
+        return input.dim() == 3
 
-    def _initial_states(
-        self, input: Tensor, hidden: tuple[Tensor, ...] | None, batched: bool
-    ) -> tuple[Tensor, ...]:
+    def _batch_dim(self) -> int:
+        return 0 if self.batch_first else 1
+
+    def _state(self, hx: Tensor | None, x: Tensor, batched: bool, width: int, name: str) -> Tensor:
+        """The given first state (layers * directions, N, width), or zeros."""
         count = self.num_layers * (2 if self.bidirectional else 1)
-        widths = [self.proj_size or self.hidden_size] + ([self.hidden_size] if self.mode == "LSTM" else [])
-        if hidden is None:
-            return tuple(
-                lohe.zeros((count, input.size(1), width), dtype=input.dtype, device=input.device)
-                for width in widths
-            )
-        states = []
-        for state, width, name in zip(hidden, widths, ("hidden[0]", "hidden[1]")):
-            expected = (count, input.size(1), width) if batched else (count, width)
-            if tuple(state.shape) != expected:
-                label = f"Expected {name} size" if self.mode == "LSTM" else "Expected hidden size"
-                raise RuntimeError(f"{label} {expected}, got {list(state.shape)}")
-            states.append(state if batched else state.unsqueeze(1))
-        return tuple(states)
+        batch = x.size(self._batch_dim())
+        if hx is None:
+            return lohe.zeros((count, batch, width), dtype=x.dtype, device=x.device)
+        expected = (count, batch, width) if batched else (count, width)
+        if tuple(hx.shape) != expected:
+            raise RuntimeError(f"Expected {name} size {expected}, got {list(hx.shape)}")
+        return hx if batched else hx.unsqueeze(1)
 
 
 class RNN(RNNBase):
@@ -267,8 +207,36 @@ class RNN(RNNBase):
         self.nonlinearity = nonlinearity
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        output, final = self._run(input, None if hx is None else (hx,))
-        return output, final[0]
+        batched = self._is_batched(input)
+        x = input if batched else input.unsqueeze(self._batch_dim())
+        h = self._state(hx, x, batched, self.hidden_size, "hidden")
+        if self.mode == "RNN_TANH":
+            output, final = ops.rnn_tanh(
+                x,
+                h,
+                self._flat_weights,
+                self.bias,
+                self.num_layers,
+                self.dropout,
+                self.training,
+                self.bidirectional,
+                self.batch_first,
+            )
+        else:
+            output, final = ops.rnn_relu(
+                x,
+                h,
+                self._flat_weights,
+                self.bias,
+                self.num_layers,
+                self.dropout,
+                self.training,
+                self.bidirectional,
+                self.batch_first,
+            )
+        if not batched:
+            return output.squeeze(self._batch_dim()), final.squeeze(1)
+        return output, final
 
 
 class LSTM(RNNBase):
@@ -304,7 +272,25 @@ class LSTM(RNNBase):
     def forward(
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        return self._run(input, hx)  # type: ignore[return-value]  # the cell's state is a pair
+        batched = self._is_batched(input)
+        x = input if batched else input.unsqueeze(self._batch_dim())
+        h_width = self.proj_size if self.proj_size > 0 else self.hidden_size
+        h = self._state(None if hx is None else hx[0], x, batched, h_width, "hidden[0]")
+        c = self._state(None if hx is None else hx[1], x, batched, self.hidden_size, "hidden[1]")
+        output, last_h, last_c = ops.lstm(
+            x,
+            [h, c],
+            self._flat_weights,
+            self.bias,
+            self.num_layers,
+            self.dropout,
+            self.training,
+            self.bidirectional,
+            self.batch_first,
+        )
+        if not batched:
+            return output.squeeze(self._batch_dim()), (last_h.squeeze(1), last_c.squeeze(1))
+        return output, (last_h, last_c)
 
 
 class GRU(RNNBase):
@@ -337,8 +323,23 @@ class GRU(RNNBase):
         )
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        output, final = self._run(input, None if hx is None else (hx,))
-        return output, final[0]
+        batched = self._is_batched(input)
+        x = input if batched else input.unsqueeze(self._batch_dim())
+        h = self._state(hx, x, batched, self.hidden_size, "hidden")
+        output, final = ops.gru(
+            x,
+            h,
+            self._flat_weights,
+            self.bias,
+            self.num_layers,
+            self.dropout,
+            self.training,
+            self.bidirectional,
+            self.batch_first,
+        )
+        if not batched:
+            return output.squeeze(self._batch_dim()), final.squeeze(1)
+        return output, final
 
 
 class RNNCellBase(Module):
@@ -373,33 +374,23 @@ class RNNCellBase(Module):
         for weight in self.parameters():
             init.uniform_(weight, -bound, bound)
 
-    def _step(
-        self, input: Tensor, hidden: tuple[Tensor, ...] | None, count: int, step: Any, function: Any
-    ) -> tuple:
+    def _is_batched(self, input: Tensor) -> bool:
         if input.dim() not in (1, 2):
             raise ValueError(f"{self._get_name()}: Expected input to be 1D or 2D, got {input.dim()}D instead")
-        for state in hidden or ():
-            if state.dim() not in (1, 2):
-                raise ValueError(
-                    f"{self._get_name()}: Expected hidden to be 1D or 2D, got {state.dim()}D instead"
-                )
-        batched = input.dim() == 2
-        x = input if batched else input.unsqueeze(0)
-        if hidden is None:
-            zeros = lohe.zeros((x.size(0), self.hidden_size), dtype=x.dtype, device=x.device)
-            hidden = (zeros,) * count
-        elif not batched:
-            hidden = tuple(state.unsqueeze(0) for state in hidden)
-        gates = F.linear(x, self.weight_ih, self.bias_ih)
-        result = step(gates, hidden, self.weight_hh, self.bias_hh, None, function)
-        return result if batched else tuple(state.squeeze(0) for state in result)
+        return input.dim() == 2
+
+    def _state(self, hx: Tensor | None, x: Tensor, batched: bool) -> Tensor:
+        """The given state (N, hidden_size), or zeros."""
+        if hx is None:
+            return lohe.zeros((x.size(0), self.hidden_size), dtype=x.dtype, device=x.device)
+        if hx.dim() not in (1, 2):
+            raise ValueError(f"{self._get_name()}: Expected hidden to be 1D or 2D, got {hx.dim()}D instead")
+        return hx if batched else hx.unsqueeze(0)
 
     def extra_repr(self) -> str:
         text = f"{self.input_size}, {self.hidden_size}"
         if self.bias is not True:
             text += f", bias={self.bias}"
-        if getattr(self, "nonlinearity", "tanh") != "tanh":
-            text += f", nonlinearity={self.nonlinearity}"
         return text
 
 
@@ -423,8 +414,22 @@ class RNNCell(RNNCellBase):
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         if self.nonlinearity not in ("tanh", "relu"):
             raise RuntimeError(f"Unknown nonlinearity: {self.nonlinearity}")
-        function = F.relu if self.nonlinearity == "relu" else F.tanh
-        return self._step(input, None if hx is None else (hx,), 1, _rnn_step, function)[0]
+        batched = self._is_batched(input)
+        x = input if batched else input.unsqueeze(0)
+        h = self._state(hx, x, batched)
+        if self.nonlinearity == "tanh":
+            result = ops.rnn_tanh_cell(x, h, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        else:
+            result = ops.rnn_relu_cell(x, h, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        return result if batched else result.squeeze(0)
+
+    def extra_repr(self) -> str:
+        text = f"{self.input_size}, {self.hidden_size}"
+        if self.bias is not True:
+            text += f", bias={self.bias}"
+        if self.nonlinearity != "tanh":
+            text += f", nonlinearity={self.nonlinearity}"
+        return text
 
 
 class LSTMCell(RNNCellBase):
@@ -434,7 +439,14 @@ class LSTMCell(RNNCellBase):
         super().__init__(input_size, hidden_size, bias, 4, device, dtype)
 
     def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        return self._step(input, hx, 2, _lstm_step, F.tanh)
+        batched = self._is_batched(input)
+        x = input if batched else input.unsqueeze(0)
+        h = self._state(None if hx is None else hx[0], x, batched)
+        c = self._state(None if hx is None else hx[1], x, batched)
+        next_h, next_c = ops.lstm_cell(x, [h, c], self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        if not batched:
+            return next_h.squeeze(0), next_c.squeeze(0)
+        return next_h, next_c
 
 
 class GRUCell(RNNCellBase):
@@ -444,4 +456,7 @@ class GRUCell(RNNCellBase):
         super().__init__(input_size, hidden_size, bias, 3, device, dtype)
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        return self._step(input, None if hx is None else (hx,), 1, _gru_step, F.tanh)[0]
+        batched = self._is_batched(input)
+        x = input if batched else input.unsqueeze(0)
+        result = ops.gru_cell(x, self._state(hx, x, batched), self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        return result if batched else result.squeeze(0)

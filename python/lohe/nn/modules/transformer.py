@@ -26,7 +26,9 @@ __all__ = [
 ]
 
 
-def _generate_square_subsequent_mask(sz: int, device: Any = None, dtype: Any = None) -> Tensor:
+def _generate_square_subsequent_mask(
+    sz: int, device: Any = None, dtype: lohe.dtype | None = None
+) -> Tensor:
     full = lohe.full((sz, sz), float("-inf"), dtype=dtype, device=device)
     return lohe.triu(full, diagonal=1)
 
@@ -331,19 +333,41 @@ class Transformer(Module):
         dtype=None,
     ) -> None:
         super().__init__()
-        layer_arguments = (d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps, batch_first)
-        options = {"norm_first": norm_first, "bias": bias, "device": device, "dtype": dtype}
         if custom_encoder is not None:
             self.encoder = custom_encoder
         else:
             encoder_norm = LayerNorm(d_model, eps=layer_norm_eps, bias=bias, device=device, dtype=dtype)
-            encoder_layer = TransformerEncoderLayer(*layer_arguments, **options)
+            encoder_layer = TransformerEncoderLayer(
+                d_model,
+                nhead,
+                dim_feedforward,
+                dropout,
+                activation,
+                layer_norm_eps,
+                batch_first,
+                norm_first,
+                bias,
+                device,
+                dtype,
+            )
             self.encoder = TransformerEncoder(encoder_layer, num_encoder_layers, encoder_norm)
         if custom_decoder is not None:
             self.decoder = custom_decoder
         else:
             decoder_norm = LayerNorm(d_model, eps=layer_norm_eps, bias=bias, device=device, dtype=dtype)
-            decoder_layer = TransformerDecoderLayer(*layer_arguments, **options)
+            decoder_layer = TransformerDecoderLayer(
+                d_model,
+                nhead,
+                dim_feedforward,
+                dropout,
+                activation,
+                layer_norm_eps,
+                batch_first,
+                norm_first,
+                bias,
+                device,
+                dtype,
+            )
             self.decoder = TransformerDecoder(decoder_layer, num_decoder_layers, decoder_norm)
         self._reset_parameters()
         self.d_model = d_model

@@ -1,4 +1,5 @@
-# Every tests/cpp/*_test.cpp is one executable and one ctest entry.
+# Every tests/cpp/*_test.cpp is one executable and one ctest entry. Every *_tool.cpp is an executable that tests of
+# tests/python run.
 find_package(GTest REQUIRED)
 include(GoogleTest)
 file(GLOB lohe_test_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/cpp/*_test.cpp")
@@ -33,3 +34,27 @@ target_compile_options(math_accuracy PRIVATE -O3 -march=native -ffp-contract=off
 target_link_libraries(math_accuracy PRIVATE lohe quadmath mvec)
 set_target_properties(math_accuracy PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bin/tests"
   BUILD_RPATH "${CMAKE_LIBRARY_OUTPUT_DIRECTORY}" CXX_EXTENSIONS ON)
+
+file(GLOB lohe_test_tools CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/cpp/*_tool.cpp")
+foreach(source IN LISTS lohe_test_tools)
+  cmake_path(GET source STEM name)
+  add_executable(${name} "${source}")
+  add_dependencies(${name} lohe_gen_ops)
+  target_link_libraries(${name} PRIVATE lohe_room lohe)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bin/tests"
+    BUILD_RPATH "${CMAKE_LIBRARY_OUTPUT_DIRECTORY}")
+endforeach()
+
+# Files that PyTorch and safetensors wrote, for the tests that read them; without PyTorch those tests are skipped.
+execute_process(
+  COMMAND "${Python_EXECUTABLE}" -c
+    "import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, ('torch', 'safetensors'))))"
+  RESULT_VARIABLE lohe_no_oracle OUTPUT_QUIET ERROR_QUIET)
+if(lohe_no_oracle EQUAL 0)
+  set(lohe_io_fixtures "${CMAKE_BINARY_DIR}/io_fixtures")
+  add_test(NAME io_fixtures
+    COMMAND "${Python_EXECUTABLE}" "${PROJECT_SOURCE_DIR}/tests/cpp/make_io_fixtures.py" "${lohe_io_fixtures}")
+  set_tests_properties(io_fixtures PROPERTIES FIXTURES_SETUP io_fixtures LABELS cpp)
+  set_tests_properties(io_load_test io_safetensors_test PROPERTIES
+    FIXTURES_REQUIRED io_fixtures ENVIRONMENT "LOHE_IO_FIXTURES=${lohe_io_fixtures}")
+endif()

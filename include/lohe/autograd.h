@@ -1,11 +1,10 @@
 #pragma once
 
-#include <any>
 #include <memory>
 #include <string>
 #include <unordered_map>
 
-#include "lohe/tensor.h"
+#include "lohe/ivalue.h"
 
 /// Gradients: modes, backward passes, functions with a gradient of their own.
 namespace lohe {
@@ -23,6 +22,9 @@ class LOHE_API AutoGradMode {
 };
 struct NoGradGuard : AutoGradMode {
   NoGradGuard() : AutoGradMode(false) {}
+};
+struct EnableGradGuard : AutoGradMode {
+  EnableGradGuard() : AutoGradMode(true) {}
 };
 
 /// Nothing is recorded, and tensors made inside can never be used in recorded work.
@@ -63,7 +65,7 @@ LOHE_API variable_list grad(const variable_list& outputs, const variable_list& i
 /// What a Function's forward keeps for its backward.
 class LOHE_API AutogradContext {
  public:
-  std::unordered_map<std::string, std::any> saved_data;
+  std::unordered_map<std::string, IValue> saved_data;
   void save_for_backward(variable_list tensors) { saved_ = std::move(tensors); }
   /// @throws RuntimeError if one was written in place since.
   variable_list get_saved_variables() const;

@@ -64,6 +64,11 @@ LOHE_API Tensor from_blob(void* data, IntArrayRef sizes, IntArrayRef strides,
 LOHE_API Tensor from_blob(void* data, IntArrayRef sizes, IntArrayRef strides,
                           std::function<void(void*)> deleter, const TensorOptions& options = {});
 
+/// The state of the default generator as a tensor of bytes, and back: a random stream goes on where it was.
+/// @throws RuntimeError for a tensor that is no such state.
+LOHE_API Tensor get_rng_state();
+LOHE_API void set_rng_state(const Tensor& state);
+
 /// Threads that one op may use, the caller's included. @throws RuntimeError outside [1, 4096].
 LOHE_API void set_num_threads(int threads);
 LOHE_API int get_num_threads();

@@ -17,3 +17,8 @@
 #include "lohe/optim_schedules.h"
 #include "lohe/serialize.h"
 #include "lohe/tensor.h"
+
+namespace lohe {
+// PyTorch's frontend has the ops of layers beside all others: torch::nll_loss, torch::leaky_relu.
+using namespace nn::ops;  // NOLINT(google-build-using-namespace)
+}  // namespace lohe

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -140,6 +141,15 @@ class LOHE_API Tensor {
                 bool create_graph = false, std::optional<std::vector<Tensor>> inputs = std::nullopt) const;
   /// Called with the gradient when it is complete; a defined result replaces it. The number removes it again.
   unsigned register_hook(std::function<Tensor(Tensor)> hook) const;
+  /// A hook that only looks.
+  template <class Hook>
+    requires std::is_void_v<std::invoke_result_t<Hook&, Tensor>>
+  unsigned register_hook(Hook hook) const {
+    return register_hook(std::function<Tensor(Tensor)>([hook = std::move(hook)](Tensor grad) mutable {
+      hook(std::move(grad));
+      return Tensor();
+    }));
+  }
   void remove_hook(unsigned number) const;
   /// The same memory without history and with its own version counter.
   Tensor data() const;

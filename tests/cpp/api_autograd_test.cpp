@@ -57,7 +57,7 @@ struct Cube : torch::autograd::Function<Cube> {
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  torch::autograd::variable_list grads) {
     const torch::Tensor x = ctx->get_saved_variables()[0];
-    return {grads[0] * x * x * (3 * std::any_cast<double>(ctx->saved_data["factor"])), torch::Tensor()};
+    return {grads[0] * x * x * (3 * ctx->saved_data["factor"].toDouble()), torch::Tensor()};
   }
 };
 

@@ -1,6 +1,7 @@
 """Files that the C++ library wrote, read by PyTorch, zipfile and safetensors.
 
-The environment variable LOHE_IO_TOOL names the executable made from tests/cpp/io_tool.cpp.
+build/<preset>/bin/tests/io_tool, or what the environment variable LOHE_IO_TOOL names, is made from
+tests/cpp/io_tool.cpp.
 """
 
 from __future__ import annotations
@@ -16,11 +17,15 @@ from typing import Any
 
 import pytest
 
+import lohe
+
 torch = pytest.importorskip("torch")
 safetensors_torch = pytest.importorskip("safetensors.torch")
 
-TOOL = os.environ.get("LOHE_IO_TOOL")
-pytestmark = pytest.mark.skipif(TOOL is None, reason="LOHE_IO_TOOL names no io_tool executable")
+TOOL = Path(
+    os.environ.get("LOHE_IO_TOOL", Path(lohe.__file__).parents[2] / "bin" / "tests" / "io_tool")
+)
+pytestmark = pytest.mark.skipif(not TOOL.exists(), reason="io_tool is not built")
 
 
 def _fixtures() -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cpp_api
+import nn_func_options
 import nn_to_cpp
 import py_types
 from nn_to_cpp import LEGACY, Body, Library, Signature, copies, parameters_of
@@ -374,6 +375,9 @@ def declaration(
         arguments = ", ".join(f"{py_types.field(k)} {n}" for n, k in required)
         inits = ", ".join(f"{n}_(std::move({n}))" for n, _ in required)
         lines.append(f"  {name}Options({arguments})" + (f" : {inits}" if inits else "") + " {}\n" if required else "")
+        if len(required) == 1 and required[0][1] in ("ints", "optional_ints"):  # else ({3}) could be a copy, too
+            only, kind = required[0]
+            lines.append(f"  {name}Options(int64_t {only}) : {name}Options({py_types.field(kind)}({only})) {{}}\n")
         if not required:  # the first option alone, as in Dropout(0.1)
             first, kind, _ = params[0]
             lines.append(
@@ -381,7 +385,7 @@ def declaration(
             )
         for n, kind, default in params:
             value = f" = {default}" if default is not None else ""
-            lines.append(f"  LOHE_ARG({py_types.field(kind)}, {n}){value};\n")
+            lines.append(f"  LOHE_ARG({py_types.option(kind)}, {n}){value};\n")
         lines.append("};\n\n")
     lines += [f"/// {line}\n".replace("/// \n", "///\n") for line in prose]
     lines.append(f"class LOHE_API {name}Impl : public Module {{\n public:\n")
@@ -433,6 +437,9 @@ def generate(source: Path, rows: list[Row], forms: list[cpp_api.Form]) -> dict[s
                 library.function(space, name)
             except Unsupported:
                 pass
+    for (space, name), found in library.signatures.items():
+        if space == "functional" and not name.startswith("_") and isinstance(found, Signature):
+            library.declarations[space].append(nn_func_options.options_of(name, found, taken))
     head = f"#pragma once\n\n{NOTICE}\n"
     spaces = "".join(
         f"\nnamespace {space} {{\n\n{''.join(lines)}\n}}  // namespace {space}\n"

@@ -109,6 +109,11 @@ def field(kind: str) -> str:
     return CPP[base][1] if kind == base or base in NULLABLE else f"std::optional<{CPP[base][1]}>"
 
 
+def option(kind: str) -> str:
+    """The type of an option that a setter takes, which a braced list can be given to."""
+    return "OptionalInts" if kind == "ints?" else field(kind)
+
+
 def none_of(kind: str) -> str:
     return {"Tensor": "Tensor()", "Generator": "nullptr", "any_module": "AnyModule()"}.get(kind.rstrip("?"), "std::nullopt")
 

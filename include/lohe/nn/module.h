@@ -8,6 +8,7 @@
 
 #include "lohe/creation.h"
 #include "lohe/functions.h"
+#include "lohe/nn/types.h"
 #include "lohe/ordered_dict.h"
 
 /// What models are made of: modules own parameters, buffers and other modules, each under a name.
@@ -195,6 +196,11 @@ class ModuleHolder {
   std::shared_ptr<Impl> impl_;
 };
 
+template <class Impl>
+std::ostream& operator<<(std::ostream& stream, const ModuleHolder<Impl>& holder) {
+  return stream << static_cast<const Module&>(*holder);
+}
+
 }  // namespace nn
 }  // namespace lohe
 
@@ -206,15 +212,3 @@ class ModuleHolder {
     using Impl = Name##Impl;                                  \
   }
 #define TORCH_MODULE(Name) LOHE_MODULE(Name)
-
-/// An option: `options.name(value)` sets it and gives the options back, `options.name()` reads it.
-#define LOHE_ARG(T, name)                            \
- public:                                             \
-  auto name(T value) -> decltype(*this) {            \
-    name##_ = std::move(value);                      \
-    return *this;                                    \
-  }                                                  \
-  const T& name() const noexcept { return name##_; } \
-                                                     \
- private:                                            \
-  T name##_

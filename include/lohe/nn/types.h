@@ -9,6 +9,18 @@
 
 #include "lohe/tensor.h"
 
+/// An option: `options.name(value)` sets it and gives the options back, `options.name()` reads it.
+#define LOHE_ARG(T, name)                            \
+ public:                                             \
+  auto name(T value) -> decltype(*this) {            \
+    name##_ = std::move(value);                      \
+    return *this;                                    \
+  }                                                  \
+  const T& name() const noexcept { return name##_; } \
+                                                     \
+ private:                                            \
+  T name##_
+
 /// Types of layers' options.
 namespace lohe {
 
@@ -42,6 +54,16 @@ class OptionalIntList : public std::vector<std::optional<int64_t>> {
   OptionalIntList(std::initializer_list<std::optional<int64_t>> list) : Base(list) {}
   OptionalIntList(const Base& list) : Base(list) {}
   OptionalIntList(IntArrayRef list) : Base(list.begin(), list.end()) {}
+};
+
+/// Ints that need not be given: `.stride(2)`, `.stride({2, 1})`.
+class OptionalInts : public std::optional<IntList> {
+ public:
+  using std::optional<IntList>::optional;
+  OptionalInts(int64_t one) : std::optional<IntList>(IntList(one)) {}
+  OptionalInts(int one) : OptionalInts(int64_t{one}) {}
+  OptionalInts(std::initializer_list<int64_t> list) : std::optional<IntList>(IntList(list)) {}
+  OptionalInts(IntArrayRef list) : std::optional<IntList>(IntList(list)) {}
 };
 
 /// A function between two layers: one by its name ("relu" or "gelu"), or any other.

@@ -3,6 +3,7 @@
 #include "autograd/tape.h"
 #include "base/threads.h"
 #include "dispatch/public_call.h"
+#include "lohe/generator.h"
 #include "tensor/shape.h"
 
 namespace lohe {
@@ -109,5 +110,18 @@ Tensor from_blob(void* data, IntArrayRef sizes, const TensorOptions& options) {
 }
 
 int get_num_threads() { return num_threads(); }
+
+Tensor get_rng_state() {
+  const auto bytes = default_generator().state_bytes();
+  const Tensor state = empty({static_cast<int64_t>(bytes.size())}, kUInt8);
+  std::copy(bytes.begin(), bytes.end(), state.data_ptr<uint8_t>());
+  return state;
+}
+
+void set_rng_state(const Tensor& state) {
+  LOHE_CHECK_TYPE(state.defined() && state.dtype() == kUInt8, "set_rng_state: expected a tensor of uint8");
+  const Tensor bytes = state.contiguous();
+  default_generator().set_state_bytes({bytes.data_ptr<uint8_t>(), static_cast<size_t>(bytes.numel())});
+}
 
 }  // namespace lohe

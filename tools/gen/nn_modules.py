@@ -377,7 +377,7 @@ def declaration(
         lines.append(f"  {name}Options({arguments})" + (f" : {inits}" if inits else "") + " {}\n" if required else "")
         if len(required) == 1 and required[0][1] in ("ints", "optional_ints"):  # else ({3}) could be a copy, too
             only, kind = required[0]
-            lines.append(f"  {name}Options(int64_t {only}) : {name}Options({py_types.field(kind)}({only})) {{}}\n")
+            lines.append(f"  explicit {name}Options(int64_t {only}) : {name}Options({py_types.field(kind)}({only})) {{}}\n")
         if not required:  # the first option alone, as in Dropout(0.1)
             first, kind, _ = params[0]
             lines.append(

@@ -9,9 +9,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import lohe
+import pytest
 from lohe import nn
 
 # Name of the case in tests/cpp/layers_tool.cpp -> the layer.

@@ -15,9 +15,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import lohe
+import pytest
 
 torch = pytest.importorskip("torch")
 safetensors_torch = pytest.importorskip("safetensors.torch")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import lohe
 from lohe import Tensor
 from lohe._C import ops

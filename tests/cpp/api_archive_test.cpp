@@ -112,7 +112,7 @@ TEST(Archives, DamagedSafetensorsAreRefused) {
   std::mt19937 random(2);
   const int64_t memory = peak();
   int refused = 0;
-  for (int i = 0; i < 10000; ++i) {
+  for (int i = 0; i < 3000; ++i) {
     std::ofstream(path, std::ios::binary) << mutated(file, random);
     try {
       for (const auto& [name, tensor] : torch::safetensors::load_file(path.string())) {
@@ -123,7 +123,7 @@ TEST(Archives, DamagedSafetensorsAreRefused) {
       ++refused;
     }
   }
-  EXPECT_GT(refused, 5000);
+  EXPECT_GT(refused, 1500);
   EXPECT_LT(peak() - memory, 64);
   std::filesystem::remove(path);
 }

@@ -23,6 +23,7 @@ using torch::Tensor;
 namespace {
 
 IValue::Dict cases;
+std::string current;  // for messages
 
 void flatten(const Tensor& t, std::vector<Tensor>& list) {
   if (t.defined()) list.push_back(t);
@@ -42,6 +43,7 @@ IValue detached(const std::vector<Tensor>& list) {
 /// `make` gives a layer, `inputs` what it is called with.
 template <class Make, class Inputs>
 void run(const std::string& name, const Make& make, const Inputs& inputs) {
+  current = name;
   torch::manual_seed(3);
   auto layer = make();
   torch::manual_seed(4);
@@ -253,7 +255,7 @@ int main(int argc, char** argv) {
     attention();
     torch::save(IValue(cases), argv[1]);
   } catch (const std::exception& error) {
-    std::cerr << error.what() << '\n';
+    std::cerr << current << ": " << error.what() << '\n';
     return 1;
   }
   return 0;

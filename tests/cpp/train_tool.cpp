@@ -73,7 +73,10 @@ const std::map<std::string, std::function<std::unique_ptr<optim::LRScheduler>(op
 void train(const std::string& optimizer_name, const std::string& schedule_name, int steps, const char* out,
            const char* in) {
   torch::manual_seed(3);
-  nn::Sequential model(nn::Linear(4, 6), nn::Tanh(), nn::Linear(6, 2));
+  nn::Sequential model;  // layer by layer: the order in which arguments are made is open
+  model->push_back(nn::Linear(4, 6));
+  model->push_back(nn::Tanh());
+  model->push_back(nn::Linear(6, 2));
   const std::vector<torch::Tensor> all = model->parameters();
   Groups groups{std::vector<torch::Tensor>{all[0], all[1]}, std::vector<torch::Tensor>{all[2], all[3]}};
   const auto optimizer = kOptimizers.at(optimizer_name)(groups);

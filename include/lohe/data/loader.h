@@ -99,8 +99,10 @@ class DataLoader {
   std::optional<typename Sampler::BatchRequestType> request() {
     if (exhausted_) return std::nullopt;
     auto made = sampler_.next(options_.batch_size());
-    if (made.has_value() && options_.drop_last() && made->size() < options_.batch_size()) made.reset();
-    exhausted_ = !made.has_value();
+    if (!made.has_value() || (options_.drop_last() && made->size() < options_.batch_size())) {
+      exhausted_ = true;
+      return std::nullopt;
+    }
     return made;
   }
 

@@ -14,7 +14,7 @@ from lohe.nn.parameter import Parameter
 
 __all__ = ["GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNBase", "RNNCell", "RNNCellBase"]
 
-_MODES = ("RNN_TANH", "RNN_RELU", "LSTM", "GRU")
+_RNN_MODES = ("RNN_TANH", "RNN_RELU", "LSTM", "GRU")
 
 
 class RNNBase(Module):
@@ -70,7 +70,7 @@ class RNNBase(Module):
             raise ValueError("proj_size should be a positive integer or zero to disable projections")
         if proj_size >= hidden_size:
             raise ValueError("proj_size has to be smaller than hidden_size")
-        if mode not in _MODES:
+        if mode not in _RNN_MODES:
             raise ValueError("Unrecognized RNN mode: " + mode)
         self.mode = mode
         self.input_size = input_size

@@ -97,9 +97,8 @@ class InitBody(Body):
 
     def called_field(self, node: ast.Call) -> tuple[str, str] | None:
         """A call of a layer or function that a field or a variable holds."""
-        if not isinstance(node.func, ast.Name | ast.Attribute) or isinstance(node.func, ast.Name) and (
-            node.func.id not in self.scope
-        ):
+        known = isinstance(node.func, ast.Name) and node.func.id in self.scope
+        if not known and not isinstance(node.func, ast.Attribute) or ast.unparse(node.func).startswith("F."):
             return None
         try:
             code, kind = self.expression(node.func)
@@ -186,7 +185,7 @@ class InitBody(Body):
         self.field(name, kind, node)
         if kind.startswith("modules:"):
             return f'{indent}this->{name} = register_module("{name}", {code});\n'
-        if kind == "any_module":
+        if kind.rstrip("?") == "any_module":
             held = f'if (!{code}.is_empty()) register_module("{name}", {code}.ptr());'
             return f"{indent}{held}\n{indent}this->{name} = {code};\n"
         if kind == "ints":

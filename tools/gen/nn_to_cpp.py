@@ -366,14 +366,18 @@ class Body(ListBody):
     def on_boolop(self, node: ast.BoolOp) -> tuple[str, str]:
         stop, symbol = ("true", " || ") if isinstance(node.op, ast.Or) else ("false", " && ")
         parts = []
-        for value in node.values:
-            code = self.as_type(value, "bool")
-            if code == stop and not parts:
-                return stop, "bool"
-            if code not in ("true", "false") or code == stop:
-                parts.append(code)
-            for name, narrowed in self.narrowing(value).get(isinstance(node.op, ast.And), {}).items():
-                self.scope[name] = narrowed
+        outer, self.scope = self.scope, dict(self.scope)  # what one operand says holds for those behind it
+        try:
+            for value in node.values:
+                code = self.as_type(value, "bool")
+                if code == stop and not parts:
+                    return stop, "bool"
+                if code not in ("true", "false") or code == stop:
+                    parts.append(code)
+                for name, narrowed in self.narrowing(value).get(isinstance(node.op, ast.And), {}).items():
+                    self.scope[name] = narrowed
+        finally:
+            self.scope = outer
         return (f"({symbol.join(parts)})" if parts else "false" if stop == "true" else "true"), "bool"
 
     def on_compare(self, node: ast.Compare) -> tuple[str, str]:
@@ -435,6 +439,9 @@ class Body(ListBody):
 
     def narrowing(self, test: ast.expr) -> dict[bool, dict[str, tuple[str, str]]]:
         """What a name is where `test` holds (True) or does not (False), after a comparison with None."""
+        if isinstance(test, ast.BoolOp):
+            holds = isinstance(test.op, ast.And)
+            return {holds: {k: v for part in test.values for k, v in self.narrowing(part).get(holds, {}).items()}}
         if isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.Is | ast.IsNot):
             name = ast.unparse(test.left)
             try:

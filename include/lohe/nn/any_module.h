@@ -4,6 +4,23 @@
 
 namespace lohe::nn {
 
+/// Base of modules of one's own that can be cloned: `reset()` registers all that the module has, and the
+/// constructor calls it.
+template <class Derived>
+class Cloneable : public Module {
+ public:
+  using Module::Module;
+  virtual void reset() = 0;
+  std::shared_ptr<Module> clone() const override {
+    return copied([&] {
+      auto copy = std::make_shared<Derived>(static_cast<const Derived&>(*this));
+      copy->clear_registered();
+      copy->reset();
+      return copy;
+    });
+  }
+};
+
 /// Any layer with `Tensor forward(Tensor)`, as a value; what Sequential holds. Made of nothing it is empty.
 class AnyModule {
  public:

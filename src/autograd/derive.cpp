@@ -45,7 +45,12 @@ std::vector<Node> gradients(const OpDef& op, GraphCall& c, uint64_t wanted) {
     const std::vector<Node> results = op.body(forward);
     std::vector<std::pair<int32_t, Node>> cotangents;
     for (size_t o = 0; o < outputs; ++o) {
-      const Node g = c.nodes[params + o];
+      Node g = c.nodes[params + o];
+      // A result that spans less than its shape was broadcast when it was written.
+      if (g.defined()) {
+        if (const auto extra = static_cast<ir::Space>(g.space() & ~results[o].space()); extra != 0)
+          g = sum(g, extra);
+      }
       if (g.defined() && is_differentiable(results[o].dtype())) {
         cotangents.push_back({results[o].id(), is_complex(g.dtype()) && !is_complex(results[o].dtype())
                                                    ? ir::real(g)
@@ -68,6 +73,37 @@ std::vector<Node> gradients(const OpDef& op, GraphCall& c, uint64_t wanted) {
     list.push_back(g);
   }
   return list;
+}
+
+/// What the gradient of a composed row's operand `t` looks like before the tape sums it to t's shape. It lies
+/// in the space as t does, by the rule's own map or (null) aligned at the right, but has the full size where
+/// t was broadcast along dims of a group that it spans: the graph sums whole groups only.
+Meta gradient_meta(const TensorImpl& t, const Domain& domain, const SmallVector<int8_t, 6>* map) {
+  const size_t rank = domain.sizes.size(), n = t.sizes().size();
+  Meta m;
+  ir::Space spanned = 0;
+  for (size_t d = 0; d < n; ++d) {
+    m.dims.push_back(map != nullptr ? (*map)[d] : static_cast<int8_t>(rank - n + d));
+    if (m.dims[d] >= 0) spanned |= domain.groups[static_cast<size_t>(m.dims[d])];
+  }
+  m.sizes = t.size_dims();
+  bool leads = false;
+  for (size_t k = 0; map == nullptr && k < rank - n; ++k)
+    leads = leads || ((domain.groups[k] & spanned) != 0 && domain.sizes[k] != 1);
+  if (leads) {
+    m.sizes.clear();
+    m.dims.clear();
+    for (size_t k = 0; k < rank; ++k) {
+      const bool has = k >= rank - n || (domain.groups[k] & spanned) != 0;
+      m.sizes.push_back(has ? domain.sizes[k] : 1);
+      m.dims.push_back(has ? static_cast<int8_t>(k) : static_cast<int8_t>(-1));
+    }
+    return m;
+  }
+  for (size_t d = 0; d < n; ++d) {
+    if (m.dims[d] >= 0) m.sizes[d] = domain.sizes[static_cast<size_t>(m.dims[d])];
+  }
+  return m;
 }
 
 std::unique_ptr<Derivative> make(const OpDef& op, uint64_t wanted, uint64_t outputs, Args args) {
@@ -115,17 +151,22 @@ std::unique_ptr<Derivative> make(const OpDef& op, uint64_t wanted, uint64_t outp
     row.domain = [primal, params, results](const OpDef&, Args a) {
       Domain domain = primal->domain(*primal, a.first(params));
       const size_t rank = domain.sizes.size();
+      std::vector<Meta> metas;
+      if (primal->results) metas = primal->results(*primal, a.first(params), domain, Dtype::kUndefined);
       domain.dims_of.resize(a.size());
       for (size_t i = params; i < params + 2 * results; ++i) {
         if (a[i].kind != Arg::kTensor) continue;
         const TensorImpl& t = *a[i].tensor;
+        const Meta* meta = metas.empty() ? nullptr : &metas[(i - params) % results];
         SmallVector<int8_t, 6>& dims = domain.dims_of[i];
         const auto n = static_cast<size_t>(t.dim());
-        if (n == rank) {
+        if (n == rank || (meta != nullptr && !meta->dims.empty())) {
           // A dim of one may be a reduced dim that was kept: taking it for spanned would count its group
           // twice.
-          for (size_t k = 0; k < n; ++k)
-            dims.push_back(t.sizes()[k] != 1 ? static_cast<int8_t>(k) : static_cast<int8_t>(-1));
+          for (size_t k = 0; k < n; ++k) {
+            const auto at = n == rank ? static_cast<int8_t>(k) : meta->dims[k];
+            dims.push_back(t.sizes()[k] != 1 ? at : static_cast<int8_t>(-1));
+          }
         } else {
           // Without the reduced dims: the kept ones in order.
           for (size_t k = 0; k < rank && dims.size() < n; ++k) {
@@ -140,19 +181,8 @@ std::unique_ptr<Derivative> make(const OpDef& op, uint64_t wanted, uint64_t outp
       std::vector<Meta> metas;
       for (size_t p = 0; p < params; ++p) {
         if ((wanted >> p & 1) == 0) continue;
-        Meta m;
-        // As the parameter lies in the space: by the rule's own map, or aligned at the right.
-        if (p < domain.dims_of.size() && !domain.dims_of[p].empty()) {
-          m.dims = domain.dims_of[p];
-        } else {
-          const auto n = static_cast<size_t>(a[p].tensor->dim());
-          for (size_t k = 0; k < n; ++k) m.dims.push_back(static_cast<int8_t>(domain.sizes.size() - n + k));
-        }
-        m.sizes = a[p].tensor->size_dims();
-        for (size_t k = 0; k < m.dims.size(); ++k) {
-          if (m.dims[k] >= 0 && m.sizes[k] != domain.sizes[static_cast<size_t>(m.dims[k])]) m.dims[k] = -1;
-        }
-        metas.push_back(std::move(m));
+        const bool mapped = p < domain.dims_of.size() && !domain.dims_of[p].empty();
+        metas.push_back(gradient_meta(*a[p].tensor, domain, mapped ? &domain.dims_of[p] : nullptr));
       }
       return metas;
     };

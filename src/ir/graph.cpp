@@ -163,9 +163,13 @@ std::vector<Node> differentiate(Graph& graph, const std::vector<std::pair<int32_
     for (int which = 0; which < 3; ++which) {
       const int32_t x = operands[which];
       if (x < 0 || !relevant[static_cast<size_t>(x)]) continue;
-      const Node g = derivative(n.prim, which, flow[i], graph.at(static_cast<int32_t>(i)), node(n.a),
-                                node(n.b), node(n.c));
-      if (g.defined()) accumulate(x, g);
+      Node g = derivative(n.prim, which, flow[i], graph.at(static_cast<int32_t>(i)), node(n.a), node(n.b),
+                          node(n.c));
+      if (!g.defined()) continue;
+      // Equal shares along what the operand was broadcast over: their sum is a multiple.
+      const auto equal = static_cast<Space>(n.space & ~graph.node(x).space & ~g.space());
+      if (equal != 0) g = g * graph.extent(g.dtype(), equal);
+      accumulate(x, g);
     }
   }
   std::vector<Node> result;

@@ -318,7 +318,7 @@ void check_inplace(TensorImpl& t, Args args) {
   if (!tracked) return;
   if (t.view_base) {
     check_origin(t, false);
-    LOHE_CHECK(!t.requires_grad || !t.view_base->requires_grad || !is_leaf(*t.view_base),
+    LOHE_CHECK(!t.requires_grad || !is_leaf(*t.view_base),
                "a view of a leaf Variable that requires grad is being used in an in-place operation.");
   }
   LOHE_CHECK(!t.requires_grad || !is_leaf(t),

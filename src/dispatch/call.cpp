@@ -205,6 +205,15 @@ Results execute(const OpDef& op, Args args, TensorImpl* target) {
   return {};
 }
 
+/// A result that nobody else has seen counts the writes from now on, however many its making took.
+Results counted_from_here(Results results) {
+  for (int i = 0; i < results.size(); ++i) {
+    const TensorPtr& t = results[i];
+    if (t && t.unique() && t->storage_ptr().unique()) t->version().value.store(0, std::memory_order_relaxed);
+  }
+  return results;
+}
+
 }  // namespace
 
 void push_interceptor(Interceptor* interceptor) {
@@ -243,7 +252,8 @@ Results call(const OpDef& op, Args args, Form form, std::span<TensorImpl* const>
   // 2. What the row itself demands of its arguments.
   if (op.checks) op.checks(op, args);
   // Functions call other rows; those have kernels and gradients.
-  if (op.kind == OpKind::kFunction && form == Form::kValue && !op.gradient) return op.call(args);
+  if (op.kind == OpKind::kFunction && form == Form::kValue && !op.gradient)
+    return counted_from_here(op.call(args));
 
   if (op.kind != OpKind::kView && op.kind != OpKind::kFunction && has_lazy_bits(args)) [[unlikely]] {
     return call_on_plain_values(op, args, form, out);
@@ -252,6 +262,7 @@ Results call(const OpDef& op, Args args, Form form, std::span<TensorImpl* const>
   // 3. Result rule, kernel, run.
   if (form == Form::kValue && !op.schema.mutates()) [[likely]] {
     Results results = execute(op, args, nullptr);
+    if (op.kind == OpKind::kPrimitive) results = counted_from_here(std::move(results));
     // 4. Tape.
     if (grad_enabled()) {
       autograd::record(op, args, results, form);

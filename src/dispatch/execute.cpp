@@ -43,7 +43,7 @@ bool same_sizes(const TensorImpl& a, const TensorImpl& b) { return a.size_dims()
 
 /// The target of an in-place form: its dtype takes the result, its shape is the result's.
 void check_target(const OpDef& op, Args args, const TensorImpl& target, Dtype result,
-                  std::span<const int64_t> sizes) {
+                  std::span<const int64_t> sizes, bool one_value) {
   LOHE_CHECK(op.promotion != Promotion::kReal || !is_complex(target.dtype()), "In-place ", op.schema.base,
              " is not supported for complex tensors: its results are real; use the form without _");
   LOHE_CHECK(can_cast(result, target.dtype()), "result type ", info(result).name,
@@ -52,7 +52,7 @@ void check_target(const OpDef& op, Args args, const TensorImpl& target, Dtype re
   LOHE_CHECK(std::equal(sizes.begin(), sizes.end(), target.sizes().begin(), target.sizes().end()),
              "output with shape ", to_string(target.sizes()), " doesn't match the broadcast shape ",
              to_string(sizes), " in ", op.schema.base, "_");
-  check_written_memory(op, args, target, true);
+  check_written_memory(op, args, target, true, nullptr, one_value);
 }
 
 /// Reads and writes of one element through different addresses of overlapping memory cannot be ordered: work
@@ -62,9 +62,9 @@ Scalar number_of(const Arg& a) { return a.scalar(); }
 }  // namespace
 
 void check_written_memory(const OpDef& op, Args args, const TensorImpl& target, bool whole_overlap,
-                          const TensorImpl* resized) {
+                          const TensorImpl* resized, bool one_value) {
   LOHE_CHECK(
-      !may_overlap(target.sizes(), target.strides()),
+      one_value || !may_overlap(target.sizes(), target.strides()),
       "unsupported operation: more than one element of the written-to "
       "tensor refers to a single memory location. Please clone() the tensor before performing the operation.");
   LOHE_CHECK(target.storage().writable(), op.schema.base,
@@ -126,7 +126,8 @@ Results run_pointwise(const OpDef& op, Args args, TensorImpl* target) {
       find_instance(op, args, nullptr, target != nullptr ? target->dtype() : Dtype::kUndefined);
   if (target != nullptr) {
     for (size_t o = 0; o < instance.outputs.size(); ++o) {
-      check_target(op, args, *written_argument(op, args, target, o), instance.result, sizes);
+      check_target(op, args, *written_argument(op, args, target, o), instance.result, sizes,
+                   instance.output_spaces[o] == 0);
     }
   }
 

@@ -404,7 +404,7 @@ bool Vmap::along_dim(const OpDef& op, Args args, Results& results) {
     results = (name == "sum" ? sum : mean).all(value(args[0].tensor), dims, false, args[1]);
     return true;
   }
-  if (name == "native_layer_norm" || name == "_rms_norm") {
+  if (name == "_native_layer_norm" || name == "_rms_norm") {
     for (size_t i = 1; i < args.size(); ++i) {
       if (args[i].kind == Arg::kTensor && is_batched(args[i].tensor)) return false;
     }

@@ -249,3 +249,20 @@ def test_set_shares_the_storage_and_counts_writes_anew() -> None:
     a.set_(b)
     a.add_(1)
     assert b.tolist() == [2.0, 2.0, 2.0] and b._version == 0
+
+
+def test_new_tensors_count_their_writes_from_zero() -> None:
+    x = lohe.ones(3)
+    made = [x, lohe.zeros(3), lohe.full((2,), 2.0), lohe.rand(2), lohe.cat([x, x]), lohe.nn.functional.pad(x, (1, 1)), x.to(lohe.float64)]
+    assert [t._version for t in made] == [0] * len(made)
+    made[0].add_(1)
+    assert made[0]._version == 1
+
+
+def test_one_value_may_be_written_through_an_expanded_view(oracle: Any) -> None:
+    for framework in (lohe, oracle):
+        x = framework.ones(3)
+        x.expand(2, 3).fill_(4.0)
+        assert x.tolist() == [4.0] * 3
+        x.expand(2, 3).zero_()
+        assert x.tolist() == [0.0] * 3

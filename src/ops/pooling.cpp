@@ -196,6 +196,11 @@ Results average_call(const Arg& x, const Checked& c, bool count_padding, const A
                      c.rule.adaptive, count_padding, divisor));
 }
 
+void check_floating(const TensorImpl& x, std::string_view op) {
+  LOHE_CHECK_KIND(kNotImplemented, is_floating(x.dtype()), "\"", op, "\" not implemented for '", x.dtype(),
+                  "'; convert to a floating dtype");
+}
+
 template <size_t kSpatial>
 Results max_pool_with_indices(Args a) {
   const std::string op = "max_pool" + std::to_string(kSpatial) + "d";
@@ -223,12 +228,22 @@ Results average_pool_call(Args a) {
 template <size_t kSpatial>
 Results adaptive_average(Args a) {
   const std::string op = "adaptive_avg_pool" + std::to_string(kSpatial) + "d";
-  return average_call(a[0], adaptive_rule(*a[0].tensor, op, kSpatial, a[1]), true, Arg());
+  const TensorImpl& x = *a[0].tensor;
+  const Checked rule = adaptive_rule(x, op, kSpatial, a[1]);
+  if (kSpatial == 1 && x.numel() == 0 && !is_floating(x.dtype())) {
+    // Nothing to average: any dtype will do.
+    static const OpRef empty("new_empty");
+    return Results(empty(a[0], result_sizes(x.sizes(), rule.rule)));
+  }
+  check_floating(x, op);
+  return average_call(a[0], rule, true, Arg());
 }
 template <size_t kSpatial>
 Results adaptive_max(Args a) {
   const std::string op = "adaptive_max_pool" + std::to_string(kSpatial) + "d";
-  return max_pool_call(a[0], adaptive_rule(*a[0].tensor, op, kSpatial, a[1]));
+  const Checked rule = adaptive_rule(*a[0].tensor, op, kSpatial, a[1]);
+  check_floating(*a[0].tensor, op);
+  return max_pool_call(a[0], rule);
 }
 
 const OpFamily pooling(
@@ -337,6 +352,29 @@ const OpFamily pooling(
             .gradient_reads({})
             .in("_C")
             .describe("Spreads every gradient over its window."),
+        function(
+            "max_pool2d_with_indices_backward(Tensor grad_output, Tensor self, int[2] kernel_size, int[2] stride, int[2] padding, int[2] dilation, bool ceil_mode, Tensor indices) -> Tensor",
+            [](Args a) {
+              static const OpRef row("_max_pool_gradient");
+              const TensorImpl &grad = *a[0].tensor, &x = *a[1].tensor, &indices = *a[7].tensor;
+              const Rule rule = fixed_rule(x, "max_pool2d_with_indices_backward", 2, a[2], a[3], a[4], a[5],
+                                           a[6].integer != 0)
+                                    .rule;
+              const Dims expected = result_sizes(x.sizes(), rule);
+              LOHE_CHECK(grad.dtype() == x.dtype(), "expected dtype ", x.dtype(),
+                         " for `grad_output` but got dtype ", grad.dtype());
+              LOHE_CHECK(grad.size_dims() == expected && indices.size_dims() == expected,
+                         "max_pool2d_with_indices_backward: expected grad_output and indices of shape ",
+                         to_string(expected), ", got ", to_string(grad.sizes()), " and ",
+                         to_string(indices.sizes()));
+              LOHE_CHECK(indices.dtype() == Dtype::kInt64, "expected indices of dtype int64, got ",
+                         indices.dtype());
+              check_floating(x, "max_pool2d_backward");
+              return Results(row(a[0], a[7], x.sizes(), int64_t{2}));
+            })
+            .in("nn")
+            .exact_out()
+            .describe("Adds every gradient at the index of its window's maximum."),
         function(
             "max_pool1d_with_indices(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=0, int[1] dilation=1, bool ceil_mode=False) -> (Tensor, Tensor)",
             max_pool_with_indices<1>)

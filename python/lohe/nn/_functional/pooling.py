@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import lohe
 from lohe import Tensor
 from lohe._C import ops
 
@@ -43,10 +44,12 @@ def avg_pool2d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
+    *,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Means over windows of (N, C, H, W)."""
     return ops.avg_pool2d(
-        input, kernel_size, _strides(stride), padding, ceil_mode, count_include_pad, divisor_override
+        input, kernel_size, _strides(stride), padding, ceil_mode, count_include_pad, divisor_override, out=out
     )
 
 
@@ -58,10 +61,12 @@ def avg_pool3d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
+    *,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Means over windows of (N, C, D, H, W)."""
     return ops.avg_pool3d(
-        input, kernel_size, _strides(stride), padding, ceil_mode, count_include_pad, divisor_override
+        input, kernel_size, _strides(stride), padding, ceil_mode, count_include_pad, divisor_override, out=out
     )
 
 
@@ -186,3 +191,146 @@ def lp_pool3d(
 ) -> Tensor:
     """``(sum of x ** norm_type over a window) ** (1 / norm_type)`` of (N, C, D, H, W)."""
     return _lp_pool(input, norm_type, kernel_size, stride, ceil_mode, 3)
+
+
+def _unpooled_size(
+    input: Tensor, kernel_size: Any, stride: Any, padding: Any, output_size: Any, n: int
+) -> tuple[list[int], list[int], list[int]]:
+    """The spatial output size of unpooling, with stride and padding of n numbers."""
+    kernel = _numbers(kernel_size, n)
+    strides = kernel if stride is None or stride == [] else _numbers(stride, n)
+    paddings = _numbers(padding, n)
+    extents = input.size()[-n:]
+    default = [(e - 1) * s + k - 2 * p for e, s, k, p in zip(extents, strides, kernel, paddings)]
+    if output_size is None:
+        return default, strides, paddings
+    size = _numbers(output_size, n) if isinstance(output_size, int) else list(output_size)
+    if len(size) == n + 2:
+        size = size[2:]
+    if len(size) != n:
+        raise ValueError(
+            f"output_size should be a sequence containing {n} or {n + 2} elements, but it has a length of '{len(size)}'"
+        )
+    for d, (extent, usual, step) in enumerate(zip(size, default, strides)):
+        if not usual - step < extent < usual + step:
+            raise ValueError(
+                f'invalid output_size "{output_size}" (dim {d} must be between {usual - step} and {usual + step})'
+            )
+    return size, strides, paddings
+
+
+def _numbers(value: Any, n: int) -> list[int]:
+    return [value] * n if isinstance(value, int) else list(value)
+
+
+def max_unpool1d(
+    input: Tensor,
+    indices: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    output_size: Any = None,
+) -> Tensor:
+    """The maxima of (N, C, L) at the places that ``max_pool1d`` found them, zero elsewhere."""
+    size, _, _ = _unpooled_size(input, kernel_size, stride, padding, output_size, 1)
+    return ops.max_unpool2d(input.unsqueeze(-1), indices.unsqueeze(-1), [*size, 1]).squeeze(-1)
+
+
+def max_unpool2d(
+    input: Tensor,
+    indices: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    output_size: Any = None,
+) -> Tensor:
+    """The maxima of (N, C, H, W) at the places that ``max_pool2d`` found them, zero elsewhere."""
+    size, _, _ = _unpooled_size(input, kernel_size, stride, padding, output_size, 2)
+    return ops.max_unpool2d(input, indices, size)
+
+
+def max_unpool3d(
+    input: Tensor,
+    indices: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    output_size: Any = None,
+) -> Tensor:
+    """The maxima of (N, C, D, H, W) at the places that ``max_pool3d`` found them, zero elsewhere."""
+    size, strides, paddings = _unpooled_size(input, kernel_size, stride, padding, output_size, 3)
+    return ops.max_unpool3d(input, indices, size, strides, paddings)
+
+
+def _fractional_pool(
+    name: str, input: Tensor, kernel_size: Any, output_size: Any, output_ratio: Any, samples: Tensor | None, n: int
+) -> tuple[Tensor, Tensor]:
+    if output_size is None:
+        if output_ratio is None:
+            raise ValueError(f"{name} requires specifying either an output_size or an output_ratio")
+        if len(output_ratio) > n:
+            raise ValueError(f"{name} requires output_ratio to have at most {n} numbers")
+        output_size = [int(extent * ratio) for extent, ratio in zip(input.size()[-n:], output_ratio)]
+    if samples is None:
+        batch = 1 if input.dim() == n + 1 else input.size(0)
+        samples = lohe.rand(batch, input.size(-n - 1), n, dtype=input.dtype, device=input.device)
+    pool = ops.fractional_max_pool2d if n == 2 else ops.fractional_max_pool3d
+    return pool(input, kernel_size, output_size, samples)
+
+
+def fractional_max_pool2d_with_indices(
+    input: Tensor,
+    kernel_size: Any,
+    output_size: Any = None,
+    output_ratio: Any = None,
+    return_indices: bool = False,
+    _random_samples: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """``fractional_max_pool2d`` with ``return_indices=True``."""
+    return _fractional_pool(
+        "fractional_max_pool2d", input, kernel_size, output_size, output_ratio, _random_samples, 2
+    )
+
+
+def fractional_max_pool3d_with_indices(
+    input: Tensor,
+    kernel_size: Any,
+    output_size: Any = None,
+    output_ratio: Any = None,
+    return_indices: bool = False,
+    _random_samples: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """``fractional_max_pool3d`` with ``return_indices=True``."""
+    return _fractional_pool(
+        "fractional_max_pool3d", input, kernel_size, output_size, output_ratio, _random_samples, 3
+    )
+
+
+def fractional_max_pool2d(
+    input: Tensor,
+    kernel_size: Any,
+    output_size: Any = None,
+    output_ratio: Any = None,
+    return_indices: bool = False,
+    _random_samples: Tensor | None = None,
+) -> Any:
+    """Maxima over windows at pseudo-random steps (Graham, 2014); `output_ratio` gives the size by the input's."""
+    result = fractional_max_pool2d_with_indices(
+        input, kernel_size, output_size, output_ratio, True, _random_samples
+    )
+    return result if return_indices else result[0]
+
+
+def fractional_max_pool3d(
+    input: Tensor,
+    kernel_size: Any,
+    output_size: Any = None,
+    output_ratio: Any = None,
+    return_indices: bool = False,
+    _random_samples: Tensor | None = None,
+) -> Any:
+    """Maxima over windows at pseudo-random steps (Graham, 2014); `output_ratio` gives the size by the input's."""
+    result = fractional_max_pool3d_with_indices(
+        input, kernel_size, output_size, output_ratio, True, _random_samples
+    )
+    return result if return_indices else result[0]

@@ -81,7 +81,7 @@ legacy_contiguous_format = _C.contiguous_format
 
 #: Loaded when first used.
 _SUBMODULES = frozenset(
-    ["amp", "backends", "compiler", "cpu", "cuda", "distributed", "distributions", "fft", "func", "futures", "jit", "library", "linalg", "mps", "multiprocessing", "nn", "onnx", "optim", "overrides", "profiler", "quantization", "serialization", "sparse", "special", "testing", "types", "utils", "version"]
+    ["amp", "backends", "compiler", "cpu", "cuda", "distributed", "distributions", "fft", "func", "futures", "jit", "library", "linalg", "mps", "multiprocessing", "nn", "onnx", "ops", "optim", "overrides", "profiler", "quantization", "serialization", "sparse", "special", "testing", "types", "utils", "version"]
 )
 _FROM = {"save": "serialization", "load": "serialization", "compile": "compiler", "vmap": "func"}
 

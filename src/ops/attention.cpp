@@ -40,6 +40,9 @@ Results attention(Args a) {
   LOHE_CHECK(q->dim() >= 2 && k->dim() >= 2 && v->dim() >= 2,
              "Expected query, key, and value to all be  at least 2 dimensional, but got query.dim: ",
              q->dim(), " key.dim: ", k->dim(), " and value.dim: ", v->dim(), " instead.");
+  LOHE_CHECK(!is_integral(q->dtype(), true),
+             "scaled_dot_product_attention: expected a floating dtype but found ", q->dtype(),
+             "; convert query, key and value");
   LOHE_CHECK(mask.none() || causal.integer == 0,
              "_scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True");
   if (!mask.none()) {

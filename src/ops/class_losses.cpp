@@ -83,14 +83,14 @@ struct Targets {
   Node valid;   ///< not ignored
   Node weight;  ///< of the sample: that of its class, 0 if ignored
 };
-Targets targets(Node x, Node target, Node weight, Node ignore_index) {
+Targets targets(Node x, Node target, Node weight, Node ignore_index, bool index_error = true) {
   Graph& g = *x.graph();
   Targets t;
   const Node index = cast(target, Dtype::kInt64);
   t.valid = index != ignore_index;
   t.hit = (g.iota(kRow, Dtype::kInt64) == index) & t.valid;
   g.check(~t.valid | ((index >= 0) & (index < g.extent(Dtype::kInt64, kRow))), "Target is out of bounds.",
-          true);
+          index_error);
   t.weight = select(t.valid, weight.defined() ? sum(select(t.hit, weight, x.literal(0))) : x.literal(1),
                     x.literal(0));
   return t;
@@ -171,6 +171,46 @@ std::array<Node, 3> cross_entropy_gradient(Node g, Node x, Node target, Node wei
   return {h * (e / mass * sum_q - (select(t.hit, at_hit, zero) + all)), {}, {}};
 }
 
+/// Scores (C) or (N, C); targets of the same shape list classes up to the first -1.
+Results multilabel_margin(Args a) {
+  static const OpRef reshape("reshape"), contiguous("contiguous"), to("to.dtype"), full("full"),
+      gather("gather"), row("_multilabel_margin_loss"), mean("mean"), sum_row("sum");
+  const TensorImpl &x = *a[0].tensor, &t = *a[1].tensor;
+  LOHE_CHECK(
+      x.dim() <= 2 && (x.dim() < 2 || x.sizes()[1] != 0),
+      "Expected non-empty vector or matrix with optional 0-dim batch size, but got: ", to_string(x.sizes()));
+  LOHE_CHECK(x.dim() < 2 ? t.dim() <= 1 && t.numel() == x.numel() : t.size_dims() == x.size_dims(),
+             "inconsistent target size: ", to_string(t.sizes()),
+             " for input of size: ", to_string(x.sizes()));
+  LOHE_CHECK_KIND(kNotImplemented, x.dtype() == Dtype::kFloat32 || x.dtype() == Dtype::kFloat64,
+                  "\"multilabel_margin_loss\" not implemented for '", x.dtype(),
+                  "'; convert to float32 or float64");
+  LOHE_CHECK(is_integral(t.dtype(), false), "multilabel_margin_loss: expected an int64 target, got ",
+             t.dtype());
+  const Dims sizes = x.dim() < 2 ? Dims{1, x.numel()} : x.size_dims();
+  const TensorPtr scores = reshape(a[0], sizes),
+                  targets = contiguous(reshape(to(a[1], Dtype::kInt64), sizes));
+  const TensorPtr listed = full(sizes, false, Dtype::kBool), is_target = full(sizes, false, Dtype::kBool),
+                  index = full(sizes, int64_t{0}, Dtype::kInt64);
+  const auto* target = reinterpret_cast<const int64_t*>(targets->data());
+  const int64_t classes = sizes[1];
+  for (int64_t i = 0; i < targets->numel(); ++i) {
+    LOHE_CHECK(target[i] >= -1 && target[i] < classes,
+               "multilabel_margin_loss: argument 'target' is out of range: ", target[i], " for ", classes,
+               " classes");
+  }
+  for (int64_t n = 0; n < sizes[0]; ++n) {
+    for (int64_t k = n * classes; k < (n + 1) * classes && target[k] >= 0; ++k) {
+      reinterpret_cast<bool*>(listed->data())[k] = true;
+      reinterpret_cast<bool*>(is_target->data())[n * classes + target[k]] = true;
+      reinterpret_cast<int64_t*>(index->data())[k] = target[k];
+    }
+  }
+  const TensorPtr loss = row(gather(scores, int64_t{1}, index), listed, scores, is_target);
+  if (a[2].integer == kNone) return Results(x.dim() < 2 ? TensorPtr(reshape(loss, Dims{})) : loss);
+  return Results(a[2].integer == kMean ? mean(loss) : sum_row(loss));
+}
+
 const OpFamily class_losses(
     "class_losses",
     {
@@ -242,7 +282,17 @@ const OpFamily class_losses(
               static const OpRef row("_multi_margin_loss");
               const double p = a[2].scalar().to_double();
               LOHE_CHECK(p == 1 || p == 2, "only p == 1 and p == 2 supported");
-              return row(a[0], a[1], a[4], p == 2, a[3].scalar().to_double(), a[5]);
+              const TensorImpl &x = *a[0].tensor, &t = *a[1].tensor;
+              const double margin = a[3].scalar().to_double();
+              if (x.dim() > 1) return Results(row(a[0], a[1], a[4], p == 2, margin, a[5]));
+              // One sample: its target may have a dim, and so has then the loss.
+              static const OpRef reshape("reshape");
+              LOHE_CHECK(t.numel() == 1,
+                         "multi_margin_loss: inconsistent target size, expected one target for input ",
+                         to_string(x.sizes()), ", got ", to_string(t.sizes()));
+              const TensorPtr loss =
+                  row(reshape(a[0], Dims{1, x.numel()}), reshape(a[1], Dims{1}), a[4], p == 2, margin, a[5]);
+              return Results(a[5].integer == kNone ? TensorPtr(reshape(loss, t.sizes())) : loss);
             })
             .function_only()
             .out()
@@ -251,7 +301,7 @@ const OpFamily class_losses(
             "_multi_margin_loss(Tensor self, Tensor target, Tensor? weight, bool squared, float margin, int reduction) -> Tensor",
             [](Node x, Node target, Node weight, bool squared, Node margin, int64_t r) {
               Graph& g = *x.graph();
-              const Targets t = targets(x, target, {}, g.constant_int(Dtype::kInt64, -1));
+              const Targets t = targets(x, target, {}, g.constant_int(Dtype::kInt64, -1), false);
               const Node zero = x.literal(0);
               const Node room = cast(margin, x.dtype()) - sum(select(t.hit, x, zero)) + x;
               Node term = select((room > 0) & ~t.hit, room, zero);
@@ -268,6 +318,41 @@ const OpFamily class_losses(
             .runtime({"margin"})
             .in("_C")
             .describe("multi_margin_loss with a static power."),
+        function("multilabel_margin_loss(Tensor self, Tensor target, int reduction=1) -> Tensor",
+                 multilabel_margin)
+            .function_only()
+            .out()
+            .describe(
+                "sum over targets y and other classes i of max(0, 1 - (self[y] - self[i])) / C; -1 ends targets."),
+        composed(
+            "_multilabel_margin_loss(Tensor picked, Tensor listed, Tensor self, Tensor is_target) -> Tensor",
+            [](Node picked, Node listed, Node x, Node is_target) {
+              const Node room = 1 - picked + x;
+              const Node term = select((room > 0) & listed & ~is_target, room, room.literal(0));
+              return sum(term, kGroupA | kRow) / count(x, kRow);
+            })
+            .over([](const OpDef&, Args a) {
+              // Samples, listed targets, classes.
+              Domain d;
+              const auto picked = a[0].tensor->sizes(), x = a[2].tensor->sizes();
+              d.sizes = {picked[0], picked[1], x[1]};
+              d.groups = {kOuter, kGroupA, kRow};
+              d.dims_of = {{0, 1}, {0, 1}, {0, 2}, {0, 2}};
+              return d;
+            })
+            .shaped([](const OpDef&, Args, const Domain& d, Dtype) {
+              Meta m;
+              m.sizes = {d.sizes[0]};
+              m.dims = {0};
+              return std::vector<Meta>{m};
+            })
+            .promote(Promotion::kFirst)
+            .dtypes_are(kFloats)
+            .mask("listed")
+            .mask("is_target")
+            .in("_C")
+            .describe(
+                "multilabel_margin_loss of each sample: scores of the listed targets against all scores."),
     });
 
 }  // namespace

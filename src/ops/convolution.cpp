@@ -96,6 +96,9 @@ std::vector<Meta> infer_convolution(Args a) {
              "D (batched) input to conv", w.dim() - 2, "d, but got input of size: ", to_string(x.sizes()));
   check_operands(x, w, a[2], a, 3);
   LOHE_CHECK(groups > 0, "non-positive groups is not supported");
+  LOHE_CHECK_KIND(kNotImplemented, !transposed || !is_integral(x.dtype(), true) || x.dtype() == Dtype::kInt64,
+                  "transposed convolution is not implemented for '", x.dtype(),
+                  "'; convert to int64 or a floating dtype");
   const int64_t out = transposed ? w.sizes()[1] * groups : w.sizes()[0];
   LOHE_CHECK(w.sizes()[0] >= groups && w.sizes()[0] % groups == 0, "Given groups=", groups,
              ", expected weight to be at least ", groups,

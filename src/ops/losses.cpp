@@ -36,6 +36,34 @@ void valid_reduction(const OpDef& op, Args a) {
   const int64_t r = a[static_cast<size_t>(op.schema.index_of("reduction"))].integer;
   LOHE_CHECK(r >= 0 && r <= 2, op.schema.base, ": reduction must be 0 (none), 1 (mean) or 2 (sum), got ", r);
 }
+void no_bools(const OpDef& op, Args a) {
+  for (const Arg& arg : a) {
+    LOHE_CHECK(arg.kind != Arg::kTensor || arg.tensor->dtype() != Dtype::kBool, op.schema.base,
+               ": subtraction with a bool tensor is not supported; convert the tensors to numbers");
+  }
+}
+/// The mean of integers is no integer.
+void no_mean_of_integers(const OpDef& op, Args a) {
+  valid_reduction(op, a);
+  no_bools(op, a);
+  const bool integers = is_integral(a[0].tensor->dtype(), true) && is_integral(a[1].tensor->dtype(), true);
+  LOHE_CHECK(
+      !integers || a[2].integer != kMean, op.schema.base,
+      ": could not infer output dtype of the mean. Input dtype must be either a floating point or complex "
+      "dtype, got ",
+      a[0].tensor->dtype());
+}
+/// Losses that round integers to nothing useful.
+void no_integers(const OpDef& op, Args a) {
+  valid_reduction(op, a);
+  LOHE_CHECK(!is_integral(a[0].tensor->dtype(), true), op.schema.base,
+             ": the result can't be cast to the desired output type ", a[0].tensor->dtype(),
+             "; convert the input to a floating dtype");
+}
+void valid_numbers(const OpDef& op, Args a) {
+  valid_reduction(op, a);
+  no_bools(op, a);
+}
 void positive(std::string_view name, const Arg& a, bool zero) {
   const double v = a.scalar().to_double();
   LOHE_CHECK(zero ? v >= 0 : v > 0, name);
@@ -95,7 +123,7 @@ const OpFamily losses(
         composed("mse_loss(Tensor self, Tensor target, int reduction=1) -> Tensor",
                  [](Node x, Node y, int64_t r) { return reduced(square(x - y), r); })
             .over(loss_domain)
-            .dtypes_are(kFloatingOrComplex)
+            .dtypes_are(kFloating)
             .checked(valid_reduction)
             .function_only()
             .gradient_reads({"self", "target"})
@@ -104,7 +132,7 @@ const OpFamily losses(
                  [](Node x, Node y, int64_t r) { return reduced(abs(x - y), r); })
             .over(loss_domain)
             .promote(Promotion::kReal)
-            .checked(valid_reduction)
+            .checked(no_mean_of_integers)
             .function_only()
             .gradient_reads({"self", "target"})
             .describe("|self - target|."),
@@ -193,11 +221,15 @@ const OpFamily losses(
         composed("soft_margin_loss(Tensor self, Tensor target, int reduction=1) -> Tensor",
                  [](Node x, Node t, int64_t r) { return reduced(soft_margin(x, t), r); })
             .over(loss_domain)
-            .dtypes_are(kFloating)
-            .checked(valid_reduction)
+            .dtypes_are(kFloatingOrComplex)
+            .checked(no_integers)
             .function_only()
             .gradient_reads({"self", "target"})
             .derivative([](Node g, Node, Node x, Node t, int64_t r) {
+              if (is_complex(x.dtype())) {
+                const Node e = exp(-(t * x)), slope = -(spread(g, r) * conj(e / (1 + e)));
+                return std::array{slope * conj(t), slope * conj(x)};
+              }
               const Node slope = -(spread(g, r) * sigmoid(-(t * x)));
               return std::array{slope * t, slope * x};
             })
@@ -209,23 +241,32 @@ const OpFamily losses(
               return reduced(select(loss < 0, loss.literal(0), loss), r);
             })
             .over(loss_domain)
-            .checked(valid_reduction)
+            .promote(Promotion::kFloat)
+            .dtypes_are(kFloating)
+            .checked(valid_numbers)
             .runtime({"margin"})
             .function_only()
             .describe("max(0, -target (input1 - input2) + margin)."),
-        composed(
+        function(
             "hinge_embedding_loss(Tensor self, Tensor target, float margin=1.0, int reduction=1) -> Tensor",
-            [](Node x, Node t, Node margin, int64_t r) {
-              const Node room = cast(margin, x.dtype()) - x, zero = x.literal(0);
-              return reduced(select(t != 1, select(room < 0, zero, room), zero) + select(t != -1, x, zero),
-                             r);
+            [](Args a) {
+              static const OpRef row("_hinge_embedding_loss"), detach("detach");
+              return Results(row(a[0], detach(a[1]), a[2], a[3]));  // the target only chooses
             })
+            .function_only()
+            .describe("self where target is 1, max(0, margin - self) where it is -1."),
+        composed("_hinge_embedding_loss(Tensor self, Tensor target, float margin, int reduction) -> Tensor",
+                 [](Node x, Node t, Node margin, int64_t r) {
+                   const Node room = cast(margin, x.dtype()) - x, zero = x.literal(0);
+                   return reduced(
+                       select(t != 1, select(room < 0, zero, room), zero) + select(t != -1, x, zero), r);
+                 })
             .over(loss_domain)
             .dtypes_are(kFloating)
             .checked(valid_reduction)
             .runtime({"margin"})
-            .function_only()
-            .describe("self where target is 1, max(0, margin - self) where it is -1."),
+            .in("_C")
+            .describe("hinge_embedding_loss of a target that takes no gradient."),
         composed(
             "poisson_nll_loss(Tensor input, Tensor target, bool log_input, bool full, float eps, int reduction) -> Tensor",
             [](Node x, Node t, bool log_input, bool full, Node eps, int64_t r) {
@@ -237,8 +278,9 @@ const OpFamily losses(
               return reduced(loss, r);
             })
             .over(loss_domain)
+            .promote(Promotion::kFloat)
             .dtypes_are(kFloating)
-            .checked(valid_reduction)
+            .checked(valid_numbers)
             .runtime({"eps"})
             .function_only()
             .describe(

@@ -84,6 +84,13 @@ std::vector<Meta> with_statistics(const OpDef& op, Args a, const Domain& d, Dtyp
   return metas;
 }
 
+/// The statistics are told, not differentiated: gradients flow through the first result alone.
+Results with_plain_statistics(Results r) {
+  static const OpRef detach("detach");
+  for (int k = 1; k < r.size(); ++k) r[k] = detach(r[k]);
+  return r;
+}
+
 // --- channels
 
 bool is_list_of(const Arg& a, int64_t n) { return a.kind != Arg::kTensor || a.tensor->numel() == n; }
@@ -121,7 +128,7 @@ Results native_batch_norm(Args a) {
   const auto n = static_cast<double>(channels == 0 ? 0 : x.numel() / channels);
   move_running(a[3], r[1], momentum, 1);
   move_running(a[4], r[3], momentum, n / (n - 1));
-  return {r[0], r[1], r[2]};
+  return with_plain_statistics({r[0], r[1], r[2]});
 }
 
 Results instance_norm(Args a) {
@@ -214,7 +221,7 @@ const OpFamily normalization(
     "normalization",
     {
         composed(
-            "native_layer_norm(Tensor input, int[] normalized_shape, Tensor? weight, Tensor? bias, float eps) -> (Tensor, Tensor, Tensor)",
+            "_native_layer_norm(Tensor input, int[] normalized_shape, Tensor? weight, Tensor? bias, float eps) -> (Tensor, Tensor, Tensor)",
             [](Node x, Arg, Node weight, Node bias, Node eps) {
               const Moments m = moments(x, eps);
               return std::array{affine((x - m.mean) * m.rstd, weight, bias), m.mean, m.rstd};
@@ -225,18 +232,26 @@ const OpFamily normalization(
             .dtypes_are(kFloating)
             .checked(check_trailing)
             .runtime({"eps"})
-            .function_only()
+            .in("_C")
             .gradient_reads({"input", "weight", "result1", "result2"})
             .derivative([](Node g, Node g_mean, Node g_rstd, Node, Node mean, Node rstd, Node x, Arg,
                            Node weight) {
               return normalization_gradient({g, g_mean, g_rstd, {}}, x, weight, mean, rstd);
             })
+            .describe("layer_norm, with the statistics that its gradient reads."),
+        function(
+            "native_layer_norm(Tensor input, int[] normalized_shape, Tensor? weight, Tensor? bias, float eps) -> (Tensor, Tensor, Tensor)",
+            [](Args a) {
+              static const OpRef row("_native_layer_norm");
+              return with_plain_statistics(row.all(a[0], a[1], a[2], a[3], a[4]));
+            })
+            .function_only()
             .describe("layer_norm, with the mean and the inverse standard deviation that it used."),
         function(
             "layer_norm(Tensor input, int[] normalized_shape, Tensor? weight=None, Tensor? bias=None, float eps=1e-05, bool cudnn_enable=True) -> Tensor",
             [](Args a) {
-              static const OpRef native("native_layer_norm");
-              return native(a[0], a[1], a[2], a[3], a[4]);
+              static const OpRef row("_native_layer_norm");
+              return row(a[0], a[1], a[2], a[3], a[4]);
             })
             .function_only()
             .describe("Normalizes over the trailing dims normalized_shape (Ba, Kiros and Hinton 2016)."),
@@ -246,22 +261,22 @@ const OpFamily normalization(
                  })
             .over(trailing(1))
             .promote(Promotion::kFirst)
-            .dtypes_are(kFloating)
+            .dtypes_are(kFloatingOrComplex)
             .checked(check_trailing)
             .runtime({"eps"})
             .in("_C")
             .gradient_reads({"input", "weight", "eps"})
             .derivative([](Node g, Node, Node x, Arg, Node weight, Node eps) {
-              const Node r = rsqrt(square_mean(x) + cast(eps, x.dtype()));
-              const Node h = weight.defined() ? g * weight : g;
-              return std::array{r * (h - x * (r * r) * (sum(h * x) / count(x))), g * (x * r)};
+              const Node r = conj(rsqrt(square_mean(x) + cast(eps, x.dtype()))), y = conj(x);
+              const Node h = weight.defined() ? g * conj(weight) : g;
+              return std::array{r * (h - y * (r * r) * (sum(h * y) / count(x))), g * (y * r)};
             })
             .describe("input / sqrt(mean(input ** 2) + eps) * weight over the trailing dims."),
         function(
             "rms_norm(Tensor input, int[] normalized_shape, Tensor? weight=None, float? eps=None) -> Tensor",
             [](Args a) {
               static const OpRef row("_rms_norm");
-              const Dtype d = info(a[0].tensor->dtype()).compute_dtype;
+              const Dtype d = info(info(a[0].tensor->dtype()).value_dtype).compute_dtype;
               const double smallest = d == Dtype::kFloat64 ? 0x1p-52 : 0x1p-23;
               return row(a[0], a[1], a[2], a[3].none() ? smallest : a[3].scalar().to_double());
             })
@@ -329,6 +344,7 @@ const OpFamily normalization(
             "native_batch_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool training, float momentum, float eps) -> (Tensor, Tensor, Tensor)",
             native_batch_norm)
             .function_only()
+            .exact_out()
             .describe(
                 "batch_norm, with the mean and the inverse standard deviation that it used (empty in evaluation)."),
         function(

@@ -66,8 +66,9 @@ TensorPtr bordered(const TensorPtr& t, int64_t dim, int64_t before, int64_t afte
   const int64_t size = t->sizes()[static_cast<size_t>(dim)];
   const auto part = [&](int64_t from, int64_t to) { return slice(t, dim, from, to); };
   std::vector<TensorPtr> parts;
-  const TensorPtr kept =
-      before < 0 || after < 0 ? part(std::max<int64_t>(-before, 0), size + std::min<int64_t>(after, 0)) : t;
+  // A negative border cuts first: what wraps around is what is left.
+  const int64_t first = std::max<int64_t>(-before, 0), last = size + std::min<int64_t>(after, 0);
+  const TensorPtr kept = before < 0 || after < 0 ? part(first, last) : t;
   const auto repeated = [&](int64_t at, int64_t times) {
     Dims sizes = t->size_dims();
     sizes[static_cast<size_t>(dim)] = times;
@@ -76,13 +77,13 @@ TensorPtr bordered(const TensorPtr& t, int64_t dim, int64_t before, int64_t afte
   const Dims along{dim};
   if (before > 0) {
     parts.push_back(border == Border::kReflect ? flip(part(1, before + 1), along)
-                    : border == Border::kWrap  ? part(size - before, size)
+                    : border == Border::kWrap  ? part(last - before, last)
                                                : repeated(0, before));
   }
   parts.push_back(kept);
   if (after > 0) {
     parts.push_back(border == Border::kReflect ? flip(part(size - 1 - after, size - 1), along)
-                    : border == Border::kWrap  ? part(0, after)
+                    : border == Border::kWrap  ? part(first, first + after)
                                                : repeated(size - 1, after));
   }
   return joined(std::move(parts), dim);
@@ -105,6 +106,8 @@ Results checked_borders(Args a, int64_t dims, Border border) {
   const char* name = border == Border::kReflect ? "reflection_pad" : "replication_pad";
   LOHE_CHECK(static_cast<int64_t>(pad.size()) == 2 * dims, name, dims, "d: padding size is expected to be ",
              2 * dims, ", but got: ", pad.size());
+  LOHE_CHECK_KIND(kNotImplemented, t->dtype() != Dtype::kBool, "\"", name, dims,
+                  "d\" not implemented for 'Bool'; convert to a number dtype");
   const int64_t rank = t->dim();
   bool fits = rank == dims + 1 || rank == dims + 2;
   for (int64_t d = rank == dims + 2 ? 1 : 0; d < rank && fits; ++d)

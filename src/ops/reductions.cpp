@@ -156,16 +156,18 @@ Node moments_gradient(Node g_spread, Node g_mean, Node x, Node correction, Node 
 }
 
 Node log_sum_exp(Node x) {
-  const Node highest = amax(x);
+  const Node highest = amax(is_complex(x.dtype()) ? real(x) : x);
   // An infinite maximum is taken as 0: exp(-inf) sums to 0, exp(inf) to infinity.
   const Node base =
-      select(abs(highest) == std::numeric_limits<double>::infinity(), highest.literal(0), highest);
+      cast(select(abs(highest) == std::numeric_limits<double>::infinity(), highest.literal(0), highest),
+           x.dtype());
   return log(sum(exp(x - base))) + base;
 }
 
 const OpFamily reductions(
     "reductions",
     {
+        alias("special_logsumexp", "logsumexp").in("special"),
         composed("sum(Tensor self, *, ScalarType? dtype=None) -> Tensor", [](Node x) { return sum(x); })
             .over(reduce_all())
             .promote(Promotion::kSum)
@@ -488,9 +490,9 @@ const OpFamily reductions(
         composed("logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor", log_sum_exp)
             .over(reduce_over(1))
             .promote(Promotion::kFloat)
-            .dtypes_are(kAllReals)
+            .dtypes_are(kAll)
             .gradient_reads({"self", "result"})
-            .derivative([](Node g, Node y, Node x) { return g * exp(x - y); })
+            .derivative([](Node g, Node y, Node x) { return g * conj(exp(x - y)); })
             .describe("log(sum(exp(self))) without overflow."),
     });
 

@@ -24,6 +24,8 @@ void no_promotion(const OpDef& op, Args a) {
 const OpFamily softmax_rows(
     "softmax",
     {
+        alias("special_softmax", "softmax").in("special"),
+        alias("special_log_softmax", "log_softmax").in("special"),
         composed("softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor", softmax_of)
             .over(reduce_over(1))
             .dtypes_are(kFloating)

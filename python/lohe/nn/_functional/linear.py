@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import lohe
 from lohe import Tensor
 from lohe._C import ops
@@ -148,7 +146,7 @@ def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
             "Note that dropout1d exists to provide channel-wise dropout on inputs with 1 spatial dimension, "
             "a channel dimension, and an optional batch dimension (i.e. 2D or 3D inputs)."
         )
-    return _unbatched(input, 2, _feature_dropout, p, training, inplace)
+    return _unbatched_dropout(input, 2, p, training, inplace)
 
 
 def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
@@ -160,11 +158,13 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
 def dropout3d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Dropout of whole channels of (N, C, D, H, W) or (C, D, H, W)."""
     _check_probability(p)
-    return _unbatched(input, 4, _feature_dropout, p, training, inplace)
+    return _unbatched_dropout(input, 4, p, training, inplace)
 
 
-def _unbatched(input: Tensor, unbatched_dim: int, function: Any, *args: Any) -> Tensor:
-    """Calls `function` with a batch dimension of one where `input` has none."""
+def _unbatched_dropout(input: Tensor, unbatched_dim: int, p: float, training: bool, inplace: bool) -> Tensor:
+    """Dropout of channels with a batch dimension of one where `input` has none."""
     if input.dim() != unbatched_dim:
-        return function(input, *args)
-    return function(input.unsqueeze(0), *args).squeeze(0)
+        return _feature_dropout(input, p, training, inplace)
+    if inplace:
+        return _feature_dropout(input.unsqueeze_(0), p, training, True).squeeze_(0)
+    return _feature_dropout(input.unsqueeze(0), p, training, False).squeeze(0)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import lohe
 from lohe import Tensor
 from lohe._C import ops
+from lohe.nn._functional.chunked_loss import LinearCrossEntropyOptions, chunked_cross_entropy
 
 _REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
 
@@ -166,15 +167,53 @@ def linear_cross_entropy(
     reduction: str = "mean",
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
-    options: object = None,
+    options: LinearCrossEntropyOptions | None = None,
 ) -> Tensor:
-    """Cross entropy of the logits ``linear(input, linear_weight, linear_bias)``, whose last dimension is C."""
-    if options is not None:
-        raise NotImplementedError("linear_cross_entropy: options are not supported")
-    logits = ops.linear(input, linear_weight, linear_bias)
-    if logits.dim() > 2:
-        logits = logits.movedim(-1, 1)
+    """Cross entropy of the logits ``linear(input, linear_weight, linear_bias)``.
+
+    `linear_weight` is (C, in_features), or (C, d1, ..., in_features) for a loss at each of the positions d1, ...
+    `options` cut the batch into pieces, so that not all logits are in memory at once.
+    """
+    if input.dim() not in (1, 2):
+        raise RuntimeError(f"expected input with dimensionality 1 or 2, got {input.dim()}")
+    if linear_weight.dim() < 2:
+        raise RuntimeError(f"expected linear_weight with dimensionality at least 2, got {linear_weight.dim()}")
+    features = input.shape[-1]
+    if features != linear_weight.shape[-1]:
+        raise RuntimeError(
+            "expected equal input and linear_weight last dimensions (in_features), "
+            f"got {features} and {linear_weight.shape[-1]}, respectively"
+        )
+    scores = tuple(linear_weight.shape[:-1])  # classes, then the dimensions of a position
+    if linear_bias is not None and tuple(linear_bias.shape) != scores:
+        raise RuntimeError(f"expected linear_bias shape {scores}, got {tuple(linear_bias.shape)}")
+    if len(scores) > 1 and input.dim() == 1:
+        raise RuntimeError(
+            f"K-dimensional loss defined by linear_weight shape {tuple(linear_weight.shape)} requires batched input, "
+            f"(N, {features}), got unbatched input with shape {tuple(input.shape)}"
+        )
+    shape = (*input.shape[:-1], *scores)
+    if target.shape == shape and ignore_index is not None:
+        raise RuntimeError("ignore_index cannot be specified when target contains probabilities")
     ignored = -100 if ignore_index is None else ignore_index
+    if options is not None:
+        if len(scores) == 1 and label_smoothing == 0 and target.dtype == lohe.int64:
+            rows, labels = (input, target) if input.dim() == 2 else (input.unsqueeze(0), target.unsqueeze(0))
+            number = _reduction(reduction)
+            loss = chunked_cross_entropy(
+                rows, linear_weight, linear_bias, labels, weight, number, ignored, options
+            )
+            return loss.squeeze(0) if input.dim() == 1 else loss
+        warnings.warn(
+            "linear_cross_entropy: `options` are ignored; cutting the batch needs label_smoothing == 0, a target of "
+            f"int64 and a two-dimensional linear_weight, but got {label_smoothing}, {target.dtype} and "
+            f"{tuple(linear_weight.shape)}",
+            stacklevel=2,
+        )
+    if len(scores) > 1:
+        linear_weight = linear_weight.reshape(-1, features)
+        linear_bias = None if linear_bias is None else linear_bias.reshape(-1)
+    logits = ops.linear(input, linear_weight, linear_bias).reshape(shape)
     return ops.cross_entropy_loss(logits, target, weight, _reduction(reduction), ignored, label_smoothing)
 
 

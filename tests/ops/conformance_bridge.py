@@ -8,6 +8,7 @@ callable of the operator database, the callable of the same dotted name in the t
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import types
 from typing import Any
@@ -85,6 +86,9 @@ class Bridge:
             if any(True for _ in v.parameters()):
                 raise Unsupported("a module with parameters as an argument")
             return _attribute(self.module, "nn." + type(v).__name__)()
+        if dataclasses.is_dataclass(v) and type(v).__module__.startswith("torch.nn.") and self.module is not torch:
+            fields = {f.name: self.value(getattr(v, f.name)) for f in dataclasses.fields(v)}
+            return _attribute(self.module, "nn." + type(v).__name__)(**fields)
         if callable(v) and not isinstance(v, type) and self.module is not torch:
             return Translator(self.module).callable(v)
         return v

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from conformance_bridge import Bridge, Missing, Translator, Unsupported, dtype_name, to_torch
-from conformance_cases import EXACT, EXACT_IF_REAL, NONDETERMINISTIC, Case, tolerance, variant_callable
+from conformance_cases import DROPS, EXACT, EXACT_IF_REAL, NONDETERMINISTIC, Case, tolerance, variant_callable
 
 CLASSES = (
     "crash",  # the process died
@@ -304,7 +304,8 @@ class _Judge:
             yield Difference("value", f"product of the factors: {message}")
 
     def _random(self) -> bool:
-        return self.op.name in NONDETERMINISTIC
+        drops = DROPS.get(self.op.name)
+        return self.op.name in NONDETERMINISTIC or (drops is not None and drops(self.case.sample))
 
     def _leaf_reference(self, index: int) -> Any:
         def reference() -> torch.Tensor | None:

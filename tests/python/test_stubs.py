@@ -5,9 +5,8 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-import pytest
-
 import lohe
+import pytest
 from lohe import _C
 
 STUB = Path(lohe.__file__).parent / "_C" / "__init__.pyi"

@@ -18,7 +18,7 @@ Results run_primitive(const ops::OpDef& op, Args args);
 /// Memory that a row writes beside its results: every element named once (unless `one_value` goes into all),
 /// writable, and where it lies in an
 /// argument's memory, the same elements in the same place (`whole_overlap`) or not at all. `resized`: the
-/// tensor that will become `target`.
+/// tensor that will become `target`. Where all elements get `one_value`, the target may name one twice.
 /// @throws RuntimeError.
 void check_written_memory(const ops::OpDef& op, Args args, const TensorImpl& target, bool whole_overlap,
                           const TensorImpl* resized = nullptr, bool one_value = false);

@@ -165,11 +165,9 @@ std::vector<Node> differentiate(Graph& graph, const std::vector<std::pair<int32_
       Node g = derivative(n.prim, which, flow[i], graph.at(static_cast<int32_t>(i)), node(n.a), node(n.b),
                           node(n.c));
       if (!g.defined()) continue;
-      // A gradient that is the same all over groups that the operand does not span counts once for each
-      // element.
-      const Space same =
-          is_reduction(n.prim) ? Space{0} : static_cast<Space>(n.space & ~graph.node(x).space & ~g.space());
-      if (same != 0) g = g * graph.extent(g.dtype(), same);
+      // Equal shares along what the operand was broadcast over: their sum is a multiple.
+      const auto equal = static_cast<Space>(n.space & ~graph.node(x).space & ~g.space());
+      if (equal != 0) g = g * graph.extent(g.dtype(), equal);
       accumulate(x, g);
     }
   }

@@ -339,11 +339,13 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{cpu}: {header(options.threads, found)}\n")
     blocks = {}
     for suite in options.suites:
+        usual = 1 if suite in ("overhead", "cpp") else os.cpu_count()
         threads = 1 if suite in ("overhead", "cpp") else options.threads
         settings = Settings(threads, options.runs, options.block_seconds, options.build, options.only)
         limits = machine.Limits(options.build, threads)
         for peer in options.peers:
-            heading = f"{threads} thread{'s' if threads > 1 else ''}, {options.runs} alternating runs."
+            used = f"{threads} thread{'s' if threads > 1 else ''}"
+            heading = f"{used}, {options.runs} alternating runs."
             print(f"\n{suite}, PyTorch {peer}: {heading}", flush=True)
             if suite == "import":
                 rows = import_rows(peer, settings)
@@ -353,7 +355,9 @@ def main(arguments: list[str] | None = None) -> int:
                 rows = cpp_rows(peer, settings, options.lohe_cpp_flags)
             else:
                 rows = timed_rows(suite, peer, settings, limits)
-            blocks[f"{suite} {peer}"] = report.block(suite, peer, heading, rows)
+            # A number of threads of the user's choice makes a table of its own.
+            name = suite if threads == usual else f"{suite} ({used})"
+            blocks[f"{name} {peer}"] = report.block(name, peer, heading, rows)
     if options.write:
         path = HERE.parent / "docs" / "performance.md"
         page = path.read_text() if path.exists() else ""

@@ -121,15 +121,17 @@ def _kernels() -> Iterator[Case]:
                 )
         copy = "x.t().contiguous()"
         yield Case(f"transposed copy, {dtype}, 4096x1024", "kernels", matrix, copy, whole, whole)
-        for name in ("softmax", "log_softmax", "layer_norm"):
-            yield from _normalisation(name, dtype, whole)
+        for level, count in SIZES.items():
+            for name in ("softmax", "log_softmax", "layer_norm"):
+                yield from _normalisation(name, dtype, level, count // COLUMNS, count * width)
 
 
-def _normalisation(name: str, dtype: str, whole: int) -> Iterator[Case]:
+def _normalisation(name: str, dtype: str, level: str, rows: int, whole: int) -> Iterator[Case]:
+    """Rows of 1024 elements, ``whole`` bytes of them."""
     argument = f"({COLUMNS},)" if name == "layer_norm" else "-1"
     forward = f"torch.nn.functional.{name}(x, {argument})"
-    plain = _tensors(dtype, ROWS, COLUMNS)
-    yield Case(f"{name}, {dtype}, 4096x1024", "kernels", plain, forward, whole, whole)
+    plain = _tensors(dtype, rows, COLUMNS)
+    yield Case(f"{name}, {dtype}, {level}", "kernels", plain, forward, whole, whole)
 
     def make(torch: Any, options: Options) -> dict[str, Any]:
         names = plain(torch, options)
@@ -139,7 +141,7 @@ def _normalisation(name: str, dtype: str, whole: int) -> Iterator[Case]:
         return {"torch": torch, "result": result, "x": x, "cotangent": names["y"]}
 
     backward = "torch.autograd.grad(result, x, cotangent, retain_graph=True)"
-    yield Case(f"{name} backward, {dtype}, 4096x1024", "kernels", make, backward, 2 * whole, whole)
+    yield Case(f"{name} backward, {dtype}, {level}", "kernels", make, backward, 2 * whole, whole)
 
 
 def _matmul() -> Iterator[Case]:

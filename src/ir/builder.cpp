@@ -309,6 +309,7 @@ V operator>(V a, V b) { return b < a; }
 V operator>=(V a, V b) { return b <= a; }
 V select(V condition, V a, V b) { return a.builder->select(condition, a, b); }
 V fma(V a, V b, V c) { return a.builder->fma(a, b, c); }
+V scale(V a, V b) { return a.builder->binary(Op::kScale, a, b); }
 V sqrt(V a) { return a.builder->unary(Op::kSqrt, a); }
 V abs(V a) { return a.builder->unary(Op::kAbs, a); }
 V floor(V a) { return a.builder->unary(Op::kFloor, a); }

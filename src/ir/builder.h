@@ -109,6 +109,7 @@ V operator>(V a, V b);
 V operator>=(V a, V b);
 V select(V condition, V a, V b);
 V fma(V a, V b, V c);
+V scale(V a, V b);  ///< Op::kScale
 V sqrt(V a);
 V abs(V a);  ///< clears the sign bit of floats; integers wrap at the minimum
 V floor(V a);

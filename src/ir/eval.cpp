@@ -1,5 +1,6 @@
 #include "ir/eval.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -18,10 +19,10 @@ const char* name(Type t) {
 
 const char* name(Op op) {
   static constexpr const char* names[] = {
-      "const", "param", "begin", "end",   "index",      "carry", "load",   "load_unit", "add",
-      "sub",   "mul",   "neg",   "abs",   "min",        "max",   "div",    "rem",       "fma",
-      "sqrt",  "floor", "ceil",  "trunc", "round_even", "and",   "or",     "xor",       "not",
-      "shl",   "shr",   "eq",    "ne",    "lt",         "le",    "select", "cast",      "bitcast"};
+      "const", "param", "begin", "end",        "index",  "carry", "load",   "load_unit", "add",   "sub",
+      "mul",   "neg",   "abs",   "min",        "max",    "div",   "rem",    "fma",       "scale", "sqrt",
+      "floor", "ceil",  "trunc", "round_even", "and",    "or",    "xor",    "not",       "shl",   "shr",
+      "eq",    "ne",    "lt",    "le",         "select", "cast",  "bitcast"};
   static_assert(std::size(names) == static_cast<size_t>(Op::kBitcast) + 1);
   return names[static_cast<int>(op)];
 }
@@ -256,6 +257,10 @@ LaneFunction float_function(Op op) {
       return lanes1<Bits, Bits>([](Bits a) { return a ^ kSign; });
     case Op::kAbs:
       return lanes1<Bits, Bits>([](Bits a) { return a & ~kSign; });
+    case Op::kScale:
+      return lanes2<T, T>([](T a, T b) {
+        return std::isnan(b) ? b : std::ldexp(a, static_cast<int>(std::clamp(b, T{-9999}, T{9999})));
+      });
     case Op::kSqrt:
       return lanes1<T, T>([](T a) { return std::sqrt(a); });
     case Op::kFloor:

@@ -62,6 +62,9 @@ enum class Op : uint8_t {
   kDiv,  ///< floats: IEEE. Integers: truncating; x / 0 = 0 (callers check), INT_MIN / -1 = INT_MIN
   kRem,  ///< integers only: truncating; x % 0 = x, x % -1 = 0
   kFma,  ///< a * b + c, one rounding
+  /// Floats: a * 2^b, one rounding. b is integral and at most 252 (kF32) or 2044 (kF64) in size; a is 0,
+  /// infinite or NaN, or so near 1 that a * 2^(b/2) is exact.
+  kScale,
   kSqrt,
   kFloor,
   kCeil,

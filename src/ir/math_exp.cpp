@@ -6,33 +6,24 @@
 namespace lohe::ir::math {
 namespace {
 
-/// Adding this number rounds to an integer n and leaves n + 2 * bias in the low bits.
-double magic(V x) { return single(x) ? 0x1.8p23 + 254 : 0x1.8p52 + 2046; }
+/// Adding this number rounds to an integer.
+double magic(V x) { return single(x) ? 0x1.8p23 : 0x1.8p52; }
 int mantissa_bits(V x) { return single(x) ? 23 : 52; }
 
 constexpr double kLog2E = 0x1.71547652b82fep+0;
 
 V exp_tail(V r) { return single(r) ? polynomial(r, kExpF32) : polynomial2(r, kExpF64); }
 
-/// x = n ln 2 + r; biased = n + magic.
+/// x = n ln 2 + r.
 struct Parts {
-  V n, r, biased;
+  V n, r;
 };
 Parts cut(V x) {
-  const V biased = fma(x, literal(x, kLog2E), literal(x, magic(x)));
-  const V n = biased - magic(x);
+  const V n = fma(x, literal(x, kLog2E), literal(x, magic(x))) - magic(x);
   const V r = fma(n, literal(x, -ln2_high(x)), x);
-  return {n, fma(n, literal(x, -ln2_low(x)), r), biased};
+  return {n, fma(n, literal(x, -ln2_low(x)), r)};
 }
 V exp_of_rest(V r) { return fma(r, fma(r, exp_tail(r), literal(r, 1)), literal(r, 1)); }
-
-/// value * 2^n for any n between the smallest denormal and overflow.
-V scale(V value, V biased) {
-  const V n = bits_of(biased);
-  const V half = shift_right(n, 1);
-  const int m = mantissa_bits(value);
-  return (value * float_of(shift_left(half, m))) * float_of(shift_left(n - half, m));
-}
 
 // Beyond these exp overflows or rounds to 0.
 double lowest(V x) { return single(x) ? -104.0 : -746.0; }
@@ -41,37 +32,37 @@ double highest(V x) { return single(x) ? 89.0 : 710.5; }
 /// exp(x) for lowest <= x <= highest or NaN.
 V exp_within(V x) {
   const Parts d = cut(x);
-  return scale(exp_of_rest(d.r), d.biased);
+  return scale(exp_of_rest(d.r), d.n);
 }
 
 }  // namespace
 
 V exp_pair(V high, V low, int shift) {
   const Parts d = cut(clamp(high, lowest(high), highest(high)));
-  return scale(exp_of_rest(d.r + low), d.biased + shift);
+  return scale(exp_of_rest(d.r + low), d.n + shift);
 }
 
 V exp_pair_times(V high, V low, V factor) {
   const Parts d = cut(clamp(high, lowest(high), highest(high)));
   const V r = d.r + low;
   const V rest = r * fma(r, exp_tail(r), literal(r, 1));  // exp(r) - 1
-  return scale(fma(factor, rest, factor), d.biased);
+  return scale(fma(factor, rest, factor), d.n);
 }
 
 V exp(V x) {
   // Where the result is 0 it is selected, not computed: on x86 an underflow costs more than a hundred cycles,
   // and masked scores make it common.
   const V vanishes = x < lowest(x);
-  const V bounded = select(x > highest(x), literal(x, highest(x)), select(vanishes, literal(x, 0), x));
+  const V bounded = select(vanishes, literal(x, 0), minimum(literal(x, highest(x)), x));
   return select(vanishes, literal(x, 0), exp_within(bounded));
 }
 
 V exp2(V x) {
   x = single(x) ? clamp(x, -151.0, 129.0) : clamp(x, -1076.0, 1025.0);
-  const V biased = x + magic(x);
-  const V r = x - (biased - magic(x));
+  const V n = (x + magic(x)) - magic(x);
+  const V r = x - n;
   const V tail = single(x) ? polynomial(r, kExp2F32) : polynomial2(r, kExp2F64);
-  return scale(fma(r, tail, literal(x, 1)), biased);
+  return scale(fma(r, tail, literal(x, 1)), n);
 }
 
 V expm1(V x) {
@@ -92,7 +83,7 @@ V power_of_two(V n) {
 
 V sigmoid(V x) {
   const V a = -abs(x);
-  const V e = exp_within(select(a < lowest(x), literal(x, lowest(x)), a));
+  const V e = exp_within(maximum(literal(x, lowest(x)), a));
   const V left = x < 0;
   const Pair d = fast_two_sum(literal(x, 1), e);
   const V quotient = select(left, e, literal(x, 1)) / d.high;
@@ -107,7 +98,7 @@ V tanh(V x) {
   const V small = fma(a * z, single(x) ? polynomial(z, kTanhF32) : polynomial2(z, kTanhF64), a);
   // 1 - 2 / (exp(2a) + 1), which rounds to 1 from here on.
   const double one_from = single(x) ? 9.5 : 20.0;
-  const V bounded = select(a > one_from, literal(x, one_from), a);
+  const V bounded = minimum(literal(x, one_from), a);
   const Parts d = cut(bounded + bounded);
   const V large = 1 - 2 / fma(exp_of_rest(d.r), power_of_two(d.n), literal(x, 1));
   return copy_sign(select(a < 0.625, small, large), x);

@@ -41,8 +41,7 @@ inline V minimum(V a, V b) { return select(a < b, a, b); }  ///< b where either 
 inline V maximum(V a, V b) { return select(a > b, a, b); }
 /// x within [low, high]; NaN stays NaN.
 inline V clamp(V x, double low, double high) {
-  x = select(x < low, literal(x, low), x);
-  return select(x > high, literal(x, high), x);
+  return minimum(literal(x, high), maximum(literal(x, low), x));
 }
 
 /// c[0] + c[1] x + ... by Horner's rule.

@@ -1,3 +1,6 @@
+#include <cmath>
+#include <limits>
+
 #include "codegen_fixture.h"
 #include "ir/builder.h"
 
@@ -65,6 +68,32 @@ TEST(CodegenOps, FloatArithmeticAgreesWithTheInterpreter) {
     expect_unary("trunc", Op::kTrunc, t);
     expect_unary("round_even", Op::kRoundEven, t);
   }
+}
+
+template <class T>
+void expect_scale(Type t, int exponents) {
+  // Denormal results and those on either side of overflow included.
+  std::vector<T> factors{T{1}, T{0.25}, T{4}, T{-1.5}, std::nextafter(T{2}, T{0}), T{0}, T{-0.0}};
+  factors.push_back(std::numeric_limits<T>::infinity());
+  factors.push_back(std::numeric_limits<T>::quiet_NaN());
+  std::vector<T> x, y;
+  for (int n = -exponents; n <= exponents; ++n) {
+    for (const T factor : factors) {
+      x.push_back(factor);
+      y.push_back(static_cast<T>(n));
+    }
+  }
+  const auto bytes = [](const std::vector<T>& v) {
+    const auto* begin = reinterpret_cast<const unsigned char*>(v.data());
+    return Bytes(begin, begin + v.size() * sizeof(T));
+  };
+  expect_op("scale", {t, t}, t, [](const std::vector<V>& v) { return scale(v[0], v[1]); },
+            static_cast<int>(x.size()), {bytes(x), bytes(y)});
+}
+
+TEST(CodegenOps, ScalingByPowersOfTwoRoundsOnce) {
+  expect_scale<float>(Type::kF32, 252);
+  expect_scale<double>(Type::kF64, 2044);
 }
 
 TEST(CodegenOps, IntegerArithmeticAgreesWithTheInterpreter) {

@@ -97,6 +97,10 @@ TEST(IrEval, FloatOperationsRoundOnceInTheirOwnType) {
   EXPECT_EQ(same(Op::kAdd, Type::kF32, f32(16777216.0f), f32(1.0f)), f32(16777216.0f));
   const float x = 1.0f + 0x1p-23f;
   EXPECT_EQ(same(Op::kFma, Type::kF32, f32(x), f32(x), f32(-1.0f - 0x1p-22f)), f32(0x1p-46f));
+  EXPECT_EQ(same(Op::kScale, Type::kF32, f32(1.5f), f32(127.0f)), f32(0x1.8p127f));
+  EXPECT_EQ(same(Op::kScale, Type::kF32, f32(1.0f + 0x1p-23f), f32(-149.0f)), f32(0x1p-149f));
+  EXPECT_EQ(same(Op::kScale, Type::kF32, f32(1.5f), f32(128.0f)), f32(INFINITY));
+  EXPECT_EQ(same(Op::kScale, Type::kF64, f64(-1.0), f64(-1075.0)), f64(-0.0));
   EXPECT_EQ(same(Op::kRoundEven, Type::kF32, f32(2.5f)), f32(2.0f));
   EXPECT_EQ(same(Op::kRoundEven, Type::kF32, f32(-0.5f)), f32(-0.0f));
   EXPECT_EQ(same(Op::kFloor, Type::kF64, f64(-0.5)), f64(-1.0));

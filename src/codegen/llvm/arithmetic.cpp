@@ -106,6 +106,8 @@ llvm::Value* Arithmetic::apply(Op op, Type t, Type from, llvm::Value* a, llvm::V
       return divide(op, t, a, b);
     case Op::kFma:
       return fma(t, a, b, c);
+    case Op::kScale:
+      return scale(t, a, b);
     case Op::kSqrt:
       return unary(llvm::Intrinsic::sqrt);
     case Op::kFloor:
@@ -230,6 +232,32 @@ llvm::Value* Arithmetic::fma(Type t, llvm::Value* a, llvm::Value* b, llvm::Value
     result = b_.CreateInsertElement(result, lane, i);
   }
   return result;
+}
+
+/// One instruction at AVX-512. Elsewhere two multiplications by powers of two, half the exponent each: the
+/// first is exact because a is near 1.
+llvm::Value* Arithmetic::scale(Type t, llvm::Value* a, llvm::Value* b) {
+  const bool single = t == Type::kF32;
+  if (const int bits = width_of(a) * 8 * ir::size_of(t); level_ == CpuLevel::kAvx512 && bits == 512) {
+    const auto id = single ? llvm::Intrinsic::x86_avx512_mask_scalef_ps_512
+                           : llvm::Intrinsic::x86_avx512_mask_scalef_pd_512;
+    llvm::Type* mask = b_.getIntNTy(static_cast<unsigned>(width_of(a)));
+    constexpr uint32_t kCurrentRounding = 4;
+    return b_.CreateIntrinsic(id, {},
+                              {a, b, llvm::PoisonValue::get(a->getType()),
+                               llvm::Constant::getAllOnesValue(mask), b_.getInt32(kCurrentRounding)});
+  }
+  // Adding this number leaves b + 2 * bias in the low bits.
+  const double magic = single ? 0x1.8p23 + 254 : 0x1.8p52 + 2046;
+  const int size = single ? 32 : 64;
+  const uint64_t mantissa = single ? 23 : 52;
+  llvm::Type* word = shaped(b_.getIntNTy(static_cast<unsigned>(size)), a);
+  llvm::Value* biased = b_.CreateBitCast(b_.CreateFAdd(b, llvm::ConstantFP::get(a->getType(), magic)), word);
+  llvm::Value* half = b_.CreateLShr(biased, int_like(a, size, 1));
+  const auto power = [&](llvm::Value* exponent) {
+    return b_.CreateBitCast(b_.CreateShl(exponent, int_like(a, size, mantissa)), a->getType());
+  };
+  return b_.CreateFMul(b_.CreateFMul(a, power(half)), power(b_.CreateSub(biased, half)));
 }
 
 /// A single-precision fma in double precision. The product is exact; the sum is rounded to odd (its error,

@@ -39,6 +39,7 @@ class Arithmetic {
   llvm::Value* divide(ir::Op op, ir::Type t, llvm::Value* a, llvm::Value* b);
   llvm::Value* shift(ir::Op op, ir::Type t, llvm::Value* a, llvm::Value* b);
   llvm::Value* compare(ir::Op op, ir::Type t, llvm::Value* a, llvm::Value* b);
+  llvm::Value* scale(ir::Type t, llvm::Value* a, llvm::Value* b);
   llvm::Value* fma(ir::Type t, llvm::Value* a, llvm::Value* b, llvm::Value* c);
   llvm::Value* fma_by_double(llvm::Value* a, llvm::Value* b, llvm::Value* c);
   llvm::Value* float_to_int(llvm::Value* x, ir::Type from, ir::Type to);

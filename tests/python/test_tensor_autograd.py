@@ -262,3 +262,13 @@ def test_zero_grad_detaches_a_gradient_that_has_a_history() -> None:
     assert layer.weight.grad.grad_fn is not None
     layer.zero_grad(set_to_none=False)
     assert layer.weight.grad.grad_fn is None and layer.weight.grad.abs().sum() == 0
+
+
+def test_gradient_of_a_strided_view_of_elements_that_are_seen_twice(oracle):
+    gradients = []
+    for module in (lohe, oracle):
+        x = module.tensor([1.0, 2.0, 3.0], requires_grad=True)
+        y = x.expand(2, 3).as_strided((2, 2), (1, 1))
+        (y * y).sum().backward()
+        gradients.append(x.grad.tolist())
+    assert gradients[0] == gradients[1]

@@ -262,22 +262,6 @@ class Tensor(_C.TensorBase):
         pairs = zip(self.reshape(-1).tolist(), other.expand_as(self).reshape(-1).tolist())
         return self.copy_(_C.tensor([function(a, b) for a, b in pairs], dtype=self.dtype).reshape(self.shape))
 
-    def unique(
-        self, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
-    ) -> Any:
-        """See ``lohe.unique``."""
-        from lohe import functional
-
-        return functional.unique(self, sorted, return_inverse, return_counts, dim)
-
-    def unique_consecutive(
-        self, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
-    ) -> Any:
-        """See ``lohe.unique_consecutive``."""
-        from lohe import functional
-
-        return functional.unique_consecutive(self, return_inverse, return_counts, dim)
-
     def storage(self) -> Any:
         """The bytes behind this tensor."""
         return self.untyped_storage()

@@ -9,6 +9,7 @@ from lohe._tensor import Tensor
 
 __all__ = [
     "broadcast_shapes",
+    "cdist",
     "einsum",
     "from_dlpack",
     "get_default_device",
@@ -158,6 +159,21 @@ def nonzero(input: Tensor, *, out: Tensor | None = None, as_tuple: bool = False)
     if out is not None:
         raise TypeError("nonzero(): out= takes one tensor, the result with as_tuple=True is several")
     return tuple(_C._functions.nonzero_numpy(input))
+
+
+_CDIST_MODES = ("use_mm_for_euclid_dist_if_necessary", "use_mm_for_euclid_dist", "donot_use_mm_for_euclid_dist")
+
+
+def cdist(
+    x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str = "use_mm_for_euclid_dist_if_necessary"
+) -> Tensor:
+    """The p-norm of the difference of every row of `x1` and every row of `x2`.
+
+    `compute_mode` is accepted for compatibility: distances are always computed from the differences.
+    """
+    if compute_mode not in _CDIST_MODES:
+        raise ValueError(f"{compute_mode} is not a valid value for compute_mode, expected one of {_CDIST_MODES}")
+    return _C.ops.cdist(x1, x2, p, None)
 
 
 def unique(

@@ -366,9 +366,10 @@ TensorPtr original_for_gradient(const OpDef& op, Args args) {
   if (!op.differentiable || !is_differentiable(args[0].tensor->dtype())) return {};
   const uint64_t wanted = wanted_params(args);
   if (wanted == 0) return {};
-  const uint64_t reads = op.gradient ? (op.saves_declared ? op.saved_params : ~uint64_t{0})
-                         : op.body   ? derivative_of(op, wanted, 1, args).reads_params
-                                     : 0;
+  const uint64_t reads = op.gradient                    ? (op.saves_declared ? op.saved_params : ~uint64_t{0})
+                         : op.body                      ? derivative_of(op, wanted, 1, args).reads_params
+                         : op.kind == OpKind::kFunction ? ~uint64_t{0}  // the rows that it calls may
+                                                        : 0;
   return (reads & 1) != 0 ? clone(args[0].tensor) : TensorPtr();
 }
 

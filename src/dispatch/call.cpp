@@ -320,6 +320,19 @@ Results call(const OpDef& op, Args args, Form form, std::span<TensorImpl* const>
       return results;
     }
     static const OpRef copy("copy_");
+    ArgStack changed;
+    std::copy(args.begin(), args.end(), changed.slots);
+    if (op.out_dtype == OutDtype::kGiven && op.schema.index_of("dtype") >= 0) {
+      Arg& dtype = changed.slots[static_cast<size_t>(op.schema.index_of("dtype"))];
+      LOHE_CHECK(dtype.none() || dtype.dtype == target->dtype(), op.schema.base,
+                 "_: expected a tensor of dtype ", info(dtype.none() ? target->dtype() : dtype.dtype).name,
+                 ", but got ", info(target->dtype()).name);
+      dtype = Arg(target->dtype());
+    }
+    // The gradient reads what the write below destroys.
+    const TensorPtr original = grad_enabled() ? autograd::original_for_gradient(op, args) : TensorPtr();
+    if (original) changed.slots[0] = Arg(original);
+    args = Args(changed.slots, args.size());
     const Results value = call(op, args, Form::kValue);
     LOHE_CHECK(value[0]->size_dims() == target->size_dims(), op.schema.base, "_: the result of shape ",
                to_string(value[0]->sizes()), " does not fit the written tensor of shape ",

@@ -39,9 +39,17 @@ bool depends_on_data(const OpDef& op) {
 
 /// Functions that look into memory rather than call rows: they run once for each example.
 bool reads_memory(const OpDef& op) {
-  return one_of(op.schema.base, {"embedding_bag", "searchsorted", "bucketize", "isin", "one_hot",
-                                 "multinomial", "linspace", "logspace"}) ||
+  return one_of(op.schema.base,
+                {"embedding_bag", "searchsorted", "bucketize", "isin", "one_hot", "multinomial", "linspace",
+                 "logspace", "histc", "histogram", "quantile", "nanquantile"}) ||
          one_of(op.schema.name, {"tensor_split.tensor_indices_or_sections", "narrow.Tensor"});
+}
+
+/// Primitives that work on lines along their `dim`, whatever the other dims are.
+bool works_on_lines(const OpDef& op) {
+  return op.primal == nullptr &&
+         one_of(op.schema.base, {"sort", "topk", "kthvalue", "median", "nanmedian", "mode", "cumsum",
+                                 "_reverse_cumsum", "cumprod", "cummax", "cummin", "logcumsumexp"});
 }
 
 int64_t shifted(int64_t dim, int64_t rank, const OpDef& op) {
@@ -173,7 +181,8 @@ Results Vmap::call(const OpDef& op, Args args, Form form, std::span<TensorImpl* 
   if (op.kind == OpKind::kView) {
     if (view(op, args, form, results)) return results;
   } else if (form == Form::kValue && !op.schema.mutates()) {
-    if (op.kind == OpKind::kComposed && along_dim(op, args, results)) return wrapped(std::move(results));
+    if ((op.kind == OpKind::kComposed || works_on_lines(op)) && along_dim(op, args, results))
+      return wrapped(std::move(results));
     if (op.kind == OpKind::kPrimitive && product(op, args, results)) return wrapped(std::move(results));
   }
   return each(op, args, form);

@@ -1,5 +1,5 @@
 #include "lohe/error.h"
-#include "ops/call.h"
+#include "ops/indexing.h"
 #include "tensor/shape.h"
 
 /// Copies, conversions and fills.
@@ -51,6 +51,18 @@ const OpFamily copying(
             .promote(Promotion::kFirst)
             .no_inplace()
             .describe("Writes one number everywhere."),
+        function("fill.Tensor(Tensor self, Tensor value) -> Tensor",
+                 [](Args a) {
+                   static const OpRef row("fill_.Tensor");
+                   return through_copy(row, a, false);
+                 })
+            .describe("One number in the shape, dtype and layout of self."),
+        function("fill.Scalar(Tensor self, Scalar value) -> Tensor",
+                 [](Args a) {
+                   static const OpRef row("fill_");
+                   return through_copy(row, a, false);
+                 })
+            .describe("One number in the shape, dtype and layout of self."),
         function("zero_(Tensor(a!) self) -> Tensor(a!)",
                  [](Args a) {
                    static const OpRef fill("fill_");

@@ -152,6 +152,122 @@ Results cosine(Args a) {
   return sum(mul(unit[0], unit[1]), dim);
 }
 
+// --- distances between all pairs
+
+/// x1: [..., P, M], x2: [..., R, M], of one batch. kGroupA: P, kGroupB: R, kRow: M.
+Domain pairs(const OpDef& op, Args a) {
+  Domain d;
+  d.sizes = a[0].tensor->size_dims();
+  const size_t rows = d.sizes.size() - 2;
+  d.sizes.insert(d.sizes.begin() + static_cast<std::ptrdiff_t>(rows) + 1, a[1].tensor->sizes()[rows]);
+  d.dims_of.resize(op.schema.params.size());
+  for (size_t i = 0; i < d.sizes.size(); ++i) {
+    d.groups.push_back(i < rows ? kOuter : i == rows ? kGroupA : i == rows + 1 ? kGroupB : kRow);
+    if (i != rows + 1) d.dims_of[0].push_back(static_cast<int8_t>(i));
+    if (i != rows) d.dims_of[1].push_back(static_cast<int8_t>(i));
+  }
+  return d;
+}
+
+std::vector<Meta> pair_results(const OpDef&, Args, const Domain& d, Dtype) {
+  Meta m;
+  for (size_t i = 0; i + 1 < d.sizes.size(); ++i) {
+    m.sizes.push_back(d.sizes[i]);
+    m.dims.push_back(static_cast<int8_t>(i));
+  }
+  return {m};
+}
+
+/// As power_norm_gradient, but the largest difference of an infinite order is not shared among equal ones.
+std::array<Node, 2> pair_gradient(Node g, Node y, Node x1, Node x2, double p) {
+  const Node d = x1 - x2;
+  const Node to_first =
+      p == kInfinity ? select(abs(d) == y, sign(d) * g, g.literal(0)) : power_norm_gradient(g, d, p, y);
+  return {to_first, -to_first};
+}
+
+void check_points(std::string_view op, const TensorImpl& x, std::string_view name) {
+  LOHE_CHECK(is_floating(x.dtype()), op, " only supports floating-point dtypes, ", name, " got: ", x.dtype());
+}
+
+Results pair_distances(Args a) {
+  static const OpRef row("_cdist"), expand("expand"), zeros("zeros"), sum("sum.dim_IntList"), add("add");
+  const TensorImpl &x1 = *a[0].tensor, &x2 = *a[1].tensor;
+  const double p = a[2].scalar().to_double();
+  LOHE_CHECK(x1.dim() >= 2, "cdist only supports at least 2D tensors, X1 got: ", x1.dim(), "D");
+  LOHE_CHECK(x2.dim() >= 2, "cdist only supports at least 2D tensors, X2 got: ", x2.dim(), "D");
+  LOHE_CHECK(x1.sizes().back() == x2.sizes().back(),
+             "X1 and X2 must have the same number of columns. X1: ", x1.sizes().back(),
+             " X2: ", x2.sizes().back());
+  check_points("cdist", x1, "X1");
+  check_points("cdist", x2, "X2");
+  LOHE_CHECK(p >= 0, "cdist only supports non-negative p values, got ", p);
+  LOHE_CHECK(a[3].none() || (a[3].integer >= 0 && a[3].integer <= 2),
+             "possible modes: 0, 1, 2, but was: ", a[3].none() ? 0 : a[3].integer);
+  const auto part = [](const TensorImpl& x, size_t from, size_t to) {
+    const size_t n = x.sizes().size();
+    return Dims(x.sizes().subspan(from, n - to - from));
+  };
+  Dims first = broadcast_shapes(part(x1, 0, 2), part(x2, 0, 2)), second = first, result = first;
+  const int64_t columns = x1.sizes().back();
+  for (const int64_t s : {x1.sizes()[x1.sizes().size() - 2], columns}) first.push_back(s);
+  for (const int64_t s : {x2.sizes()[x2.sizes().size() - 2], columns}) second.push_back(s);
+  const TensorPtr left = expand(a[0], first), right = expand(a[1], second);
+  if (columns == 0 || left->numel() == 0 || right->numel() == 0) {
+    // Zeros that depend on both operands.
+    result.push_back(first[first.size() - 2]);
+    result.push_back(second[second.size() - 2]);
+    static const OpRef unsqueeze("unsqueeze");
+    return expand(
+        add(unsqueeze(sum(left, Dims{-1}), int64_t{-1}), unsqueeze(sum(right, Dims{-1}), int64_t{-2})),
+        result);
+  }
+  return row(left, right, p);
+}
+
+Results neighbour_distances(Args a) {
+  static const OpRef pairs("triu_indices"), select("index_select"), part("select.int"), sub("sub");
+  const TensorImpl& x = *a[0].tensor;
+  const double p = a[1].scalar().to_double();
+  LOHE_CHECK(x.dim() == 2, "pdist only supports 2D tensors, got: ", x.dim(), "D");
+  check_points("pdist", x, "X");
+  LOHE_CHECK_KIND(kNotImplemented, x.dtype() == kFloat32 || x.dtype() == kFloat64,
+                  "pdist is not implemented for ", x.dtype(), "; convert to float32");
+  LOHE_CHECK(p >= 0, "pdist only supports non-negative p values");
+  const int64_t n = x.sizes()[0];
+  const TensorPtr at = pairs(n, n, int64_t{1});
+  const TensorPtr d = sub(select(a[0], int64_t{0}, part(at, int64_t{0}, int64_t{0})),
+                          select(a[0], int64_t{0}, part(at, int64_t{0}, int64_t{1})));
+  if (x.sizes()[1] == 0) {
+    static const OpRef sum("sum.dim_IntList");
+    return sum(d, Dims{1});
+  }
+  const Dims columns{1};
+  return vector_norm(Arg(d), p, Arg(columns), false, Arg());
+}
+
+/// Slices along dim whose p-norm is above maxnorm are scaled down to it.
+Results scaled_down(Args a) {
+  static const OpRef above("gt"), where("where.self"), div("div"), add("add"), mul("mul"), ones("ones_like");
+  const TensorImpl& x = *a[0].tensor;
+  LOHE_CHECK(a[1].kind != Arg::kComplex, "renorm: p must be real-valued");
+  const double p = a[1].scalar().to_double();
+  LOHE_CHECK(p > 0, "renorm: non-positive-norm not supported, got p = ", p);
+  LOHE_CHECK(a[3].kind != Arg::kComplex, "renorm: maxnorm must be real-valued");
+  const double limit = a[3].scalar().to_double();
+  LOHE_CHECK(limit >= 0, "renorm: expected maxnorm to be >= 0 but got ", limit);
+  LOHE_CHECK(x.dim() > 1, "renorm: input needs at least 2 dimensions, got ", x.dim(), " dimensions");
+  const int64_t dim = wrap_dim(a[2].integer, x.dim());
+  Dims others;
+  for (int64_t d = 0; d < x.dim(); ++d) {
+    if (d != dim) others.push_back(d);
+  }
+  const bool half = x.dtype() == kFloat16 || x.dtype() == kBFloat16;
+  const TensorPtr norm = vector_norm(a[0], p, Arg(others), true, half ? Arg(kFloat32) : Arg())[0];
+  const TensorPtr factor = where(above(norm, limit), div(limit, add(norm, 1e-7)), ones(norm));
+  return mul(a[0], to_dtype(factor, info(x.dtype()).value_dtype));
+}
+
 const OpFamily norms(
     "norms",
     {
@@ -235,6 +351,30 @@ const OpFamily norms(
             })
             .function_only()
             .describe("The p-norm of x1 - x2 + eps along the last dim."),
+        composed("_cdist(Tensor x1, Tensor x2, float p) -> Tensor",
+                 [](Node x1, Node x2, Arg p) { return power_norm(x1 - x2, p.real); })
+            .over(pairs)
+            .shaped(pair_results)
+            .dtypes_are(kFloats)
+            .in("_C")
+            .gradient_reads({"x1", "x2", "result"})
+            .derivative([](Node g, Node y, Node x1, Node x2, Arg p) {
+              return pair_gradient(g, y, x1, x2, p.real);
+            })
+            .describe("The p-norm of the difference of every row of x1 and every row of x2."),
+        function("cdist(Tensor x1, Tensor x2, float p=2, int? compute_mode=None) -> Tensor", pair_distances)
+            .function_only()
+            .describe(
+                "The p-norm of the difference of every row of x1 and every row of x2; always computed from the "
+                "differences, whatever the mode."),
+        function("pdist(Tensor self, float p=2) -> Tensor", neighbour_distances)
+            .function_only()
+            .describe("The p-norm of the difference of every pair of rows, those of row 0 first."),
+        function("renorm(Tensor self, Scalar p, int dim, Scalar maxnorm) -> Tensor", scaled_down)
+            .inplace()
+            .out()
+            .describe(
+                "self with slices along dim scaled down to a p-norm of maxnorm where theirs is larger."),
         function("dist(Tensor self, Tensor other, Scalar p=2) -> Tensor",
                  [](Args a) {
                    static const OpRef sub("sub");

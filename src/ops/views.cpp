@@ -127,7 +127,7 @@ int64_t extent(std::span<const int64_t> sizes, std::span<const int64_t> strides)
 /// is divided among them.
 void strided_gradient(Backward& b) {
   static const OpRef zeros("zeros"), arange("arange"), as_strided("as_strided"), copy("copy_"),
-      index_put("index_put_"), reshape("reshape"), div("div.Tensor"), ones("ones");
+      index_put("index_put_"), reshape("reshape"), div("div"), ones("ones");
   const Meta& input = b.meta(0);
   const TensorPtr& g = b.grad();
   const Dims sizes(b.arg(1).int_list()), strides(b.arg(2).int_list());

@@ -320,3 +320,13 @@ def test_linear_gradients_of_every_form():
         assert lohe.equal(gx, vector.expand(3, 4)) and lohe.allclose(gv, x.sum(0))
     assert lohe.autograd.gradcheck(lohe.nn.functional.linear, (x, weights[0].detach().requires_grad_()))
     assert lohe.autograd.gradgradcheck(lohe.nn.functional.linear, (x, weights[0].detach().requires_grad_()))
+
+
+def test_gradient_of_a_strided_view_of_elements_that_are_seen_twice(oracle):
+    gradients = []
+    for module in (lohe, oracle):
+        x = module.tensor([1.0, 2.0, 3.0], requires_grad=True)
+        y = x.expand(2, 3).as_strided((2, 2), (1, 1))
+        (y * y).sum().backward()
+        gradients.append(x.grad.tolist())
+    assert gradients[0] == gradients[1]

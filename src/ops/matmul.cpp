@@ -311,40 +311,6 @@ Results rank_one_update(Args a) {
              a[4]);
 }
 
-/// input1, input2, weight (out, in1, in2), bias
-Results bilinear(Args a) {
-  static const OpRef reshape("reshape"), permute("permute"), add("add");
-  const TensorImpl &x = *a[0].tensor, &y = *a[1].tensor, &w = *a[2].tensor;
-  LOHE_CHECK(x.dtype() == y.dtype() && x.dtype() == w.dtype(),
-             "All tensors must have the same dtype, got input1: ", x.dtype(), ", input2: ", y.dtype(),
-             ", weight: ", w.dtype());
-  LOHE_CHECK(x.dim() > 0 && x.dim() == y.dim(), "bilinear(): input dimensions do not match: got ", x.dim(),
-             " and ", y.dim());
-  LOHE_CHECK(w.dim() == 3, "bilinear(): weight must have 3 dims, got ", w.dim());
-  for (size_t d = 0; d + 1 < x.sizes().size(); ++d) {
-    LOHE_CHECK(x.sizes()[d] == y.sizes()[d], "bilinear(): input batch dimensions do not match at dim ", d,
-               ": got ", x.sizes()[d], " and ", y.sizes()[d]);
-  }
-  const int64_t out = w.sizes()[0], m = w.sizes()[1], n = w.sizes()[2];
-  LOHE_CHECK(x.sizes().back() == m, "bilinear(): input1 size does not match weight size: got ",
-             x.sizes().back(), " but expected ", m);
-  LOHE_CHECK(y.sizes().back() == n, "bilinear(): input2 size does not match weight size: got ",
-             y.sizes().back(), " but expected ", n);
-  LOHE_CHECK(a[3].none() || (a[3].tensor->dim() == 1 && a[3].tensor->sizes()[0] == out),
-             "bilinear(): bias size does not match weight size: got ",
-             a[3].none() ? std::string() : to_string(a[3].tensor->sizes()), " but expected ", out);
-  int64_t rows = 1;
-  Dims sizes(x.sizes());
-  for (size_t d = 0; d + 1 < sizes.size(); ++d) rows *= sizes[d];
-  sizes.back() = out;
-  // (rows, in1) times (in1, out * in2), then each row's (out, in2) times its input2.
-  const TensorPtr by_first = reshape(permute(a[2], Dims{1, 0, 2}), Dims{m, out * n});
-  const TensorPtr half = reshape(mm_row()(reshape(a[0], Dims{rows, m}), by_first), Dims{rows, out, n});
-  TensorPtr result = reshape(bmm_row()(half, reshape(a[1], Dims{rows, n, 1})), sizes);
-  if (!a[3].none()) result = add(result, a[3]);
-  return Results(result);
-}
-
 const OpFamily products(
     "matmul",
     {

@@ -140,23 +140,6 @@ class LOHE_API Module : public std::enable_shared_from_this<Module> {
 };
 LOHE_API std::ostream& operator<<(std::ostream& stream, const Module& module);
 
-/// Base of modules of one's own that can be cloned: `reset()` registers all that the module has, and the
-/// constructor calls it.
-template <class Derived>
-class Cloneable : public Module {
- public:
-  using Module::Module;
-  virtual void reset() = 0;
-  std::shared_ptr<Module> clone() const override {
-    return copied([&] {
-      auto copy = std::make_shared<Derived>(static_cast<const Derived&>(*this));
-      copy->clear_registered();
-      copy->reset();
-      return copy;
-    });
-  }
-};
-
 /// A shared module as a value: `Linear layer(3, 4); layer->forward(x); layer(x)`. Made from nullptr it is
 /// empty.
 template <class Impl>

@@ -83,7 +83,9 @@ Overload::Overload(const ops::OpDef& row) : op(&row) {
   if (row.has_out) signature += positional == count ? ", *, Tensor out = None" : ", Tensor out = None";
   signature += ")";
   outputs = static_cast<int>(schema.returns.size());
-  numbers_for_tensors = row.kind == ops::OpKind::kPointwise && tensors > 1;
+  // "fill_.Tensor" stands beside a row that takes numbers.
+  numbers_for_tensors =
+      row.kind == ops::OpKind::kPointwise && tensors > 1 && !schema.name.ends_with(".Tensor");
   single_tensor = tensors == 1 && tensor_lists == 0;
   factory = dtype && device;
 }

@@ -106,6 +106,55 @@ Meta gradient_meta(const TensorImpl& t, const Domain& domain, const SmallVector<
   return m;
 }
 
+/// Adds what the gradients of `op` read to `d`: the inputs that they reach, tried on a graph in dtype
+/// `number`.
+void note_reads(Derivative& d, const OpDef& op, uint64_t wanted, uint64_t outputs, Args args, Dtype number) {
+  const size_t params = op.schema.params.size(), results = op.schema.returns.size();
+  ir::Graph graph;
+  GraphCall c{graph, d.op, {}, {}, number, number};
+  for (size_t p = 0; p < params; ++p) {
+    const Arg& a = args[p];
+    Node n;
+    if (a.kind == Arg::kTensor || (a.is_number() && op.is_operand(p))) {
+      const bool index = a.kind == Arg::kTensor &&
+                         ((op.mask_params >> p & 1) != 0 ||
+                          (!is_differentiable(a.tensor->dtype()) && p > 0 &&
+                           (op.promotion == Promotion::kFirst || p >= op.root().schema.params.size())));
+      const Dtype dtype = index ? a.tensor->dtype() : op.number_dtype(p, number);
+      n = graph.input(static_cast<int>(p), dtype, ir::kOuter | ir::kRow);
+    } else if (a.none() && op.primal != nullptr && !op.domain && p < op.primal->schema.params.size() &&
+               op.is_operand(p)) {
+      // An operand of a gradient that nothing reads: the gradient's own derivative still names it.
+      n = graph.input(static_cast<int>(p), number, ir::kOuter | ir::kRow);
+    }
+    c.nodes.push_back(n);
+    c.attributes.push_back(a);
+  }
+  for (size_t o = 0; o < 2 * results; ++o) {
+    const bool present = o >= results || (outputs >> o & 1) != 0;
+    c.nodes.push_back(present ? graph.input(static_cast<int>(params + o), number, ir::kOuter | ir::kRow)
+                              : Node{});
+    c.attributes.push_back(Arg());
+  }
+  const std::vector<Node> roots = gradients(op, c, wanted);
+  std::vector<bool> reach(graph.nodes.size());
+  for (const Node& r : roots) reach[static_cast<size_t>(r.id())] = true;
+  for (size_t i = graph.nodes.size(); i-- > 0;) {
+    if (!reach[i]) continue;
+    const ir::GraphNode& g = graph.nodes[i];
+    if (g.prim == ir::Prim::kInput) {
+      const auto input = static_cast<size_t>(g.imm);
+      if (input < params)
+        d.reads_params |= uint64_t{1} << input;
+      else if (input >= params + results)
+        d.reads_results |= uint64_t{1} << (input - params - results);
+    }
+    for (const int32_t x : {g.a, g.b, g.c}) {
+      if (x >= 0) reach[static_cast<size_t>(x)] = true;
+    }
+  }
+}
+
 std::unique_ptr<Derivative> make(const OpDef& op, uint64_t wanted, uint64_t outputs, Args args) {
   auto d = std::make_unique<Derivative>();
   d->wanted = wanted;
@@ -187,56 +236,15 @@ std::unique_ptr<Derivative> make(const OpDef& op, uint64_t wanted, uint64_t outp
       return metas;
     };
   }
-  // What it reads: the inputs that its gradients reach, tried on a graph.
   if (op.saves_declared) {
     d->reads_params = op.saved_params;
     d->reads_results = op.saved_results;
     return d;
   }
-  ir::Graph graph;
-  GraphCall c{graph, row, {}, {}, Dtype::kFloat32, Dtype::kFloat32};
-  // Number dtypes do not matter to what is read, except that complex conjugation must not vanish.
-  for (size_t p = 0; p < params; ++p) {
-    const Arg& a = args[p];
-    Node n;
-    if (a.kind == Arg::kTensor || (a.is_number() && op.is_operand(p))) {
-      const bool index = a.kind == Arg::kTensor &&
-                         ((op.mask_params >> p & 1) != 0 ||
-                          (!is_differentiable(a.tensor->dtype()) && p > 0 &&
-                           (op.promotion == Promotion::kFirst || p >= op.root().schema.params.size())));
-      const Dtype dtype = index ? a.tensor->dtype() : op.number_dtype(p, Dtype::kFloat32);
-      n = graph.input(static_cast<int>(p), dtype, ir::kOuter | ir::kRow);
-    } else if (a.none() && op.primal != nullptr && !op.domain && p < op.primal->schema.params.size() &&
-               op.is_operand(p)) {
-      // An operand of a gradient that nothing reads: the gradient's own derivative still names it.
-      n = graph.input(static_cast<int>(p), Dtype::kFloat32, ir::kOuter | ir::kRow);
-    }
-    c.nodes.push_back(n);
-    c.attributes.push_back(a);
-  }
-  for (size_t o = 0; o < 2 * results; ++o) {
-    const bool present = o >= results || (outputs >> o & 1) != 0;
-    c.nodes.push_back(
-        present ? graph.input(static_cast<int>(params + o), Dtype::kFloat32, ir::kOuter | ir::kRow) : Node{});
-    c.attributes.push_back(Arg());
-  }
-  const std::vector<Node> roots = gradients(op, c, wanted);
-  std::vector<bool> reach(graph.nodes.size());
-  for (const Node& r : roots) reach[static_cast<size_t>(r.id())] = true;
-  for (size_t i = graph.nodes.size(); i-- > 0;) {
-    if (!reach[i]) continue;
-    const ir::GraphNode& g = graph.nodes[i];
-    if (g.prim == ir::Prim::kInput) {
-      const auto number = static_cast<size_t>(g.imm);
-      if (number < params)
-        d->reads_params |= uint64_t{1} << number;
-      else if (number >= params + results)
-        d->reads_results |= uint64_t{1} << (number - params - results);
-    }
-    for (const int32_t x : {g.a, g.b, g.c}) {
-      if (x >= 0) reach[static_cast<size_t>(x)] = true;
-    }
-  }
+  note_reads(*d, op, wanted, outputs, args, Dtype::kFloat32);
+  // The derivative of an absolute value reads more in complex numbers.
+  if (contains(op.root().dtypes, Dtype::kComplex64))
+    note_reads(*d, op, wanted, outputs, args, Dtype::kComplex64);
   return d;
 }
 

@@ -330,3 +330,13 @@ def test_gradient_of_a_strided_view_of_elements_that_are_seen_twice(oracle):
         (y * y).sum().backward()
         gradients.append(x.grad.tolist())
     assert gradients[0] == gradients[1]
+
+
+def test_second_derivative_of_a_complex_absolute_value(oracle):
+    gradients = []
+    for module in (lohe, oracle):
+        z = module.tensor([1 + 2j, -3 + 0.5j, 0.25 - 1j], dtype=module.complex128, requires_grad=True)
+        (first,) = module.autograd.grad((z * z).abs().sum(), z, create_graph=True)
+        (first.real.sin() + first.abs()).sum().backward()
+        gradients.append(z.grad.tolist())
+    assert gradients[0] == pytest.approx(gradients[1])

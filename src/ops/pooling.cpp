@@ -246,6 +246,50 @@ Results adaptive_max(Args a) {
   return max_pool_call(a[0], rule);
 }
 
+/// result = 0, then every element of `grad` added at its index within its plane (the last n dims).
+void add_at_maxima(TensorImpl* grad, TensorImpl* index, size_t n, const TensorPtr& result) {
+  const TensorPtr g = contiguous_row()(grad), indices = contiguous_row()(index);
+  const auto sizes = result->sizes();
+  PoolingShape s;
+  for (size_t k = 0; k < n; ++k) {
+    s.input[3 - n + k] = sizes[sizes.size() - n + k];
+    s.output[3 - n + k] = g->sizes()[g->sizes().size() - n + k];
+  }
+  for (size_t d = 0; d + n < g->sizes().size(); ++d) s.planes *= g->sizes()[d];
+  const Dense out(result);
+  backend::max_pool_gradient(g->dtype(), s, g->data(), reinterpret_cast<const int64_t*>(indices->data()),
+                             out.data());
+  out.finish();
+}
+
+/// The elements of `t` at the indices within their planes (the last n dims).
+TensorPtr take_maxima(const TensorPtr& t, const TensorPtr& indices, size_t n) {
+  static const OpRef gather("gather"), reshape("reshape");
+  const auto flat = [&](const TensorPtr& x) {
+    Dims sizes(x->sizes().first(x->sizes().size() - n));
+    int64_t plane = 1;
+    for (const int64_t size : x->sizes().last(n)) plane *= size;
+    sizes.push_back(plane);
+    return reshape(x, sizes);
+  };
+  return reshape(gather(flat(t), int64_t{-1}, flat(indices)), indices->sizes());
+}
+
+std::vector<Meta> infer_max_pool2d_backward(Args a) {
+  const TensorImpl &grad = *a[0].tensor, &x = *a[1].tensor, &indices = *a[7].tensor;
+  const Rule rule =
+      fixed_rule(x, "max_pool2d_with_indices_backward", 2, a[2], a[3], a[4], a[5], a[6].integer != 0).rule;
+  const Dims expected = result_sizes(x.sizes(), rule);
+  LOHE_CHECK(grad.dtype() == x.dtype(), "expected dtype ", x.dtype(), " for `grad_output` but got dtype ",
+             grad.dtype());
+  LOHE_CHECK(grad.size_dims() == expected && indices.size_dims() == expected,
+             "max_pool2d_with_indices_backward: expected grad_output and indices of shape ",
+             to_string(expected), ", got ", to_string(grad.sizes()), " and ", to_string(indices.sizes()));
+  LOHE_CHECK(indices.dtype() == Dtype::kInt64, "expected indices of dtype int64, got ", indices.dtype());
+  check_floating(x, "max_pool2d_backward");
+  return {meta_of(grad, x.size_dims(), grad.dtype())};
+}
+
 const OpFamily pooling(
     "pooling",
     {
@@ -278,32 +322,11 @@ const OpFamily pooling(
               return std::vector<Meta>{meta_of(*a[0].tensor, Dims(a[2].int_list()), a[0].tensor->dtype())};
             },
             [](Args a, Results& r) {
-              const TensorPtr g = contiguous_row()(a[0].tensor), indices = contiguous_row()(a[1].tensor);
-              const auto n = static_cast<size_t>(a[3].integer);
-              PoolingShape s;
-              for (size_t k = 0; k < n; ++k) {
-                s.input[3 - n + k] = a[2].int_list()[static_cast<size_t>(a[2].count) - n + k];
-                s.output[3 - n + k] = g->sizes()[g->sizes().size() - n + k];
-              }
-              for (size_t d = 0; d + n < g->sizes().size(); ++d) s.planes *= g->sizes()[d];
-              const Dense out(r[0]);
-              backend::max_pool_gradient(g->dtype(), s, g->data(),
-                                         reinterpret_cast<const int64_t*>(indices->data()), out.data());
-              out.finish();
+              add_at_maxima(a[0].tensor, a[1].tensor, static_cast<size_t>(a[3].integer), r[0]);
             })
             .grad([](Backward& b) {
-              static const OpRef gather("gather"), reshape("reshape");
-              if (!b.needs(0)) return;
-              const auto n = static_cast<size_t>(b.arg(3).integer);
-              const TensorPtr indices = b.tensor(1), g = b.grad();
-              const auto flat = [&](const TensorPtr& t) {
-                Dims sizes(t->sizes().first(t->sizes().size() - n));
-                int64_t plane = 1;
-                for (const int64_t s : t->sizes().last(n)) plane *= s;
-                sizes.push_back(plane);
-                return reshape(t, sizes);
-              };
-              b.set(0, reshape(gather(flat(g), int64_t{-1}, flat(indices)), indices->sizes()));
+              if (b.needs(0))
+                b.set(0, take_maxima(b.grad(), b.tensor(1), static_cast<size_t>(b.arg(3).integer)));
             })
             .gradient_reads({"indices"})
             .in("_C")
@@ -352,26 +375,16 @@ const OpFamily pooling(
             .gradient_reads({})
             .in("_C")
             .describe("Spreads every gradient over its window."),
-        function(
+        primitive(
             "max_pool2d_with_indices_backward(Tensor grad_output, Tensor self, int[2] kernel_size, int[2] stride, int[2] padding, int[2] dilation, bool ceil_mode, Tensor indices) -> Tensor",
-            [](Args a) {
-              static const OpRef row("_max_pool_gradient");
-              const TensorImpl &grad = *a[0].tensor, &x = *a[1].tensor, &indices = *a[7].tensor;
-              const Rule rule = fixed_rule(x, "max_pool2d_with_indices_backward", 2, a[2], a[3], a[4], a[5],
-                                           a[6].integer != 0)
-                                    .rule;
-              const Dims expected = result_sizes(x.sizes(), rule);
-              LOHE_CHECK(grad.dtype() == x.dtype(), "expected dtype ", x.dtype(),
-                         " for `grad_output` but got dtype ", grad.dtype());
-              LOHE_CHECK(grad.size_dims() == expected && indices.size_dims() == expected,
-                         "max_pool2d_with_indices_backward: expected grad_output and indices of shape ",
-                         to_string(expected), ", got ", to_string(grad.sizes()), " and ",
-                         to_string(indices.sizes()));
-              LOHE_CHECK(indices.dtype() == Dtype::kInt64, "expected indices of dtype int64, got ",
-                         indices.dtype());
-              check_floating(x, "max_pool2d_backward");
-              return Results(row(a[0], a[7], x.sizes(), int64_t{2}));
+            infer_max_pool2d_backward,
+            [](Args a, Results& r) { add_at_maxima(a[0].tensor, a[7].tensor, 2, r[0]); })
+            .grad([](Backward& b) {
+              static const OpRef zeros("zeros");
+              if (b.needs(0)) b.set(0, take_maxima(b.grad(), b.tensor(7), 2));
+              if (b.needs(1)) b.set(1, zeros(b.meta(1).sizes, b.meta(1).dtype));  // it only gives the shape
             })
+            .gradient_reads({"indices"})
             .in("nn")
             .exact_out()
             .describe("Adds every gradient at the index of its window's maximum."),

@@ -127,7 +127,14 @@ TensorPtr spaced(const Scalar& start, const Scalar& end, int64_t steps, Dtype dt
     double step = (b - a) / static_cast<double>(steps - 1);
     const bool narrow = dtype == kFloat32 || is_half(dtype);
     if (narrow) step = (static_cast<float>(b) - static_cast<float>(a)) / static_cast<float>(steps - 1);
-    numbers(t, a, b, step, steps, narrow ? kFloat32 : kFloat64);
+    if (!is_integral(dtype, true)) {
+      numbers(t, a, b, step, steps, narrow ? kFloat32 : kFloat64);
+    } else {
+      static const OpRef copy("copy_");
+      const TensorPtr fractions = empty_vector(steps, kFloat64);
+      numbers(fractions, a, b, step, steps, kFloat64);
+      copy(t, fractions);
+    }
   }
   return t;
 }
@@ -144,7 +151,12 @@ Results powers_row(Args a) {
   const double base = a[3].kind == Arg::kFloat ? a[3].real : a[3].scalar().to_double();
   LOHE_CHECK(steps >= 0, "number of steps must be non-negative");
   const NoGrad no_grad;
-  const TensorPtr exponents = spaced(start, end, steps, is_complex(dtype) ? kComplex128 : kFloat64);
+  // Powers that are integers go from one integer exponent to another.
+  const auto exponent = [&](const Scalar& n) {
+    return is_integral(dtype, false) ? Scalar(std::trunc(n.to_double())) : n;
+  };
+  const TensorPtr exponents =
+      spaced(exponent(start), exponent(end), steps, is_complex(dtype) ? kComplex128 : kFloat64);
   TensorPtr t = empty_vector(steps, dtype);
   if (steps > 0) {
     static const OpRef pow("pow"), copy("copy_");

@@ -20,8 +20,9 @@ using namespace ir;
 
 /// Rows longer than this are summed in blocks of this length: the tree depends on the shape alone.
 constexpr int64_t kBlock = 16384;
-/// About 20 microseconds of simple instructions: what is worth handing to another core.
-constexpr int64_t kGrainWork = 1 << 18;
+/// About 5 microseconds of simple instructions: what is worth handing to another core, whose worker waits
+/// awake where regions come close together.
+constexpr int64_t kGrainWork = 1 << 16;
 /// From this many columns on their accumulators are kept in memory, and rows are read in order.
 constexpr int64_t kByRows = 32;
 constexpr size_t kMaxBuffers = 64, kMaxScratch = 32;

@@ -257,6 +257,19 @@ const OpFamily elementary(
             })
             .in("special")
             .describe("Distribution function of the standard normal."),
+        real_function("special_spherical_bessel_j0(Tensor self) -> Tensor",
+                      [](Value x) {
+                        // Near 0 the first terms of the series: the quotient would lose digits.
+                        const Value s = x * x;
+                        const Value series =
+                            1 -
+                            s / 6 *
+                                (1 - s / 20 * (1 - s / 42 * (1 - s / 72 * (1 - s / 110 * (1 - s / 156)))));
+                        const Value infinite = abs(x) == std::numeric_limits<double>::infinity();
+                        return select(infinite, x.literal(0), select(abs(x) < 0.5, series, sin(x) / x));
+                      })
+            .in("special")
+            .describe("sin(self) / self, the spherical Bessel function of the first kind of order 0."),
         alias("special_exp2", "exp2").in("special"),
         alias("special_expm1", "expm1").in("special"),
         alias("special_log1p", "log1p").in("special"),

@@ -338,6 +338,20 @@ const OpFamily norms(
             })
             .out(OutDtype::kSame)
             .describe("The Frobenius or nuclear norm of matrices."),
+        composed("linalg_vecdot(Tensor x, Tensor y, *, int dim=-1) -> Tensor",
+                 [](Node x, Node y) { return sum(conj(x) * y); })
+            .over([](const OpDef&, Args a) {
+              Domain d;
+              d.sizes = broadcast_shapes(a[0].tensor->sizes(), a[1].tensor->sizes());
+              const int64_t row = wrap_dim(a[2].integer, static_cast<int64_t>(d.sizes.size()));
+              for (size_t i = 0; i < d.sizes.size(); ++i)
+                d.groups.push_back(static_cast<int64_t>(i) == row ? ir::kRow : ir::kOuter);
+              return d;
+            })
+            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
+            .in("linalg")
+            .exact_out()
+            .describe("Scalar products of vectors along dim; x is conjugated."),
         function("cosine_similarity(Tensor x1, Tensor x2, int dim=1, float eps=1e-08) -> Tensor", cosine)
             .function_only()
             .describe("Scalar product of x1 and x2 along dim, each divided by its length (at least eps)."),

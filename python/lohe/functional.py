@@ -223,8 +223,9 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Tensor | None = None) ->
                 f"tensordot expects dims <= the number of dimensions of a and b ({a.dim()}, {b.dim()}), but got dims={count}"
             )
         over = [list(range(-count, 0)), list(range(count))]
-    keywords = {} if out is None else {"out": out}
-    return _C._functions.tensordot(a, b, *over, **keywords)
+    if out is None:
+        return _C._functions.tensordot(a, b, *over)
+    return _C._functions.tensordot(a, b, *over, out=out)
 
 
 def einsum(*args: Any) -> Tensor:

@@ -71,14 +71,14 @@ def chunked_cross_entropy(
     )
 
 
-def _loss_of_piece(state: dict[str, Any], start: int, operands: list[Tensor | None]) -> Tensor:
+def _loss_of_piece(state: dict[str, Any], start: int, operands: list[Any]) -> Tensor:
     rows = slice(start, start + state["rows"])
     x, w, b = operands
     return ops.cross_entropy_loss(ops.linear(x, w, b), state["target"][rows], state["weight"], 0, state["ignored"], 0.0)
 
 
 def _gradients_of_pieces(
-    state: dict[str, Any], operands: list[Tensor | None], cotangent: Tensor | None
+    state: dict[str, Any], operands: list[Any], cotangent: Tensor | None
 ) -> tuple[list[Tensor | None], list[Tensor]]:
     """Gradients of the losses' sum (weighted by `cotangent`) for the operands that want one, and the losses."""
     wide, wanted = state["wide"], state["wanted"]

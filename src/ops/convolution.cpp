@@ -168,6 +168,16 @@ TensorPtr conjugate(const TensorPtr& t) {
   return is_complex(t->dtype()) ? conj(t) : t;
 }
 
+/// The first sizes[d] elements of every spatial dim. An output_padding that reaches the stride leaves room
+/// for positions behind the last input, which a plain convolution of the result meets again.
+TensorPtr cropped(TensorPtr t, std::span<const int64_t> sizes) {
+  static const OpRef narrow("narrow");
+  for (size_t d = 2; d < sizes.size(); ++d) {
+    if (t->sizes()[d] != sizes[d]) t = narrow(t, static_cast<int64_t>(d), int64_t{0}, sizes[d]);
+  }
+  return t;
+}
+
 void grad_convolution(Backward& b) {
   static const OpRef sum("sum.dim_IntList");
   const TensorPtr g = b.grad();
@@ -176,8 +186,10 @@ void grad_convolution(Backward& b) {
   if (b.needs(0)) {
     const TensorPtr w = conjugate(b.tensor(1));
     const Dims none(stride.int_list().size());
-    b.set(0, transposed ? convolution_row()(g, w, Arg(), stride, padding, dilation, false, none, groups)
-                        : input_gradient_row()(g, w, b.meta(0).sizes, stride, padding, dilation, groups));
+    b.set(0, transposed
+                 ? cropped(convolution_row()(g, w, Arg(), stride, padding, dilation, false, none, groups),
+                           b.meta(0).sizes)
+                 : input_gradient_row()(g, w, b.meta(0).sizes, stride, padding, dilation, groups));
   }
   if (b.needs(1)) {
     const TensorPtr x = conjugate(b.tensor(0));

@@ -279,22 +279,8 @@ const OpFamily joining(
             .function_only()
             .out_apart(OutDtype::kCastableType)
             .describe("The tensors one after the other along a dim."),
-        function("concat(Tensor[] tensors, int dim=0) -> Tensor",
-                 [](Args a) {
-                   static const OpRef cat("cat");
-                   return Results(cat(a[0], a[1]));
-                 })
-            .function_only()
-            .out_apart(OutDtype::kCastableType)
-            .describe("Another name of cat."),
-        function("concatenate(Tensor[] tensors, int dim=0) -> Tensor",
-                 [](Args a) {
-                   static const OpRef cat("cat");
-                   return Results(cat(a[0], a[1]));
-                 })
-            .function_only()
-            .out_apart(OutDtype::kCastableType)
-            .describe("Another name of cat."),
+        alias("concat", "cat"),
+        alias("concatenate", "cat"),
         function("stack(Tensor[] tensors, int dim=0) -> Tensor",
                  [](Args a) { return along_new_dim(a[0].tensor_list(), a[1].integer); })
             .function_only()

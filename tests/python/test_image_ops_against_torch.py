@@ -276,3 +276,13 @@ def test_gradients_of_pieces_are_freed_unless_asked_for() -> None:
         loss.backward()
     with pytest.raises(ValueError, match="chunking_method"):
         lohe.nn.LinearCrossEntropyOptions(chunking_method="thirds")
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_transposed_convolution_whose_output_padding_reaches_the_stride(oracle, groups) -> None:
+    def convolve(f, x, w, b):
+        return f.nn.functional.conv_transpose2d(
+            x, w, b, stride=2, padding=1, output_padding=(3, 2), groups=groups, dilation=4
+        )
+
+    _check(oracle, convolve, [(2, 4, 4, 5), (4, 2, 3, 3), (2 * groups,)], "float64")

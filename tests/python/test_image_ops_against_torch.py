@@ -286,3 +286,16 @@ def test_transposed_convolution_whose_output_padding_reaches_the_stride(oracle, 
         )
 
     _check(oracle, convolve, [(2, 4, 4, 5), (4, 2, 3, 3), (2 * groups,)], "float64")
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_places_of_a_transposed_convolution_that_no_tap_reaches_hold_the_bias(oracle, threads) -> None:
+    def convolve(f, x, w, b):
+        return f.nn.functional.conv_transpose2d(x, w, b, stride=3, groups=2, dilation=3)
+
+    before = lohe.get_num_threads()
+    lohe.set_num_threads(threads)
+    try:
+        _check(oracle, convolve, [(1, 2, 3, 3), (2, 2, 2, 2), (4,)], "float64")
+    finally:
+        lohe.set_num_threads(before)

@@ -261,11 +261,12 @@ class GatherConvolution : Types<T, E, D> {
     result_places(places, lanes, runs);
     Scratch<T> packed(std::min(kChunk, k_) * columns);
     Scratch<T> sums(rows * columns);
-    if (k_ == 0) std::fill_n(sums.data(), rows * columns, T(0));
     for (const int64_t end = group + groups; group < end; ++group) {
       const D* image =
           static_cast<const D*>(job_.image.data) + group * job_.channels * job_.image.channel_stride;
       const T* const of_group = weights + group * panels_ * mr * k_;
+      // Places that no tap reaches hold the bias alone; write() leaves it in the sums.
+      if (k_ == 0) std::fill_n(sums.data(), rows * columns, T(0));
       for (int64_t k0 = 0; k0 < k_; k0 += kChunk) {
         const int64_t k = std::min(kChunk, k_ - k0);
         for (int64_t panel = 0; panel < lane_panels; ++panel)

@@ -35,7 +35,7 @@ if(LOHE_SANITIZE)
   target_compile_options(lohe_flags INTERFACE "-fsanitize=${LOHE_SANITIZE}" -fno-omit-frame-pointer)
   target_link_options(lohe_flags INTERFACE "-fsanitize=${LOHE_SANITIZE}")
   # GCC sees uninitialised values in instrumented code of the LLVM and standard headers that are not there.
-  target_compile_options(lohe_flags INTERFACE -Wno-maybe-uninitialized)
+  target_compile_options(lohe_flags INTERFACE -Wno-maybe-uninitialized -Wno-uninitialized)
   if(LOHE_SANITIZE MATCHES "undefined")
     target_compile_options(lohe_flags INTERFACE -fno-sanitize-recover=undefined)
   endif()

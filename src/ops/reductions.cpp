@@ -117,10 +117,15 @@ Node nonzero_count(Node x) {
 // --- variance
 
 Node squared(Node d) { return is_complex(d.dtype()) ? square(real(d)) + square(imag(d)) : square(d); }
-Node correction_or_one(Node x, Node correction) {
+/// What is taken from the number of elements: `correction`, or 1 or 0 by `unbiased`.
+Node correction_of(GraphCall& c) {
+  const Node x = c.nodes[0];
   const Dtype real_dtype = info(x.dtype()).value_dtype;
-  if (!correction.defined()) return x.graph()->constant(real_dtype, 1);
-  return is_complex(correction.dtype()) ? real(correction) : cast(correction, real_dtype);
+  if (const int at = c.op.root().schema.index_of("unbiased"); at >= 0)
+    return x.graph()->constant(real_dtype, c.attributes[static_cast<size_t>(at)].integer);
+  const Node given = c.nodes[static_cast<size_t>(c.op.root().schema.index_of("correction"))];
+  if (!given.defined()) return x.graph()->constant(real_dtype, 1);
+  return is_complex(given.dtype()) ? real(given) : cast(given, real_dtype);
 }
 /// Two passes: the mean first, then squared distances from it.
 Node variance(Node x, Node correction) {
@@ -136,9 +141,6 @@ Node deviation_gradient(Node g, Node y, Node x, Node correction) {
   const Node real_y = is_complex(y.dtype()) ? real(y) : y, real_g = is_complex(g.dtype()) ? real(g) : g;
   return variance_gradient(select(real_y == 0, real_g.literal(0), real_g / (2 * real_y)), x, correction);
 }
-Node unbiased_correction(Node x, bool unbiased) {
-  return x.graph()->constant(info(x.dtype()).value_dtype, unbiased ? 1 : 0);
-}
 Node zero_of(Node x) { return x.literal(0); }
 
 /// Gradient through (variance or deviation, mean).
@@ -153,6 +155,28 @@ Node moments_gradient(Node g_spread, Node g_mean, Node x, Node correction, Node 
     result = result.defined() ? result + from_mean : from_mean + zero_of(x);
   }
   return result.defined() ? result : zero_of(x);
+}
+
+/// A row of var, std, var_mean or std_mean, as the name says.
+OpDef moments(std::string_view schema) {
+  const bool deviation = schema.starts_with("std"), mean = schema.ends_with("(Tensor, Tensor)");
+  const bool all = schema.find(" dim") == std::string_view::npos;
+  return composed(schema,
+                  [deviation, mean](GraphCall& c) {
+                    const Node spread = variance(c.nodes[0], correction_of(c));
+                    std::vector<Node> results{deviation ? sqrt(spread) : spread};
+                    if (mean) results.push_back(mean_of(c.nodes[0]));
+                    return results;
+                  })
+      .over(all ? reduce_all() : reduce_over(1))
+      .promote(Promotion::kReal)
+      .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
+      .derivative([deviation, mean](GraphCall& c) {
+        const size_t params = c.op.root().schema.params.size(), results = mean ? 2 : 1;
+        const Node g_mean = mean ? c.nodes[params + 1] : Node();
+        return moments_gradient(c.nodes[params], g_mean, c.nodes[0], correction_of(c),
+                                deviation ? c.nodes[params + results] : Node());
+      });
 }
 
 Node log_sum_exp(Node x) {
@@ -348,143 +372,34 @@ const OpFamily reductions(
             .not_differentiable()
             .describe("Number of elements that are not zero."),
 
-        composed("var(Tensor self, bool unbiased=True) -> Tensor",
-                 [](Node x, bool unbiased) { return variance(x, unbiased_correction(x, unbiased)); })
-            .over(reduce_all())
-            .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
-            .gradient_reads({"self"})
-            .derivative([](Node g, Node, Node x, bool unbiased) {
-              return variance_gradient(g, x, unbiased_correction(x, unbiased));
-            })
-            .describe("Variance of all elements."),
-        composed("var.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor",
-                 [](Node x, Arg, bool unbiased) { return variance(x, unbiased_correction(x, unbiased)); })
-            .over(reduce_over(1))
-            .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
-            .gradient_reads({"self"})
-            .derivative([](Node g, Node, Node x, Arg, bool unbiased) {
-              return variance_gradient(g, x, unbiased_correction(x, unbiased));
-            })
+        moments("var(Tensor self, bool unbiased=True) -> Tensor").describe("Variance of all elements."),
+        moments("var.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor")
             .describe("Variance over dims."),
-        composed(
-            "var.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor",
-            [](Node x, Arg, Node c) { return variance(x, correction_or_one(x, c)); })
-            .over(reduce_over(1))
-            .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
-            .gradient_reads({"self"})
-            .derivative([](Node g, Node, Node x, Arg, Node c) {
-              return variance_gradient(g, x, correction_or_one(x, c));
-            })
+        moments(
+            "var.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor")
             .describe("Variance over dims: squared distances from the mean, summed, over n - correction."),
-        composed("std(Tensor self, bool unbiased=True) -> Tensor",
-                 [](Node x, bool unbiased) { return sqrt(variance(x, unbiased_correction(x, unbiased))); })
-            .over(reduce_all())
-            .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
-            .gradient_reads({"self", "result"})
-            .derivative([](Node g, Node y, Node x, bool unbiased) {
-              return deviation_gradient(g, y, x, unbiased_correction(x, unbiased));
-            })
+        moments("std(Tensor self, bool unbiased=True) -> Tensor")
             .describe("Standard deviation of all elements."),
-        composed("std.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor",
-                 [](Node x, Arg, bool unbiased) {
-                   return sqrt(variance(x, unbiased_correction(x, unbiased)));
-                 })
-            .over(reduce_over(1))
-            .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
-            .gradient_reads({"self", "result"})
-            .derivative([](Node g, Node y, Node x, Arg, bool unbiased) {
-              return deviation_gradient(g, y, x, unbiased_correction(x, unbiased));
-            })
+        moments("std.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor")
             .describe("Standard deviation over dims."),
-        composed(
-            "std.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor",
-            [](Node x, Arg, Node c) { return sqrt(variance(x, correction_or_one(x, c))); })
-            .over(reduce_over(1))
-            .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
-            .gradient_reads({"self", "result"})
-            .derivative([](Node g, Node y, Node x, Arg, Node c) {
-              return deviation_gradient(g, y, x, correction_or_one(x, c));
-            })
+        moments(
+            "std.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor")
             .describe("Standard deviation over dims."),
-        composed("var_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)",
-                 [](Node x, bool unbiased) {
-                   return std::array{variance(x, unbiased_correction(x, unbiased)), mean_of(x)};
-                 })
-            .over(reduce_all())
-            .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
-            .gradient_reads({"self"})
-            .derivative([](Node g, Node gm, Node, Node, Node x, bool unbiased) {
-              return moments_gradient(g, gm, x, unbiased_correction(x, unbiased), {});
-            })
+        moments("var_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)")
             .describe("Variance and mean of all elements."),
-        composed(
-            "var_mean.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> (Tensor, Tensor)",
-            [](Node x, Arg, bool unbiased) {
-              return std::array{variance(x, unbiased_correction(x, unbiased)), mean_of(x)};
-            })
-            .over(reduce_over(1))
-            .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
-            .gradient_reads({"self"})
-            .derivative([](Node g, Node gm, Node, Node, Node x, Arg, bool unbiased) {
-              return moments_gradient(g, gm, x, unbiased_correction(x, unbiased), {});
-            })
+        moments(
+            "var_mean.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> (Tensor, Tensor)")
             .describe("Variance and mean over dims."),
-        composed(
-            "var_mean.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor, Tensor)",
-            [](Node x, Arg, Node c) { return std::array{variance(x, correction_or_one(x, c)), mean_of(x)}; })
-            .over(reduce_over(1))
-            .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
-            .gradient_reads({"self"})
-            .derivative([](Node g, Node gm, Node, Node, Node x, Arg, Node c) {
-              return moments_gradient(g, gm, x, correction_or_one(x, c), {});
-            })
+        moments(
+            "var_mean.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor, Tensor)")
             .describe("Variance and mean over dims."),
-        composed("std_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)",
-                 [](Node x, bool unbiased) {
-                   return std::array{sqrt(variance(x, unbiased_correction(x, unbiased))), mean_of(x)};
-                 })
-            .over(reduce_all())
-            .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
-            .gradient_reads({"self", "result0"})
-            .derivative([](Node g, Node gm, Node y, Node, Node x, bool unbiased) {
-              return moments_gradient(g, gm, x, unbiased_correction(x, unbiased), y);
-            })
+        moments("std_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)")
             .describe("Standard deviation and mean of all elements."),
-        composed(
-            "std_mean.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> (Tensor, Tensor)",
-            [](Node x, Arg, bool unbiased) {
-              return std::array{sqrt(variance(x, unbiased_correction(x, unbiased))), mean_of(x)};
-            })
-            .over(reduce_over(1))
-            .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
-            .gradient_reads({"self", "result0"})
-            .derivative([](Node g, Node gm, Node y, Node, Node x, Arg, bool unbiased) {
-              return moments_gradient(g, gm, x, unbiased_correction(x, unbiased), y);
-            })
+        moments(
+            "std_mean.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> (Tensor, Tensor)")
             .describe("Standard deviation and mean over dims."),
-        composed(
-            "std_mean.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor, Tensor)",
-            [](Node x, Arg, Node c) {
-              return std::array{sqrt(variance(x, correction_or_one(x, c))), mean_of(x)};
-            })
-            .over(reduce_over(1))
-            .promote(Promotion::kReal)
-            .dtypes_are(kFloatingOrComplex, ErrorKind::kRuntime)
-            .gradient_reads({"self", "result0"})
-            .derivative([](Node g, Node gm, Node y, Node, Node x, Arg, Node c) {
-              return moments_gradient(g, gm, x, correction_or_one(x, c), y);
-            })
+        moments(
+            "std_mean.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor, Tensor)")
             .describe("Standard deviation and mean over dims."),
 
         composed("logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor", log_sum_exp)

@@ -242,7 +242,8 @@ class FileReader:
             )
         close = self.closing(at + 1)
         text, behind = self.string_at(at + 2)
-        if not text or self.text(behind) != ",":
+        # A constructor of the file may need nothing but the signature.
+        if not text or (self.text(behind) != "," and not (constructor != self.text(start) and behind == close)):
             raise self.fail(at, f"the first argument of {constructor}(...) is the signature, a string literal")
         try:
             schema = schemas.parse(text)

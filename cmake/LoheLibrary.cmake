@@ -1,9 +1,6 @@
-# liblohe.so: every room, the prebuilt kernels, LLVM and OpenBLAS inside and hidden.
+# liblohe.so: every room, the prebuilt kernels, LLVM inside and hidden.
 add_library(lohe_parts INTERFACE)
-target_link_libraries(lohe_parts INTERFACE lohe_flags lohe_llvm lohe_openblas lohe_zlib Threads::Threads)
-if(TARGET lohe_dnnl)
-  target_link_libraries(lohe_parts INTERFACE lohe_dnnl)
-endif()
+target_link_libraries(lohe_parts INTERFACE lohe_flags lohe_llvm lohe_zlib Threads::Threads)
 set(LOHE_LINK_OPTIONS -Wl,--exclude-libs,ALL -Wl,--gc-sections -Wl,-Bsymbolic -Wl,-z,defs
   "-Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/lohe.map")
 if(LOHE_SANITIZE)

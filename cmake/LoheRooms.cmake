@@ -37,14 +37,8 @@ foreach(room IN LISTS LOHE_ROOMS)
   endif()
 endforeach()
 
-# Headers of libraries, for the rooms that wrap them: nobody else can include one.
+# Files named for an instruction set are compiled for it.
 if(TARGET lohe_backend)
-  foreach(library lohe_openblas lohe_ducc0 lohe_dnnl)
-    if(TARGET ${library})
-      target_include_directories(lohe_backend SYSTEM PRIVATE $<TARGET_PROPERTY:${library},INTERFACE_INCLUDE_DIRECTORIES>)
-      target_compile_definitions(lohe_backend PRIVATE $<TARGET_PROPERTY:${library},INTERFACE_COMPILE_DEFINITIONS>)
-    endif()
-  endforeach()
   foreach(level "avx2:-march=x86-64-v3" "avx512:-march=x86-64-v4")
     string(REPLACE ":" ";" level "${level}")
     list(GET level 0 suffix)
@@ -53,6 +47,7 @@ if(TARGET lohe_backend)
     set_source_files_properties(${level_sources} PROPERTIES COMPILE_OPTIONS "${flag}")
   endforeach()
 endif()
+# Headers of a library, for the rooms that wrap it: nobody else can include one.
 foreach(room io data)
   if(TARGET lohe_${room})
     target_include_directories(lohe_${room} SYSTEM PRIVATE $<TARGET_PROPERTY:lohe_zlib,INTERFACE_INCLUDE_DIRECTORIES>)

@@ -37,6 +37,6 @@ configure_and_build() {
 # What a Python program that uses the build needs.
 use_build() {
   export PYTHONPATH="$ROOT/build/$1/python${PYTHONPATH:+:$PYTHONPATH}"
-  # These two variables halve OpenBLAS's speed where a machine sets them.
+  # These two variables halve the speed of NumPy's OpenBLAS where a machine sets them.
   unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 }

@@ -28,7 +28,6 @@ PUBLIC_API_ONLY = {"quant", "llm", "serve", "dist"}
 # Library headers -> the only folder that may include them.
 OWNED_HEADERS = {
     r"llvm(-c)?/": "src/codegen/llvm/",
-    r"(oneapi/dnnl|dnnl|cblas|lapack|ducc0|openblas)": "src/backend/",
     r"Python\.h": "python/binding/",
 }
 # Written in pieces, so that this file does not match itself.

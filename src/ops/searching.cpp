@@ -13,9 +13,6 @@
 namespace lohe::ops {
 namespace {
 
-template <class T>
-constexpr bool kIsComplex = std::is_same_v<T, std::complex<float>> || std::is_same_v<T, std::complex<double>>;
-
 /// Calls f with the element type; complex numbers have no order.
 template <class F>
 void visit_ordered(std::string_view op, Dtype dtype, F&& f) {

@@ -3,6 +3,7 @@
 #include <bit>
 #include <complex>
 #include <cstdint>
+#include <type_traits>
 
 #include "lohe/dtype.h"
 #include "lohe/error.h"
@@ -29,6 +30,12 @@ struct BFloat16 {
   }
   operator float() const { return std::bit_cast<float>(uint32_t{bits} << 16); }
 };
+
+template <class T>
+inline constexpr bool kIsHalf = std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>;
+template <class T>
+inline constexpr bool kIsComplex =
+    std::is_same_v<T, std::complex<float>> || std::is_same_v<T, std::complex<double>>;
 
 /// Calls `f(T{})` with the element type of `dtype`; bool elements are C++ bool.
 template <class F>

@@ -6,14 +6,7 @@ from typing import Any
 
 import lohe
 from lohe import Tensor
-from lohe.optim.optimizer import (
-    Optimizer,
-    ParamsT,
-    check_hyperparameters,
-    gradient_of,
-    new_step,
-    real_views,
-)
+from lohe.optim.optimizer import Optimizer, ParamsT, check_hyperparameters, gradient_of, new_step, real_views
 
 __all__ = ["RAdam"]
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "backend/cpu/element.h"
 #include "base/threads.h"
 #include "tensor/half.h"
 
@@ -38,17 +39,6 @@ void visit_size(int64_t itemsize, F&& f) {
     default:
       raise(ErrorKind::kInternal, "an element of ", itemsize, " bytes");
   }
-}
-
-template <class T>
-T load(const char* p) {
-  T v;
-  std::memcpy(&v, p, sizeof(T));
-  return v;
-}
-template <class T>
-void store(char* p, T v) {
-  std::memcpy(p, &v, sizeof(T));
 }
 
 /// other = self

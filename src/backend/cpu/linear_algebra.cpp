@@ -8,6 +8,7 @@
 #include "backend/cpu/scratch.h"
 #include "base/threads.h"
 #include "lohe/error.h"
+#include "tensor/half.h"
 
 namespace lohe::backend {
 namespace {
@@ -15,27 +16,19 @@ namespace {
 /// Multiplications that are worth a thread.
 constexpr int64_t kGrain = 32768;
 
-template <class T>
-constexpr bool kIsComplex = std::is_same_v<T, std::complex<float>> || std::is_same_v<T, std::complex<double>>;
-
 /// What element type T computes in.
 template <class T>
 using Wide = std::conditional_t<kIsComplex<T>, std::complex<double>, double>;
 
+/// Calls f with the element type, one of the four that decompositions are computed in.
 template <class F>
 void visit(Dtype dtype, F&& f) {
-  switch (dtype) {
-    case Dtype::kFloat32:
-      return f(float{});
-    case Dtype::kFloat64:
-      return f(double{});
-    case Dtype::kComplex64:
-      return f(std::complex<float>{});
-    case Dtype::kComplex128:
-      return f(std::complex<double>{});
-    default:
+  visit_dtype(dtype, [&]<class T>(T zero) {
+    if constexpr (std::is_floating_point_v<T> || kIsComplex<T>)
+      f(zero);
+    else
       raise(ErrorKind::kInternal, "linear algebra is not computed in ", dtype);
-  }
+  });
 }
 
 // Complex arithmetic by its formula: the library's operators look for infinities.

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "backend/cpu/element.h"
 #include "base/threads.h"
 #include "lohe/error.h"
 #include "tensor/half.h"
@@ -17,11 +18,6 @@ constexpr int64_t kGrain = 16384;
 constexpr int64_t kTogether = 256;
 /// Lines far apart: as many as hide the latency of an addition.
 constexpr int64_t kFarTogether = 4;
-
-template <class T>
-constexpr bool kIsHalf = std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>;
-template <class T>
-constexpr bool kIsComplex = std::is_same_v<T, std::complex<float>> || std::is_same_v<T, std::complex<double>>;
 
 /// What running values are kept in.
 template <class T>
@@ -44,17 +40,6 @@ template <>
 struct Running<std::complex<float>> {
   using type = std::complex<double>;
 };
-
-template <class T>
-T load(const char* p) {
-  T v;
-  std::memcpy(&v, p, sizeof(T));
-  return v;
-}
-template <class T>
-void store(char* p, T v) {
-  std::memcpy(p, &v, sizeof(T));
-}
 
 template <class T, class R = typename Running<T>::type>
 R widened(T v) {

@@ -22,8 +22,6 @@ constexpr int64_t kFew = 48;
 // --- keys: unsigned numbers in the order of the elements
 
 template <class T>
-constexpr bool kIsHalf = std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>;
-template <class T>
 constexpr bool kIsFloat = std::is_floating_point_v<T> || kIsHalf<T>;
 
 template <int64_t kSize>

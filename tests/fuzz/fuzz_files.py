@@ -28,6 +28,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from seeds import add_options, seeds
+
 HERE = Path(__file__).resolve().parent
 SLOW_SECONDS = 5.0
 MEMORY_FACTOR, MEMORY_BASE = 8, 32 << 20  # bytes that reading a file may take: base + factor x its size
@@ -302,11 +304,8 @@ def shrink(changes: list[Change], fails: Callable[[list[Change]], bool]) -> list
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tools/fuzz files", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=None, help="make and read this one file only")
-    parser.add_argument("--first", type=int, default=None, help="first seed of the search (default: by the clock)")
-    parser.add_argument("--seconds", type=float, default=60.0, help="length of the search (default 60)")
+    add_options(parser, "file")
     parser.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir()), metavar="FOLDER", help="where failing files go")
-    parser.add_argument("--most", type=int, default=10, help="stop after this many findings (default 10)")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.work:
@@ -314,12 +313,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     warnings.simplefilter("ignore")  # zipfile's, about names that a change made equal
     originals, reader = sources(), Reader()
-    first = options.seed if options.seed is not None else options.first if options.first is not None else int(time.time()) * 1000
-    end, seed, found = time.monotonic() + options.seconds, first, 0
+    done, found = 0, 0
     outcomes: collections.Counter[str] = collections.Counter()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "file"
-        while found < options.most:
+        for seed in seeds(options):
+            done += 1
             rng = random.Random(seed)
             name = rng.choice(sorted(originals))
             layers = ("file", "pickle", "pickle", "pickle", "name") if name.endswith(".pt") else ("file", "header", "header", "name", "name")
@@ -341,11 +340,10 @@ def main(arguments: list[str] | None = None) -> int:
                 kept = options.keep / f"lohe_fuzz_{seed}_{name}"
                 kept.write_bytes(path.read_bytes())
                 print(f"\n=== seed {seed}: {how} of {name} after {changes}: {what}\nthe file: {kept}", flush=True)
-            seed += 1
-            if options.seed is not None or time.monotonic() > end:
-                break
+                if found == options.most:
+                    break
     reader.close()
-    print(f"{seed - first} files from seed {first} on, {found} findings; {dict(outcomes)}")
+    print(f"{done} files, {found} findings; {dict(outcomes)}")
     return 1 if found else 0
 
 

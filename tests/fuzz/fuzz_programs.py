@@ -32,6 +32,7 @@ sys.path.insert(0, str(HERE))
 import numpy as np
 from generate import Generator, forms
 from program import Call, Leaf, Machine, Program, Trace, Value, as_python, references, widened
+from seeds import add_options, seeds
 
 ANSWER_SECONDS = 60.0
 # Settings that must not change a bit: environment and number of threads.
@@ -348,37 +349,31 @@ def summary(step_of: dict[int, Any], finding: Finding) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tools/fuzz programs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=None, help="run this one program only")
-    parser.add_argument("--first", type=int, default=None, help="first seed of the search (default: by the clock)")
-    parser.add_argument("--seconds", type=float, default=60.0, help="length of the search (default 60)")
+    add_options(parser, "program")
     parser.add_argument("--ops", default="", metavar="REGEX", help="only ops whose name matches")
     parser.add_argument("--ignore", default="", help="comma-separated kinds of difference from PyTorch to pass over")
     parser.add_argument("--settings", default="", help=f"comma-separated, of: {', '.join(SETTINGS)} (default: all)")
     parser.add_argument("--all-settings", action="store_true", help="every program under every setting, not under two of them")
     parser.add_argument("--shrink-seconds", type=float, default=20.0)
-    parser.add_argument("--most", type=int, default=10, help="stop after this many findings (default 10)")
     options = parser.parse_args(arguments)
     options.ignore = set(filter(None, options.ignore.split(",")))
     warnings.simplefilter("ignore")
     np.seterr(all="ignore")
     search = Search(options)
-    first = options.seed if options.seed is not None else options.first if options.first is not None else int(time.time()) * 1000
-    end = time.monotonic() + options.seconds
     done, counts = 0, collections.Counter[str]()
-    seed = first
-    while sum(counts.values()) < options.most:
+    for seed in seeds(options):
         found = search.one(seed)
         done += 1
-        if found is not None:
-            name, finding, program = found
-            what = summary({s.step: s for s in program}, finding)
-            counts[what] += 1
-            print(f"\n=== seed {seed}: {what}, against {name}\n{as_python(program)}\n--- step {finding.step}: {finding.text}", flush=True)
-        seed += 1
-        if options.seed is not None or time.monotonic() > end:
+        if found is None:
+            continue
+        name, finding, program = found
+        what = summary({s.step: s for s in program}, finding)
+        counts[what] += 1
+        print(f"\n=== seed {seed}: {what}, against {name}\n{as_python(program)}\n--- step {finding.step}: {finding.text}", flush=True)
+        if sum(counts.values()) == options.most:
             break
     search.close()
-    print(f"{done} programs from seed {first} on, {sum(counts.values())} findings {dict(counts)}")
+    print(f"{done} programs, {sum(counts.values())} findings {dict(counts)}")
     return 1 if counts else 0
 
 

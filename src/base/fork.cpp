@@ -61,8 +61,12 @@ void after_fork_in_child() {
     if (handler.child) handler.child();
   }
   fork_mutex().unlock();
-  // Threads of the parent that waited to enter a section are counted in the lock and never leave.
-  if (depth == 0) make_sections();
+  // Threads of the parent that waited to enter a section are counted in the lock and never leave: it is made
+  // anew.
+  if (depth == 0) {
+    ::pthread_rwlock_unlock(&sections);
+    make_sections();
+  }
 }
 
 void watch_forks() {

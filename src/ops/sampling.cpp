@@ -148,8 +148,9 @@ double poisson_number(double rate, PhiloxStream& stream) {
     const double us = 0.5 - std::fabs(u), k = std::floor((2 * a / us + b) * u + rate + 0.43);
     if (us >= 0.07 && v <= vr) return k;
     if (k < 0 || (us < 0.013 && v > us)) continue;
+    int sign = 0;  // lgamma would write it into a variable that all threads share
     if (std::log(v) + std::log(inverse_alpha) - std::log(a / (us * us) + b) <=
-        -rate + k * log_rate - std::lgamma(k + 1))
+        -rate + k * log_rate - ::lgamma_r(k + 1, &sign))
       return k;
   }
 }

@@ -61,7 +61,7 @@ def validation_loss(model: GPT, loader) -> float:
 def main() -> None:
     memory = Memory()
     arguments = options()
-    steps = arguments.steps or (100 if arguments.quick else 2000)
+    steps = arguments.steps or (100 if arguments.quick else 1500)
     torch.manual_seed(arguments.seed)
 
     train_text, validation_text = own_text(arguments.text) if arguments.text else plays(DATA)

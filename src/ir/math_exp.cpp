@@ -14,20 +14,26 @@ constexpr double kLog2E = 0x1.71547652b82fep+0;
 
 V exp_tail(V r) { return single(r) ? polynomial(r, kExpF32) : polynomial2(r, kExpF64); }
 
-/// x = n ln 2 + r.
+/// x = n ln 2 + r; `high` is r less the low part of n ln 2.
 struct Parts {
-  V n, r;
+  V n, r, high;
 };
 Parts cut(V x) {
   const V n = fma(x, literal(x, kLog2E), literal(x, magic(x))) - magic(x);
-  const V r = fma(n, literal(x, -ln2_high(x)), x);
-  return {n, fma(n, literal(x, -ln2_low(x)), r)};
+  const V high = fma(n, literal(x, -ln2_high(x)), x);
+  return {n, fma(n, literal(x, -ln2_low(x)), high), high};
 }
 V exp_of_rest(V r) { return fma(r, fma(r, exp_tail(r), literal(r, 1)), literal(r, 1)); }
 
 // Beyond these exp overflows or rounds to 0.
 double lowest(V x) { return single(x) ? -104.0 : -746.0; }
 double highest(V x) { return single(x) ? 89.0 : 710.5; }
+
+/// scale (exp(r) - 1) + constant, where the sum may be small and the roundings of r and of exp(r) - 1 would show.
+V scaled_expm1(const Parts& d, V scale, V constant) {
+  const V low = fma(d.n, literal(d.n, -ln2_low(d.n)), d.high - d.r);
+  return fma(scale, fma(d.r * d.r, exp_tail(d.r), low), fma(scale, d.r, constant));
+}
 
 /// exp(x) for lowest <= x <= highest or NaN.
 V exp_within(V x) {
@@ -68,10 +74,9 @@ V exp2(V x) {
 V expm1(V x) {
   // Its upper bound keeps 2^(n-1) finite.
   const Parts d = single(x) ? cut(clamp(x, -20.0, 89.0)) : cut(clamp(x, -40.0, 709.9));
-  const V tail = fma(d.r * d.r, exp_tail(d.r), d.r);
-  // 2^n (1 + tail) - 1 = 2 (2^(n-1) tail + (2^(n-1) - 1/2)), because 2^n may be out of range.
+  // 2^n exp(r) - 1 = 2 (2^(n-1) (exp(r) - 1) + (2^(n-1) - 1/2)), because 2^n may be out of range.
   const V half = power_of_two(d.n - 1);
-  const V result = fma(half, tail, half - 0.5) * 2;
+  const V result = scaled_expm1(d, half, half - 0.5) * 2;
   // The halves of denormals are inexact, and zero keeps its sign.
   return select(abs(x) < (single(x) ? 0x1p-26 : 0x1p-55), x, result);
 }

@@ -102,7 +102,7 @@ PyObject* exporter_interface(PyObject* self, void*) {
     const Ref sizes = checked(wrap_ints(t->sizes())), strides = checked(wrap_ints(bytes));
     return Py_BuildValue("{s:i,s:s,s:O,s:O,s:(NN)}", "version", 3, "typestr", array_code(t->dtype()), "shape",
                          sizes.get(), "strides", strides.get(), "data",
-                         PyLong_FromVoidPtr(t->numel() == 0 ? &nothing : t->data()),
+                         PyLong_FromVoidPtr(t->numel() == 0 ? &nothing : t->expose_data()),
                          PyBool_FromLong(!t->storage().writable()));
   });
 }

@@ -82,7 +82,7 @@ Managed* make_export(TensorPtr t) {
     if (e->sizes[i] < 2)
       e->strides[i] = 1;  // a stride that is never taken: consumers compare it all the same
   }
-  e->managed.tensor = {t->numel() == 0 ? nullptr : t->data(),
+  e->managed.tensor = {t->numel() == 0 ? nullptr : t->expose_data(),
                        {1, 0},
                        static_cast<int32_t>(t->dim()),
                        type_of(t->dtype()),

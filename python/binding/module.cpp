@@ -28,6 +28,7 @@ PyMODINIT_FUNC PyInit__C() {
     init_runtime(module.get());
     init_generator(module.get());
     init_transforms(module.get());
+    init_compile(module.get());
     init_serialization(module.get());
     init_nn_module(module.get());
     return module.release();

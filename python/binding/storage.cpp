@@ -57,6 +57,7 @@ PyObject* storage_nbytes(PyObject* self, PyObject*) {
   return PyLong_FromLongLong(self_of(self)->storage->nbytes());
 }
 PyObject* storage_data_ptr(PyObject* self, PyObject*) {
+  self_of(self)->storage->expose();
   return PyLong_FromVoidPtr(self_of(self)->storage->data());
 }
 PyObject* storage_resize(PyObject* self, PyObject* size) {
@@ -117,7 +118,8 @@ PyObject* storage_item(PyObject* self, Py_ssize_t i) {
   return PyLong_FromLong(static_cast<unsigned char>(static_cast<const char*>(s->data())[i]));
 }
 int storage_buffer(PyObject* self, Py_buffer* view, int flags) {
-  const Storage* s = self_of(self)->storage;
+  Storage* s = self_of(self)->storage;
+  s->expose();
   return PyBuffer_FillInfo(view, self, s->data(), s->nbytes(), s->writable() ? 0 : 1, flags);
 }
 

@@ -58,7 +58,7 @@ PyObject* element_size(PyObject* self, PyObject*) {
 PyObject* data_ptr(PyObject* self, PyObject*) {
   return method(self, [](TensorImpl* t) {
     check_readable(*t, ".data_ptr()");
-    return PyLong_FromVoidPtr(t->numel() == 0 ? nullptr : t->data());
+    return PyLong_FromVoidPtr(t->numel() == 0 ? nullptr : t->expose_data());
   });
 }
 PyObject* untyped_storage(PyObject* self, PyObject*) {

@@ -73,7 +73,7 @@ class AccumulateGrad final : public GradNode {
       if (dispatch::grad_enabled() && g->requires_grad)
         m.grad = clone(g);
       else
-        m.grad = g.unique() && g->storage_ptr().use_count() == 1 && g->contiguous() ? g : clone(detach(g));
+        m.grad = g.unique() && g->storage().holders() == 1 && g->contiguous() ? g : clone(detach(g));
     } else if (dispatch::grad_enabled()) {
       m.grad = add(m.grad, g);
     } else {

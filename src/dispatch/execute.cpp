@@ -4,11 +4,26 @@
 #include "base/inline_vector.h"
 #include "dispatch/instance.h"
 #include "lohe/error.h"
+#include "record/recorder.h"
 #include "tensor/shape.h"
 
 namespace lohe::dispatch {
 
 using namespace ops;
+
+namespace {
+
+/// What a tensor of this geometry needs from its first element on.
+int64_t bytes_of(std::span<const int64_t> sizes, std::span<const int64_t> strides, Dtype dtype) {
+  int64_t bytes = 0, last = 0;
+  const int64_t numel = numel_of(sizes);
+  LOHE_CHECK(!__builtin_mul_overflow(numel, itemsize(dtype), &bytes),
+             "Storage size calculation overflowed with sizes=", to_string(sizes));
+  for (size_t i = 0; i < sizes.size(); ++i) last += (sizes[i] - 1) * strides[i];
+  return numel == 0 ? 0 : (last + 1) * itemsize(dtype);
+}
+
+}  // namespace
 
 TensorPtr empty(std::span<const int64_t> sizes, Dtype dtype) {
   int64_t bytes = 0;
@@ -18,11 +33,7 @@ TensorPtr empty(std::span<const int64_t> sizes, Dtype dtype) {
 }
 
 TensorPtr empty_strided(std::span<const int64_t> sizes, std::span<const int64_t> strides, Dtype dtype) {
-  int64_t last = 0;
-  const int64_t numel = numel_of(sizes);
-  for (size_t i = 0; i < sizes.size(); ++i) last += (sizes[i] - 1) * strides[i];
-  return TensorImpl::make(Storage::allocate(numel == 0 ? 0 : (last + 1) * itemsize(dtype)), dtype, sizes,
-                          strides, 0);
+  return TensorImpl::make(Storage::allocate(bytes_of(sizes, strides, dtype)), dtype, sizes, strides, 0);
 }
 
 namespace {
@@ -32,7 +43,7 @@ bool share_memory(const TensorImpl& a, const TensorImpl& b) {
   const auto extent = [](const TensorImpl& x) {
     int64_t last = 0;
     for (size_t i = 0; i < x.sizes().size(); ++i) last += (x.sizes()[i] - 1) * x.strides()[i];
-    return std::pair{x.data(), x.data() + (last + 1) * x.itemsize()};
+    return std::pair{x.offset() * x.itemsize(), (x.offset() + last + 1) * x.itemsize()};
   };
   const auto [a0, a1] = extent(a);
   const auto [b0, b1] = extent(b);
@@ -55,9 +66,25 @@ void check_target(const OpDef& op, Args args, const TensorImpl& target, Dtype re
   check_written_memory(op, args, target, true, nullptr, one_value);
 }
 
-/// Reads and writes of one element through different addresses of overlapping memory cannot be ordered: work
-/// on a copy.
 Scalar number_of(const Arg& a) { return a.scalar(); }
+
+/// A result; its memory is promised where the work on it is recorded. Strides empty: row-major.
+TensorPtr new_tensor(std::span<const int64_t> sizes, std::span<const int64_t> strides, Dtype dtype,
+                     record::Recorder* recorder) {
+  if (recorder == nullptr) return strides.empty() ? empty(sizes, dtype) : empty_strided(sizes, strides, dtype);
+  const Dims dense = strides.empty() ? contiguous_strides(sizes) : Dims(strides);
+  return TensorImpl::make(recorder->promise(bytes_of(sizes, dense, dtype)), dtype, sizes, dense, 0);
+}
+
+/// Runs a program, or writes down that it is to be run.
+void launch(compile::Program& program, const compile::Space& space, std::span<const compile::Place> places,
+            size_t inputs, std::span<const Scalar> numbers, record::Recorder* recorder) {
+  if (recorder != nullptr) return recorder->add(program, space, places, inputs, numbers);
+  InlineVector<compile::Binding, 8> bound;
+  for (const compile::Place& p : places) bound.push_back({p.tensor->data(), p.strides});
+  const std::span<const compile::Binding> all = bound;
+  program.run(space, all.first(inputs), all.subspan(inputs), numbers);
+}
 
 }  // namespace
 
@@ -70,8 +97,9 @@ void check_written_memory(const OpDef& op, Args args, const TensorImpl& target, 
   LOHE_CHECK(target.storage().writable(), op.schema.base,
              ": the memory of the written tensor is read-only; clone() it first");
   const auto check = [&](const TensorImpl& t) {
-    const bool whole = t.data() == target.data() && same_sizes(t, target) &&
-                       t.stride_dims() == target.stride_dims() && t.dtype() == target.dtype();
+    const bool whole = &t.storage() == &target.storage() && t.offset() == target.offset() &&
+                       same_sizes(t, target) && t.stride_dims() == target.stride_dims() &&
+                       t.dtype() == target.dtype();
     LOHE_CHECK((whole_overlap && whole) || (!share_memory(t, target) && &t != resized),
                "unsupported operation: some elements of the input tensor and the written-to tensor refer "
                "to a single memory location. Please clone() the tensor before performing the operation.");
@@ -137,7 +165,8 @@ Results run_pointwise(const OpDef& op, Args args, TensorImpl* target) {
   const std::span<const Scalar> numbers(scalars, instance.scalars.size());
   const size_t inputs = instance.tensors.size(), outputs = instance.outputs.size();
   Results results;
-  if (flat) {
+  record::Recorder* const recorder = record::recorder_for(args);
+  if (flat && recorder == nullptr) {
     char* pointers[16];
     uint32_t moves = 0;
     const int64_t n = first != nullptr ? first->numel() : 1;
@@ -157,25 +186,26 @@ Results run_pointwise(const OpDef& op, Args args, TensorImpl* target) {
     if (n > 0) instance.program->run_flat(n, {pointers, inputs + outputs}, moves, numbers);
     return results;
   }
-  InlineVector<compile::Binding, 4> bound(inputs);
-  InlineVector<compile::Binding, 2> written(outputs);
+  InlineVector<compile::Place, 6> places;
   InlineVector<std::span<const int64_t>, 4> order;
   for (size_t i = 0; i < inputs; ++i) {
-    const TensorImpl& t = *args[static_cast<size_t>(instance.tensors[i])].tensor;
-    bound[i] = {t.data(), broadcast_strides(t.sizes(), t.strides(), sizes)};
-    order.push_back(bound[i].strides);
+    TensorImpl* t = args[static_cast<size_t>(instance.tensors[i])].tensor;
+    places.push_back({t, broadcast_strides(t->sizes(), t->strides(), sizes)});
   }
+  for (size_t i = 0; i < inputs; ++i) order.push_back(places[i].strides);
   for (size_t o = 0; o < outputs; ++o) {
     TensorPtr r = target != nullptr
                       ? TensorPtr(written_argument(op, args, target, o))
-                      : empty_strided(sizes, elementwise_strides(sizes, order), instance.outputs[o]);
-    written[o] = {r->data(), Dims(r->strides())};
+                  : flat ? new_tensor(sizes, {}, instance.outputs[o], recorder)
+                         : new_tensor(sizes, elementwise_strides(sizes, order), instance.outputs[o], recorder);
     results.push(std::move(r));
   }
+  for (int o = 0; o < results.size(); ++o)
+    places.push_back({results[o].get(), Dims(results[o]->strides())});
   compile::Space space;
   space.sizes = sizes;
-  for (size_t d = 0; d < sizes.size(); ++d) space.groups.push_back(ir::kOuter);
-  if (numel_of(sizes) > 0) instance.program->run(space, bound, written, numbers);
+  space.groups.resize(sizes.size(), ir::kOuter);
+  if (numel_of(sizes) > 0) launch(*instance.program, space, places, inputs, numbers, recorder);
   return results;
 }
 
@@ -185,7 +215,8 @@ Results run_composed(const OpDef& op, Args args) {
   ir::Space all = 0;
   for (size_t d = 0; d < rank; ++d) all |= domain.groups[d];
   SmallVector<ir::Space, 32> spaces(args.size());
-  InlineVector<compile::Binding, 12> bindings(args.size());
+  InlineVector<compile::Place, 12> bindings(args.size());
+  record::Recorder* const recorder = record::recorder_for(args);
   for (size_t i = 0; i < args.size(); ++i) {
     if (args[i].kind != Arg::kTensor) continue;
     const TensorImpl& t = *args[i].tensor;
@@ -209,7 +240,7 @@ Results run_composed(const OpDef& op, Args args) {
       space |= domain.groups[k];
     }
     spaces[i] = space;
-    bindings[i] = {t.data(), std::move(strides)};
+    bindings[i] = {args[i].tensor, std::move(strides)};
   }
   const Instance& instance = find_instance(op, args, spaces.data(), Dtype::kUndefined);
   Scalar scalars[8];
@@ -221,17 +252,15 @@ Results run_composed(const OpDef& op, Args args) {
                        args[static_cast<size_t>(keep_at)].integer != 0;
   std::vector<Meta> metas;
   if (op.results) metas = op.results(op, args, domain, instance.result);
-  InlineVector<compile::Binding, 6> inputs;
-  InlineVector<compile::Binding, 3> outputs;
-  for (const int p : instance.tensors) inputs.push_back(bindings[static_cast<size_t>(p)]);
+  InlineVector<compile::Place, 8> places;
+  for (const int p : instance.tensors) places.push_back(bindings[static_cast<size_t>(p)]);
   Results results;
   for (size_t o = 0; o < instance.outputs.size(); ++o) {
     const ir::Space space = instance.output_spaces[o];
     Dims sizes, strides_in_space(rank);
     TensorPtr t;
     if (!metas.empty()) {
-      t = metas[o].strides.empty() ? empty(metas[o].sizes, instance.outputs[o])
-                                   : empty_strided(metas[o].sizes, metas[o].strides, instance.outputs[o]);
+      t = new_tensor(metas[o].sizes, metas[o].strides, instance.outputs[o], recorder);
       sizes = metas[o].sizes;
     } else {
       for (size_t d = 0; d < rank; ++d) {
@@ -248,9 +277,9 @@ Results run_composed(const OpDef& op, Args args) {
           if (varies || keepdim) lead.push_back(varies ? bindings[0].strides[d] : 0);
         }
         const std::span<const int64_t> operand(lead);
-        t = empty_strided(sizes, elementwise_strides(sizes, {&operand, 1}), instance.outputs[o]);
+        t = new_tensor(sizes, elementwise_strides(sizes, {&operand, 1}), instance.outputs[o], recorder);
       } else {
-        t = empty(sizes, instance.outputs[o]);
+        t = new_tensor(sizes, {}, instance.outputs[o], recorder);
       }
     }
     // Where the result's dims lie in the space: as the row says, by position, or those that the value spans,
@@ -273,7 +302,7 @@ Results run_composed(const OpDef& op, Args args) {
         strides_in_space[d] = t->strides()[at++];
       }
     }
-    outputs.push_back({t->data(), std::move(strides_in_space)});
+    places.push_back({t.get(), std::move(strides_in_space)});
     results.push(std::move(t));
   }
   compile::Space space;
@@ -281,7 +310,8 @@ Results run_composed(const OpDef& op, Args args) {
   space.groups = domain.groups;
   bool empty_result = true;
   for (int o = 0; o < results.size(); ++o) empty_result = empty_result && results[o]->numel() == 0;
-  if (!empty_result) instance.program->run(space, inputs, outputs, {scalars, instance.scalars.size()});
+  if (!empty_result)
+    launch(*instance.program, space, places, instance.tensors.size(), {scalars, instance.scalars.size()}, recorder);
   return results;
 }
 
@@ -310,12 +340,14 @@ Results run_view(const OpDef& op, Args args) {
 
 Results run_primitive(const OpDef& op, Args args) {
   Results results;
+  record::Recorder* const recorder = op.infer ? record::recorder_for(args) : nullptr;
   if (op.infer) {
-    for (const Meta& m : op.infer(args)) {
-      results.push(m.strides.empty() ? empty(m.sizes, m.dtype) : empty_strided(m.sizes, m.strides, m.dtype));
-    }
+    for (const Meta& m : op.infer(args)) results.push(new_tensor(m.sizes, m.strides, m.dtype, recorder));
   }
-  op.run(args, results);
+  if (recorder != nullptr && !op.unfilled)
+    recorder->add_call(op, args, results);
+  else
+    op.run(args, results);
   return results;
 }
 

@@ -131,7 +131,7 @@ Results Jvp::in_place(const OpDef& op, Args args, Form form) {
   }
   if (dual_of(&target, level_) == nullptr) {
     LOHE_CHECK_KIND(
-        kNotImplemented, target.storage_ptr().use_count() == 1 && !target.view_base && !target.requires_grad,
+        kNotImplemented, target.storage().holders() == 1 && !target.view_base && !target.requires_grad,
         op.schema.base,
         ": writing a value with a tangent into a tensor without one, of which there are other views, is not implemented; use "
         "an operation that gives a new tensor");

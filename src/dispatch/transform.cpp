@@ -64,7 +64,7 @@ bool needs_gradient_at_any_level(TensorImpl& t) {
 
 bool is_fresh_buffer(const TensorImpl& t) {
   return t.python_object.load() == nullptr && !t.view_base && !t.requires_grad &&
-         t.storage_ptr().use_count() == 1 && t.offset() == 0;
+         t.storage().holders() == 1 && t.offset() == 0;
 }
 
 TensorPtr buffer_for(const TensorPtr& model, const TensorPtr& t, std::span<const int64_t> sizes) {

@@ -131,6 +131,7 @@ const OpFamily creation(
               return std::vector<Meta>{m};
             },
             [](Args a, Results& r) { with_requires_grad(r[0], a[5]); })
+            .unfilled_result()
             .function_only()
             .out()
             .not_differentiable()
@@ -147,12 +148,14 @@ const OpFamily creation(
               return std::vector<Meta>{m};
             },
             [](Args a, Results& r) { with_requires_grad(r[0], a[5]); })
+            .unfilled_result()
             .function_only()
             .not_differentiable()
             .describe("Memory with given strides that nothing has been written to."),
         primitive(
             "empty_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, MemoryFormat? memory_format=None, bool requires_grad=False) -> Tensor",
             like, nothing)
+            .unfilled_result()
             .function_only()
             .not_differentiable()
             .describe("As empty, with another tensor's shape, dtype and layout."),

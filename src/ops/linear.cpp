@@ -97,7 +97,6 @@ void run_linear(Args a, Results& r) {
 
 // --- the gradient as one call: what a pass that is not itself recorded uses
 
-/// The gradients of input and weight that are asked for; that of the bias, a sum, comes behind them.
 std::vector<Meta> infer_backward(Args a) {
   std::vector<Meta> metas;
   for (const size_t i : {1, 2}) {
@@ -107,7 +106,6 @@ std::vector<Meta> infer_backward(Args a) {
 }
 
 void run_backward(Args a, Results& r) {
-  static const OpRef sum("sum.dim_IntList");
   TensorImpl &x = *a[1].tensor, &w = *a[2].tensor;
   const int64_t k = w.sizes().back(), n = w.dim() == 2 ? w.sizes()[0] : 1;
   const int64_t m = n == 0 ? 0 : a[0].tensor->numel() / n;
@@ -119,8 +117,6 @@ void run_backward(Args a, Results& r) {
     backend::matmul(w.dtype(), {1, n, k, m}, g.matrix.transposed(), Rows(x, m, k).matrix,
                     {r[at++]->data(), k, 1});
   }
-  if (a[5].integer != 0)
-    r.push(sum(g.kept->dim() == 2 && w.dim() == 2 ? g.kept : reshape_row()(g.kept, Dims{m, n}), Dims{0}));
 }
 
 // --- the gradient
@@ -146,15 +142,19 @@ void recorded_gradient(Backward& b, const TensorPtr& x, const TensorPtr& weight)
 }
 
 void grad_linear(Backward& b) {
-  static const OpRef fused("_linear_backward");
+  static const OpRef fused("_linear_backward"), sum("sum.dim_IntList");
   const TensorPtr &g = b.grad(), x = b.tensor(0), w = b.tensor(1);
   const bool wrapped = g->extension || x->extension || w->extension;
   if (dispatch::grad_enabled() || wrapped || is_complex(g->dtype())) return recorded_gradient(b, x, w);
-  const bool needs[] = {b.needs(0), b.needs(1), !b.arg(2).none() && b.needs(2)};
-  Results r = fused.all(g, x, w, needs[0], needs[1], needs[2]);
+  Results r = fused.all(g, x, w, b.needs(0), b.needs(1));
   int at = 0;
-  for (int p = 0; p < 3; ++p) {
-    if (needs[p]) b.set(p, std::move(r[at++]));
+  for (int p = 0; p < 2; ++p) {
+    if (b.needs(p)) b.set(p, std::move(r[at++]));
+  }
+  if (!b.arg(2).none() && b.needs(2)) {
+    const int64_t n = w->dim() == 2 ? w->sizes()[0] : 1;
+    const bool rows = g->dim() == 2 && w->dim() == 2;
+    b.set(2, sum(rows ? g : reshape_row()(g, Dims{n == 0 ? 0 : g->numel() / n, n}), Dims{0}));
   }
 }
 
@@ -169,11 +169,11 @@ const OpFamily linear_maps(
             .exact_out()
             .describe("input @ weight.T + bias."),
         primitive(
-            "_linear_backward(Tensor grad, Tensor input, Tensor weight, bool to_input, bool to_weight, bool to_bias) -> Tensor[]",
+            "_linear_backward(Tensor grad, Tensor input, Tensor weight, bool to_input, bool to_weight) -> Tensor[]",
             infer_backward, run_backward)
             .in("_C")
             .not_differentiable()
-            .describe("The gradients of linear that are asked for, of input, weight and bias in this order."),
+            .describe("The gradients of linear that are asked for, of input and weight in this order."),
     });
 
 }  // namespace

@@ -134,6 +134,10 @@ OpDef&& OpDef::not_differentiable() && {
   return std::move(*this);
 }
 
+OpDef&& OpDef::unfilled_result() && {
+  unfilled = true;
+  return std::move(*this);
+}
 OpDef&& OpDef::contiguous_result() && {
   strides = Strides::kContiguous;
   return std::move(*this);

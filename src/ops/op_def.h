@@ -54,6 +54,7 @@ struct OpDef {
   bool has_function = true, has_method = true, has_inplace = false, has_out = false;
   OutDtype out_dtype = OutDtype::kCastable;
   bool apart = false;                              ///< see out_apart
+  bool unfilled = false;                           ///< see unfilled_result
   ErrorKind refusal = ErrorKind::kNotImplemented;  ///< what a dtype outside of `dtypes` raises
   std::string_view module;  ///< "", "nn", "special", "linalg", "_C": where Python shows it
   std::string_view doc;
@@ -79,6 +80,8 @@ struct OpDef {
   OpDef&& in(std::string_view m) &&;
   OpDef&& not_differentiable() &&;
   OpDef&& contiguous_result() &&;
+  /// A primitive that makes tensors without looking at memory: what is in them, somebody else writes.
+  OpDef&& unfilled_result() &&;
   OpDef&& over(DomainRule d) &&;
   OpDef&& shaped(ResultRule r) &&;
   OpDef&& checked(std::function<void(const OpDef&, Args)> c) &&;

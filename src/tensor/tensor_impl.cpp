@@ -91,6 +91,17 @@ Intrusive<Storage> Storage::allocate(int64_t nbytes) {
   return Intrusive<Storage>::adopt(storage);
 }
 
+Intrusive<Storage> Storage::promise(int64_t nbytes) {
+  LOHE_CHECK(nbytes >= 0, "a storage cannot have ", nbytes, " bytes");
+  auto* storage = new Storage();
+  storage->nbytes_ = nbytes;
+  return Intrusive<Storage>::adopt(storage);
+}
+
+void Storage::provide() {
+  if (data_ == nullptr) data_ = lohe::allocate(static_cast<size_t>(nbytes_));
+}
+
 Intrusive<Storage> Storage::borrow(void* data, int64_t nbytes, void (*release)(void*), void* context,
                                    bool writable) {
   auto* storage = new Storage();
@@ -115,7 +126,7 @@ void Storage::destroy(Storage* storage) noexcept {
   }
   if (storage->release_ != nullptr) {
     storage->release_(storage->context_);
-  } else {
+  } else if (storage->data_ != nullptr) {  // else promised, and never asked for
     lohe::deallocate(storage->data_, static_cast<size_t>(storage->nbytes_));
   }
   delete storage;
@@ -129,6 +140,7 @@ void Storage::resize(int64_t nbytes) {
   LOHE_CHECK(resizable(),
              "Trying to resize storage that is not resizable: its memory belongs to another library; "
              "clone() the tensor first");
+  this->data();  // whatever is recorded works on the old bytes
   void* data = lohe::allocate(static_cast<size_t>(nbytes));
   if (nbytes_ > 0 && nbytes > 0) std::memcpy(data, data_, static_cast<size_t>(std::min(nbytes, nbytes_)));
   // The bytes behind an inline header stay unused until the storage dies: at most kInlineBytes.

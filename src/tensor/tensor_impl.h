@@ -18,6 +18,15 @@ struct Version : RefCounted<Version> {
   std::atomic<uint32_t> value{0};
 };
 
+/// Work that was recorded and will be done when somebody looks at its results (src/record).
+class PendingWork {
+ public:
+  virtual ~PendingWork() = default;
+  /// Does all of it; storages that named it do so no more. Nothing on the thread that is doing it already.
+  /// @throws what the work raises.
+  virtual void settle() = 0;
+};
+
 /// A block of bytes and its history. Every tensor that aliases these bytes holds the same Storage.
 class Storage : public RefCounted<Storage> {
  public:
@@ -26,19 +35,43 @@ class Storage : public RefCounted<Storage> {
   /// Memory of somebody else; `release(context)` runs when the last tensor lets go.
   static Intrusive<Storage> borrow(void* data, int64_t nbytes, void (*release)(void*), void* context,
                                    bool writable);
+  /// A block whose memory comes with provide().
+  static Intrusive<Storage> promise(int64_t nbytes);
   /// Called by Intrusive when the last reference goes.
   static void destroy(Storage* storage) noexcept;
 
-  void* data() const { return data_; }
+  /// The bytes, after all work on them that is recorded. @throws what that work raises.
+  void* data() const {
+    if (PendingWork* work = pending.load(std::memory_order_acquire); work != nullptr) [[unlikely]]
+      work->settle();
+    return data_;
+  }
+  /// The bytes as they are now; null before provide().
+  void* memory() const { return data_; }
+  /// Allocates promised memory. @throws OutOfMemory.
+  void provide();
   int64_t nbytes() const { return nbytes_; }
   bool resizable() const { return release_ == nullptr; }
   bool writable() const { return writable_; }
+  /// Whether somebody outside of Lohe knows the address: work on these bytes is never put off.
+  bool exposed() const { return exposed_ || release_ != nullptr; }
+  /// Settles what is recorded.
+  void expose() {
+    exposed_ = true;
+    data();
+  }
+  /// Tensors and other owners, without the recorder's own reference.
+  uint32_t holders() const {
+    return use_count() - (pending.load(std::memory_order_relaxed) != nullptr ? 1 : 0);
+  }
   /// Keeps the first bytes. @throws RuntimeError for borrowed memory.
   void resize(int64_t nbytes);
 
   Version version;                      ///< of tensors that did not ask for one of their own
   std::atomic<uint64_t> generation{0};  ///< writes since creation; a recorded read binds to one
   void* python_object = nullptr;        ///< the UntypedStorage object, owned by the binding
+  std::atomic<PendingWork*> pending{nullptr};  ///< what reads or writes these bytes and is not done yet
+  int32_t pending_number = 0;                  ///< of this storage there
 
  private:
   Storage() = default;
@@ -50,6 +83,7 @@ class Storage : public RefCounted<Storage> {
   bool inline_ = false;       ///< the header began as one block with its bytes
   int64_t inline_bytes_ = 0;  ///< bytes of that block behind the header
   bool writable_ = true;
+  bool exposed_ = false;
 };
 
 /// What autograd hangs on a tensor; defined in src/autograd.
@@ -87,6 +121,12 @@ class TensorImpl : public RefCounted<TensorImpl> {
   const Intrusive<Storage>& storage_ptr() const { return storage_; }
   /// Address of element 0.
   char* data() const { return static_cast<char*>(storage_->data()) + offset_ * itemsize(); }
+
+  /// The same, for somebody outside who may read and write there at any time.
+  char* expose_data() const {
+    storage_->expose();
+    return data();
+  }
 
   bool conj() const { return conj_; }
   bool neg() const { return neg_; }

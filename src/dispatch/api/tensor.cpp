@@ -82,7 +82,7 @@ bool Tensor::is_contiguous(MemoryFormat format) const {
   raise(ErrorKind::kRuntime, "preserve memory format is unsupported by the contiguous operator");
 }
 
-void* Tensor::data_ptr() const { return checked(impl_, "data_ptr").data(); }
+void* Tensor::data_ptr() const { return checked(impl_, "data_ptr").expose_data(); }
 
 void* Tensor::checked_data(Dtype expected) const {
   const TensorImpl& t = checked(impl_, "data_ptr");

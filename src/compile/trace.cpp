@@ -1,0 +1,102 @@
+#include "compile/trace.h"
+
+#include <cstring>
+
+namespace lohe::compile {
+namespace {
+
+size_t list_bytes(const Arg& a) {
+  if (a.kind == Arg::kInts || a.kind == Arg::kFloats) return sizeof(int64_t) * static_cast<size_t>(a.count);
+  return a.kind == Arg::kStr ? static_cast<size_t>(a.count) : 0;
+}
+
+bool same_arg(const Arg& a, const Arg& b) {
+  if (a.kind != b.kind) return false;
+  switch (a.kind) {
+    case Arg::kNone:
+    case Arg::kTensor:
+      return true;
+    case Arg::kBool:
+    case Arg::kInt:
+    case Arg::kFloat:
+      return a.integer == b.integer;  // floats by their bits
+    case Arg::kComplex:
+      return a.integer == b.integer && std::memcmp(&a.imag, &b.imag, sizeof a.imag) == 0;
+    case Arg::kDtype:
+      return a.dtype == b.dtype;
+    case Arg::kDevice:
+      return a.device == b.device;
+    case Arg::kTensors:
+      return a.count == b.count;
+    case Arg::kInts:
+    case Arg::kFloats:
+    case Arg::kStr:
+      return a.count == b.count && std::memcmp(a.chars, b.chars, list_bytes(a)) == 0;
+    case Arg::kGenerator:
+      return a.generator == b.generator;
+  }
+  return false;
+}
+
+bool same_call(const TraceCall& a, const TraceCall& b) {
+  if (a.op != b.op || a.args.size() != b.args.size()) return false;
+  for (size_t i = 0; i < a.args.size(); ++i) {
+    if (!same_arg(a.args[i], b.args[i])) return false;
+  }
+  return a.tensors == b.tensors && a.results == b.results;
+}
+
+bool same_record(const TraceRecord& a, const TraceRecord& b) {
+  return a.program == b.program && a.call == b.call && a.space.sizes == b.space.sizes &&
+         a.space.groups == b.space.groups && a.space.iota_base == b.space.iota_base && a.operand == b.operand &&
+         a.inputs == b.inputs && a.outputs == b.outputs && a.scalar == b.scalar && a.scalars == b.scalars;
+}
+
+}  // namespace
+
+void Trace::clear() {
+  records.clear();
+  operands.clear();
+  storages.clear();
+  calls.clear();
+  scalars.clear();
+  hash = 0;
+}
+
+bool Trace::same_work(const Trace& o) const {
+  if (hash != o.hash || records.size() != o.records.size() || storages.size() != o.storages.size() ||
+      calls.size() != o.calls.size() || operands != o.operands)
+    return false;
+  for (size_t i = 0; i < storages.size(); ++i) {
+    if (storages[i].fresh != o.storages[i].fresh || storages[i].nbytes != o.storages[i].nbytes) return false;
+  }
+  for (size_t i = 0; i < records.size(); ++i) {
+    if (!same_record(records[i], o.records[i])) return false;
+  }
+  for (size_t i = 0; i < calls.size(); ++i) {
+    if (!same_call(calls[i], o.calls[i])) return false;
+  }
+  return true;
+}
+
+TraceCall make_call(const ops::OpDef& op, Args args) {
+  TraceCall call;
+  call.op = &op;
+  call.args.assign(args.begin(), args.end());
+  size_t words = 0;
+  for (const Arg& a : args) words += (list_bytes(a) + 7) / 8;
+  if (words > 0) call.lists.reset(new int64_t[words]);
+  int64_t* at = call.lists.get();
+  for (Arg& a : call.args) {
+    if (a.kind == Arg::kTensor) a.tensor = nullptr;
+    if (a.kind == Arg::kTensors) a.tensors = nullptr;
+    const size_t bytes = list_bytes(a);
+    if (bytes == 0) continue;
+    std::memcpy(at, a.chars, bytes);
+    a.chars = reinterpret_cast<const char*>(at);  // the pointers of a list are one union
+    at += (bytes + 7) / 8;
+  }
+  return call;
+}
+
+}  // namespace lohe::compile

@@ -1,0 +1,81 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "compile/program.h"
+#include "ops/op_def.h"
+
+/// What a recorder writes down: work on storages in program order, with nothing left to decide but the numbers.
+namespace lohe::compile {
+
+/// An operand of a program before it is run or written down: strides over the program's space, in elements.
+struct Place {
+  TensorImpl* tensor = nullptr;
+  Dims strides;
+};
+
+/// Where an operand lies. Strides are in elements: of a program's operand over its space, of a call's tensor over
+/// its own dims.
+struct TraceOperand {
+  int32_t storage = -1;  ///< number in the trace; -1: no tensor
+  int64_t offset = 0;    ///< bytes
+  Dims strides;
+  bool operator==(const TraceOperand&) const = default;
+};
+
+/// A primitive's call: arguments with memory of their own, tensors by description.
+struct TraceCall {
+  struct Tensor {
+    int32_t operand = -1;  ///< of the record; -1: null in a list
+    Dtype dtype = Dtype::kUndefined;
+    bool conj = false, neg = false, wrapped_number = false;
+    Dims sizes;
+    bool operator==(const Tensor&) const = default;
+  };
+  TraceCall() = default;
+  const ops::OpDef* op = nullptr;
+  std::vector<Arg> args;                ///< those of kind kTensor and kTensors point to nothing
+  std::unique_ptr<int64_t[]> lists;     ///< what lists and strings in `args` point to
+  std::vector<Tensor> tensors, results;  ///< in the order of the arguments
+};
+
+/// A program over a space, or a call.
+struct TraceRecord {
+  Program* program = nullptr;
+  int32_t call = -1;  ///< number of the call, where `program` is null
+  Space space;
+  int32_t operand = 0;  ///< the first one; inputs, then outputs
+  int32_t inputs = 0, outputs = 0;
+  int32_t scalar = 0, scalars = 0;  ///< the first one, how many
+};
+
+struct TraceStorage {
+  int64_t nbytes = 0;
+  bool fresh = false;     ///< made by the trace: nothing is in it before its first write
+  bool observed = false;  ///< somebody can read it after the trace
+};
+
+struct Trace {
+  std::vector<TraceRecord> records;
+  std::vector<TraceOperand> operands;
+  std::vector<TraceStorage> storages;
+  std::vector<TraceCall> calls;
+  std::vector<Scalar> scalars;  ///< run-time numbers: not part of what two traces have in common
+  uint64_t hash = 0;            ///< of everything but scalars and `observed`
+
+  std::span<const TraceOperand> inputs(const TraceRecord& r) const {
+    return {operands.data() + r.operand, static_cast<size_t>(r.inputs)};
+  }
+  std::span<const TraceOperand> outputs(const TraceRecord& r) const {
+    return {operands.data() + r.operand + r.inputs, static_cast<size_t>(r.outputs)};
+  }
+  void clear();
+  /// Equal but for scalars and for what is observed.
+  bool same_work(const Trace& other) const;
+};
+
+/// Takes a call's arguments; lists and strings are copied.
+TraceCall make_call(const ops::OpDef& op, Args args);
+
+}  // namespace lohe::compile

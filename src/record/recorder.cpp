@@ -1,0 +1,218 @@
+#include "record/recorder.h"
+
+#include "base/hash.h"
+#include "base/log.h"
+#include "lohe/error.h"
+#include "record/run.h"
+
+namespace lohe::record {
+
+using compile::Trace;
+using compile::TraceCall;
+using compile::TraceOperand;
+using compile::TraceRecord;
+
+namespace {
+
+/// So many records are done at once, wherever the program is: what they hold back stays bounded.
+constexpr size_t kMostRecords = 20'000;
+
+/// What the work of a failed trace would have written.
+class Failed final : public PendingWork {
+ public:
+  void settle() override {
+    raise(ErrorKind::kRuntime,
+          "this tensor was never computed: an operation that was recorded before it raised an error; run the program "
+          "without compile() to see the error at its own line");
+  }
+};
+Failed failed;
+
+}  // namespace
+
+Recorder& Recorder::of_this_thread() {
+  static thread_local Recorder recorder;
+  return recorder;
+}
+
+Recorder::~Recorder() {
+  try {
+    settle();
+  } catch (const std::exception& e) {
+    log(LogLevel::kError, "recorded work failed while its thread ended: ", e.what());
+  }
+}
+
+int32_t Recorder::number_of(const Intrusive<Storage>& storage, bool fresh) {
+  if (storage->pending.load(std::memory_order_relaxed) == this) return storage->pending_number;
+  const auto number = static_cast<int32_t>(storages_.size());
+  storages_.push_back(storage);
+  trace_.storages.push_back({storage->nbytes(), fresh, false});
+  trace_.hash = hash_combine(trace_.hash, static_cast<uint64_t>(storage->nbytes()) * 2 + (fresh ? 1 : 0));
+  storage->pending_number = number;
+  storage->pending.store(this, std::memory_order_release);
+  return number;
+}
+
+Intrusive<Storage> Recorder::promise(int64_t nbytes) {
+  if (nbytes == 0) return Storage::allocate(0);
+  const std::lock_guard lock(mutex_);
+  Intrusive<Storage> storage = Storage::promise(nbytes);
+  number_of(storage, true);
+  return storage;
+}
+
+void Recorder::add_operand(TraceRecord& record, const TensorImpl& t, std::span<const int64_t> strides) {
+  const int32_t number = number_of(t.storage_ptr(), false);
+  const int64_t offset = t.offset() * t.itemsize();
+  uint64_t h = hash_combine(static_cast<uint64_t>(number), static_cast<uint64_t>(offset));
+  for (const int64_t s : strides) h = h * 31 + static_cast<uint64_t>(s);
+  trace_.hash = hash_combine(trace_.hash, h);
+  trace_.operands.push_back({number, offset, Dims(strides)});
+  (void)record;
+}
+
+void Recorder::add_record(TraceRecord record) {
+  trace_.hash = hash_combine(trace_.hash, reinterpret_cast<uintptr_t>(record.program));
+  for (const int64_t s : record.space.sizes) trace_.hash = trace_.hash * 31 + static_cast<uint64_t>(s);
+  trace_.records.push_back(std::move(record));
+  ++counts_.records;
+  if (trace_.records.size() >= kMostRecords) run();
+}
+
+void Recorder::add(compile::Program& program, const compile::Space& space,
+                   std::span<const compile::Place> places, size_t inputs, std::span<const Scalar> numbers) {
+  const std::lock_guard lock(mutex_);
+  TraceRecord record;
+  record.program = &program;
+  record.space = space;
+  record.operand = static_cast<int32_t>(trace_.operands.size());
+  record.inputs = static_cast<int32_t>(inputs);
+  record.outputs = static_cast<int32_t>(places.size() - inputs);
+  record.scalar = static_cast<int32_t>(trace_.scalars.size());
+  record.scalars = static_cast<int32_t>(numbers.size());
+  for (const compile::Place& p : places) add_operand(record, *p.tensor, p.strides);
+  for (const Scalar& s : numbers) trace_.scalars.push_back(s);
+  add_record(std::move(record));
+}
+
+void Recorder::add_call(const ops::OpDef& op, Args args, const Results& results) {
+  const std::lock_guard lock(mutex_);
+  TraceRecord record;
+  record.call = static_cast<int32_t>(trace_.calls.size());
+  record.operand = static_cast<int32_t>(trace_.operands.size());
+  TraceCall call = compile::make_call(op, args);
+  const auto add = [&](const TensorImpl* t, std::vector<TraceCall::Tensor>& list) {
+    TraceCall::Tensor& d = list.emplace_back();
+    if (t == nullptr) return;
+    d.operand = static_cast<int32_t>(trace_.operands.size()) - record.operand;
+    d.dtype = t->dtype();
+    d.conj = t->conj();
+    d.neg = t->neg();
+    d.wrapped_number = t->wrapped_number;
+    d.sizes = t->size_dims();
+    add_operand(record, *t, t->strides());
+  };
+  // What is read only stands before what is written.
+  for (const Arg& a : args) {
+    if (a.kind == Arg::kTensor) add(a.tensor, call.tensors);
+    if (a.kind == Arg::kTensors) {
+      for (const TensorImpl* t : a.tensor_list()) add(t, call.tensors);
+    }
+  }
+  record.inputs = static_cast<int32_t>(trace_.operands.size()) - record.operand;
+  for (int o = 0; o < results.size(); ++o) add(results[o].get(), call.results);
+  record.outputs = static_cast<int32_t>(trace_.operands.size()) - record.operand - record.inputs;
+  trace_.hash = hash_combine(trace_.hash, static_cast<uint64_t>(op.id));
+  trace_.calls.push_back(std::move(call));
+  add_record(std::move(record));
+}
+
+void Recorder::settle() {
+  if (runner_.load() == std::this_thread::get_id()) return;
+  const std::lock_guard lock(mutex_);
+  run();
+}
+
+void Recorder::run() {
+  if (storages_.empty()) return;
+  Trace trace = std::move(trace_);
+  std::vector<Intrusive<Storage>> storages = std::move(storages_);
+  trace_.clear();
+  storages_.clear();
+  for (size_t i = 0; i < storages.size(); ++i) trace.storages[i].observed = storages[i]->use_count() > 1;
+  runner_ = std::this_thread::get_id();
+  // Whoever settles may be in any mode; the work was checked and taped when it was recorded.
+  const uint32_t mode = dispatch::mode_word;
+  dispatch::mode_word = dispatch::kNoGrad;
+  ++counts_.traces;
+  const auto leave = [&](auto&& next_of) {
+    dispatch::mode_word = mode;
+    runner_ = std::thread::id();
+    for (size_t s = 0; s < storages.size(); ++s) {
+      if (storages[s]) storages[s]->pending.store(next_of(s), std::memory_order_release);
+    }
+  };
+  size_t done = 0;
+  try {
+    ++counts_.unfused;
+    run_unfused(trace, storages, &done);
+  } catch (...) {
+    // Work that was not reached leaves old values as they are; what it would have made first may not be read.
+    std::vector<bool> made(storages.size()), lost(storages.size());
+    for (size_t r = 0; r < trace.records.size(); ++r) {
+      for (const TraceOperand& o : trace.outputs(trace.records[r])) {
+        const auto s = static_cast<size_t>(o.storage);
+        if (r < done)
+          made[s] = true;
+        else
+          lost[s] = !made[s] && trace.storages[s].fresh;
+      }
+    }
+    leave([&](size_t s) -> PendingWork* { return lost[s] ? &failed : nullptr; });
+    throw;
+  }
+  leave([](size_t) -> PendingWork* { return nullptr; });
+}
+
+Recorder* recorder_of(Args args) {
+  Recorder& mine = Recorder::of_this_thread();
+  bool fits = true;
+  const auto look = [&](const TensorImpl* t) {
+    if (t == nullptr) return;
+    fits = fits && !t->storage().exposed() && !t->extension;
+    // Another thread's work comes first.
+    PendingWork* work = t->storage().pending.load(std::memory_order_acquire);
+    if (work != nullptr && work != &mine) work->settle();
+  };
+  for (const Arg& a : args) {
+    if (a.kind == Arg::kTensor) look(a.tensor);
+    if (a.kind == Arg::kTensors) {
+      for (const TensorImpl* t : a.tensor_list()) look(t);
+    }
+    fits = fits && a.kind != Arg::kGenerator;
+  }
+  return fits ? &mine : nullptr;
+}
+
+Scope::Scope() : outer_((dispatch::mode_word & dispatch::kRecording) == 0) {
+  dispatch::mode_word |= dispatch::kRecording;
+}
+
+void Scope::end() {
+  if (!open_) return;
+  open_ = false;
+  if (!outer_) return;
+  dispatch::mode_word &= ~dispatch::kRecording;
+  Recorder::of_this_thread().settle();
+}
+
+Scope::~Scope() {
+  try {
+    end();
+  } catch (const std::exception& e) {
+    log(LogLevel::kWarning, "recorded work failed after another error: ", e.what());
+  }
+}
+
+}  // namespace lohe::record

@@ -1,0 +1,74 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "compile/trace.h"
+#include "ops/call.h"
+
+/// Recording: inside a Scope, ops are checked and their results described at once, but the work on memory is written
+/// down. It is done, all of it and in order, when anybody asks a storage that it concerns for its bytes, when the
+/// trace has grown to its limit, or when the scope ends.
+namespace lohe::record {
+
+/// One thread's trace. Other threads may settle it; its own thread alone adds to it.
+class Recorder final : public PendingWork {
+ public:
+  static Recorder& of_this_thread();
+  ~Recorder() override;
+
+  void settle() override;
+
+  /// Memory for a result of recorded work.
+  Intrusive<Storage> promise(int64_t nbytes);
+  /// A program; `places` has its inputs first, then its outputs.
+  void add(compile::Program& program, const compile::Space& space, std::span<const compile::Place> places,
+           size_t inputs, std::span<const Scalar> numbers);
+  /// A primitive; its results are promised.
+  void add_call(const ops::OpDef& op, Args args, const Results& results);
+
+  /// How often a trace was carried out, by how.
+  struct Counts {
+    int64_t traces = 0, records = 0, unfused = 0, compiled = 0, compilations = 0;
+  };
+  Counts counts() const { return counts_; }
+
+ private:
+  Recorder() = default;
+  int32_t number_of(const Intrusive<Storage>& storage, bool fresh);
+  void add_operand(compile::TraceRecord& record, const TensorImpl& t, std::span<const int64_t> strides);
+  void add_record(compile::TraceRecord record);
+  void run();
+
+  std::mutex mutex_;  ///< of everything below
+  compile::Trace trace_;
+  std::vector<Intrusive<Storage>> storages_;  ///< by number in the trace
+  std::atomic<std::thread::id> runner_{};     ///< the thread that is in run()
+  Counts counts_;
+};
+
+/// This thread's recorder while it records and every tensor of the call can be part of a trace; else null.
+Recorder* recorder_of(Args args);
+inline Recorder* recorder_for(Args args) {
+  return (dispatch::mode_word & dispatch::kRecording) == 0 ? nullptr : recorder_of(args);
+}
+
+/// Records until it ends, then settles. Scopes nest: the outermost one settles.
+class Scope {
+ public:
+  Scope();
+  /// Settles what an exception left.
+  ~Scope();
+  /// @throws what the recorded work raises.
+  void end();
+  Scope(const Scope&) = delete;
+  Scope& operator=(const Scope&) = delete;
+
+ private:
+  bool open_ = true, outer_;
+};
+
+}  // namespace lohe::record

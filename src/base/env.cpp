@@ -14,6 +14,12 @@ namespace {
 constexpr std::array kVariables{
     EnvVariable{"LOHE_CACHE_DIR", EnvType::kPath, "$XDG_CACHE_HOME/lohe, else ~/.cache/lohe", "",
                 "Folder of the on-disk cache of compiled kernels."},
+    EnvVariable{"LOHE_COMPILE_FUSE", EnvType::kBool, "1", "",
+                "Whether compile() joins operations into fused kernels; results do not change."},
+    EnvVariable{"LOHE_COMPILE_PLAN_MEMORY", EnvType::kBool, "1", "",
+                "Whether buffers of a compiled program that are not needed at the same time share memory."},
+    EnvVariable{"LOHE_COMPILE_STRICT", EnvType::kBool, "0", "",
+                "Raise when the compiler fails, instead of a warning and the eager kernels."},
     EnvVariable{
         "LOHE_CPU_LEVEL", EnvType::kString, "the highest level that this machine runs", "",
         "Instruction set level that kernels are generated for; a level that the machine lacks is an error."},

@@ -377,24 +377,36 @@ void Program::run_flat(int64_t n, std::span<char* const> pointers, uint32_t move
   }
 }
 
-void Program::run(const Space& space, std::span<const Binding> inputs, std::span<const Binding> outputs,
-                  std::span<const Scalar> scalars) {
+Program::Stages& Program::stages(const Space& space, bool* split) {
   int64_t kept = 1, row = 1;
   ir::Space reduced = 0;
   for (const auto& s : steps_) reduced |= s->reduced;
   for (size_t d = 0; d < space.sizes.size(); ++d)
     ((space.groups[d] & reduced) != 0 ? row : kept) *= space.sizes[d];
   // Few long rows: sum blocks of a fixed length side by side. Decided by the shape alone.
-  const bool split = reduced == kRow && row >= 2 * kBlock && kept < 64;
-  if (split) {
-    {
-      const ForkSection section;
-      std::call_once(split_once_, [this] { plan(true, split_steps_); });
-    }
-    run_steps(split_steps_, true, space, inputs, outputs, scalars);
-  } else {
-    run_steps(steps_, false, space, inputs, outputs, scalars);
+  *split = reduced == kRow && row >= 2 * kBlock && kept < 64;
+  if (!*split) return steps_;
+  const ForkSection section;
+  std::call_once(split_once_, [this] { plan(true, split_steps_); });
+  return split_steps_;
+}
+
+std::vector<int> Program::leaders(const Space& space) {
+  bool split = false;
+  std::vector<int> numbers;
+  for (const auto& s : stages(space, &split)) {
+    if (s->reduced == 0) continue;
+    const bool own = s->inputs.empty() || static_cast<size_t>(s->inputs[0]) >= input_count_;
+    numbers.push_back(own ? -1 : s->inputs[0]);
   }
+  return numbers;
+}
+
+void Program::run(const Space& space, std::span<const Binding> inputs, std::span<const Binding> outputs,
+                  std::span<const Scalar> scalars) {
+  bool split = false;
+  Stages& chosen = stages(space, &split);
+  run_steps(chosen, split, space, inputs, outputs, scalars);
 }
 
 void Program::run_steps(std::vector<std::unique_ptr<Stage>>& steps, bool split, const Space& space,
@@ -454,12 +466,15 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
   const auto is_reduced = [&](int64_t d) {
     return (space.groups[static_cast<size_t>(d)] & step.reduced) != 0;
   };
-  const size_t leader = step.reduced != 0 || step.inputs.size() == count ? 0 : step.inputs.size();
+  const size_t first = step.reduced != 0 || step.inputs.size() == count ? 0 : step.inputs.size();
+  // A leader that is no operand moves through the loops behind the operands.
+  const bool led = !space.leader.empty() && step.reduced != 0;
+  const size_t leader = led ? count : first, moving = count + (led ? 1 : 0);
+  const auto stride = [&](size_t o, size_t d) { return o == count ? space.leader[d] : operands[o].strides[d]; };
   if (!step.uses_iota && count > 0) {
     sort_few(order, [&](int64_t a, int64_t b) {
       if (is_reduced(a) != is_reduced(b)) return is_reduced(b);
-      return std::abs(operands[leader].strides[static_cast<size_t>(a)]) >
-             std::abs(operands[leader].strides[static_cast<size_t>(b)]);
+      return std::abs(stride(leader, static_cast<size_t>(a))) > std::abs(stride(leader, static_cast<size_t>(b)));
     });
   } else {
     sort_few(order, [&](int64_t a, int64_t b) { return !is_reduced(a) && is_reduced(b); });
@@ -475,13 +490,13 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
   }
   for (const int64_t dim : order) {
     const auto d = static_cast<size_t>(dim);
-    Loop l{space.sizes[d], space.groups[d], is_reduced(dim), Dims(count), logical_of[d]};
-    for (size_t o = 0; o < count; ++o) l.strides[o] = operands[o].strides[d];
+    Loop l{space.sizes[d], space.groups[d], is_reduced(dim), Dims(moving), logical_of[d]};
+    for (size_t o = 0; o < moving; ++o) l.strides[o] = stride(o, d);
     if (!loops.empty()) {
       Loop& p = loops.back();
       bool merges = p.group == l.group && p.reduced == l.reduced &&
                     (!step.uses_iota || p.logical == l.logical * l.size);
-      for (size_t o = 0; o < count && merges; ++o) merges = p.strides[o] == l.strides[o] * l.size;
+      for (size_t o = 0; o < moving && merges; ++o) merges = p.strides[o] == l.strides[o] * l.size;
       if (merges) {
         p.size *= l.size;
         p.strides = l.strides;
@@ -492,10 +507,10 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
     loops.push_back(std::move(l));
   }
   if (loops.empty() || loops.front().reduced) {
-    put_first(loops, Loop{1, kOuter, false, Dims(count), 0});
+    put_first(loops, Loop{1, kOuter, false, Dims(moving), 0});
   }
   if (step.reduced != 0 && !loops.back().reduced)
-    loops.push_back(Loop{1, step.reduced, true, Dims(count), 0});
+    loops.push_back(Loop{1, step.reduced, true, Dims(moving), 0});
   size_t kept = 0;
   while (kept < loops.size() && !loops[kept].reduced) ++kept;
 
@@ -507,7 +522,7 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
     Loop& row = loops.back();
     whole_blocks = row.size / kBlock;
     tail = row.size % kBlock;
-    Loop block{whole_blocks, row.group, false, Dims(count), row.logical * kBlock};
+    Loop block{whole_blocks, row.group, false, Dims(moving), row.logical * kBlock};
     for (size_t o = 0; o < step.inputs.size(); ++o) block.strides[o] = row.strides[o] * kBlock;
     row.size = kBlock;
     put_first(loops, std::move(block));
@@ -536,9 +551,9 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
   spec.vector_dim = static_cast<int>(last);
   if (step.reduced != 0 && count > 0) {
     // Down the columns when the kept dim is the dense one.
-    const bool row_dense = loops[last].strides[0] == 1 || loops[last].size == 1;
+    const bool row_dense = loops[last].strides[leader] == 1 || loops[last].size == 1;
     const Loop& k = loops[kept - 1];
-    if (!row_dense && k.strides[0] == 1 && k.size >= 4) {
+    if (!row_dense && k.strides[leader] == 1 && k.size >= 4) {
       spec.vector_dim = static_cast<int>(kept) - 1;
       spec.by_rows = k.size >= kByRows;
     }
@@ -605,7 +620,7 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
       inner *= nest[d].size;
       if (nest[d].reduced) row *= nest[d].size;
     }
-    if (nest[0].size == 0 || (inner == 0 && row != 0)) return;
+    if (nest[0].size == 0 || (inner == 0 && row != 0) || space.prepare_only) return;
     const auto body = [&](int64_t begin, int64_t end) {
       void* buffers[kMaxBuffers];
       size_t n = 0;
@@ -659,6 +674,7 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
   const int64_t n = whole_blocks + (tail != 0 ? 1 : 0);
   for (size_t o = 0; o < partial.size(); ++o) {
     Space s;
+    s.prepare_only = space.prepare_only;
     Binding in{partial[o].data, {}}, out{operands[step.inputs.size() + o].data, {}};
     s.sizes.push_back(n);
     s.groups.push_back(kRow);

@@ -29,6 +29,9 @@ struct Space {
   Dims sizes;
   SmallVector<uint8_t, 6> groups;  ///< ir::Group of every dim
   int64_t iota_base = 0;           ///< what positions in kOuter start from (random numbers)
+  /// Strides, by dim, that order the loops of reductions and choose the vector dim; empty: those of the first operand.
+  Dims leader;
+  bool prepare_only = false;  ///< kernels are made, nothing is run
 };
 
 class Program {
@@ -48,10 +51,17 @@ class Program {
   void run_flat(int64_t n, std::span<char* const> pointers, uint32_t moves, std::span<const Scalar> scalars);
 
   const ir::Graph& graph() const { return graph_; }
+  const std::string& name() const { return name_; }
+  /// The inputs whose strides order the loops of its reductions over `space`, one for each kernel that has any; -1
+  /// for a buffer of its own.
+  std::vector<int> leaders(const Space& space);
 
  private:
   struct Entry;
   struct Stage;
+  using Stages = std::vector<std::unique_ptr<Stage>>;
+  /// The kernels for this shape. @param split whether rows are cut into blocks
+  Stages& stages(const Space& space, bool* split);
   void plan(bool split, std::vector<std::unique_ptr<Stage>>& steps);
   void run_steps(std::vector<std::unique_ptr<Stage>>& steps, bool split, const Space& space,
                  std::span<const Binding> inputs, std::span<const Binding> outputs,

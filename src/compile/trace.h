@@ -70,6 +70,10 @@ struct Trace {
   std::span<const TraceOperand> outputs(const TraceRecord& r) const {
     return {operands.data() + r.operand + r.inputs, static_cast<size_t>(r.outputs)};
   }
+  /// Both.
+  std::span<const TraceOperand> operands_of(const TraceRecord& r) const {
+    return {operands.data() + r.operand, static_cast<size_t>(r.inputs + r.outputs)};
+  }
   void clear();
   /// Equal but for scalars and for what is observed.
   bool same_work(const Trace& other) const;

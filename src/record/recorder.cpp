@@ -3,6 +3,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "lohe/error.h"
+#include "record/cache.h"
 #include "record/run.h"
 
 namespace lohe::record {
@@ -153,17 +154,26 @@ void Recorder::run() {
       if (storages[s]) storages[s]->pending.store(next_of(s), std::memory_order_release);
     }
   };
-  size_t done = 0;
+  std::vector<bool> done(trace.records.size());
+  const std::shared_ptr<KnownTrace> known = TraceCache::global().find(trace);
   try {
-    ++counts_.unfused;
-    run_unfused(trace, storages, &done);
+    // The first time unfused, from the second time on as a program: a trace that never comes again costs no compiling.
+    std::shared_ptr<const compile::CompiledTrace> program;
+    bool made = false;
+    if (known) program = TraceCache::global().program(*known, trace, &made);
+    counts_.compilations += made ? 1 : 0;
+    ++(program ? counts_.compiled : counts_.unfused);
+    if (program)
+      run_compiled(*program, trace, storages, done);
+    else
+      run_unfused(trace, storages, done);
   } catch (...) {
     // Work that was not reached leaves old values as they are; what it would have made first may not be read.
     std::vector<bool> made(storages.size()), lost(storages.size());
     for (size_t r = 0; r < trace.records.size(); ++r) {
       for (const TraceOperand& o : trace.outputs(trace.records[r])) {
         const auto s = static_cast<size_t>(o.storage);
-        if (r < done)
+        if (done[r])
           made[s] = true;
         else
           lost[s] = !made[s] && trace.storages[s].fresh;
@@ -173,6 +183,7 @@ void Recorder::run() {
     throw;
   }
   leave([](size_t) -> PendingWork* { return nullptr; });
+  if (!known) TraceCache::global().add(std::move(trace));
 }
 
 Recorder* recorder_of(Args args) {

@@ -1,5 +1,6 @@
 #include "record/run.h"
 
+#include "base/allocator.h"
 #include "base/inline_vector.h"
 #include "lohe/error.h"
 #include "ops/arg.h"
@@ -14,8 +15,9 @@ namespace {
 /// for the trace.
 class Calls {
  public:
-  Calls(const Trace& trace, const std::vector<Intrusive<Storage>>& storages)
-      : trace_(trace), storages_(storages), stand_ins_(trace.storages.size()) {}
+  /// @param memory of each storage, at the time of the call
+  Calls(const Trace& trace, const Storages& storages, const std::vector<char*>& memory)
+      : trace_(trace), storages_(storages), memory_(memory), stand_ins_(trace.storages.size()) {}
 
   void run(const TraceRecord& record) {
     const TraceCall& call = trace_.calls[static_cast<size_t>(record.call)];
@@ -59,39 +61,40 @@ class Calls {
   const Intrusive<Storage>& stand_in(size_t number) {
     Intrusive<Storage>& made = stand_ins_[number];
     if (!made) {
-      const Storage& s = *storages_[number];
-      made = Storage::borrow(s.memory(), s.nbytes(), nullptr, nullptr, s.writable());
+      const bool writable = !storages_[number] || storages_[number]->writable();
+      made = Storage::borrow(memory_[number], trace_.storages[number].nbytes, nullptr, nullptr, writable);
     }
     return made;
   }
 
   const Trace& trace_;
-  const std::vector<Intrusive<Storage>>& storages_;
-  std::vector<Intrusive<Storage>> stand_ins_;
+  const Storages& storages_;
+  const std::vector<char*>& memory_;
+  Storages stand_ins_;
 };
 
 }  // namespace
 
-void run_unfused(const Trace& trace, std::vector<Intrusive<Storage>>& storages, size_t* done) {
+void run_unfused(const Trace& trace, Storages& storages, std::vector<bool>& done) {
   std::vector<size_t> last_use(storages.size());
   for (size_t r = 0; r < trace.records.size(); ++r) {
-    const TraceRecord& record = trace.records[r];
-    for (int32_t i = 0; i < record.inputs + record.outputs; ++i)
-      last_use[static_cast<size_t>(trace.operands[static_cast<size_t>(record.operand + i)].storage)] = r;
+    for (const TraceOperand& o : trace.operands_of(trace.records[r])) last_use[static_cast<size_t>(o.storage)] = r;
   }
-  Calls calls(trace, storages);
+  std::vector<char*> memory(storages.size());
+  Calls calls(trace, storages, memory);
   for (size_t r = 0; r < trace.records.size(); ++r) {
-    *done = r;
     const TraceRecord& record = trace.records[r];
-    const std::span operands(trace.operands.data() + record.operand,
-                             static_cast<size_t>(record.inputs + record.outputs));
-    // A promised block may be read before it is written: torch.empty() gives what happens to be there.
-    for (const TraceOperand& o : operands) storages[static_cast<size_t>(o.storage)]->provide();
+    const std::span<const TraceOperand> operands = trace.operands_of(record);
+    for (const TraceOperand& o : operands) {
+      // A promised block may be read before it is written: torch.empty() gives what happens to be there.
+      const auto s = static_cast<size_t>(o.storage);
+      storages[s]->provide();
+      memory[s] = static_cast<char*>(storages[s]->memory());
+    }
     if (record.program != nullptr) {
       InlineVector<Binding, 8> bound;
       for (const TraceOperand& o : operands)
-        bound.push_back({static_cast<char*>(storages[static_cast<size_t>(o.storage)]->memory()) + o.offset,
-                         o.strides});
+        bound.push_back({memory[static_cast<size_t>(o.storage)] + o.offset, o.strides});
       const std::span<const Binding> all = bound;
       record.program->run(record.space, all.first(static_cast<size_t>(record.inputs)),
                           all.subspan(static_cast<size_t>(record.inputs)),
@@ -99,6 +102,7 @@ void run_unfused(const Trace& trace, std::vector<Intrusive<Storage>>& storages, 
     } else {
       calls.run(record);
     }
+    done[r] = true;
     for (const TraceOperand& o : operands) {
       const auto s = static_cast<size_t>(o.storage);
       if (last_use[s] != r || !storages[s] || trace.storages[s].observed) continue;
@@ -106,9 +110,52 @@ void run_unfused(const Trace& trace, std::vector<Intrusive<Storage>>& storages, 
       storages[s] = nullptr;
     }
   }
-  *done = trace.records.size();
   for (const auto& s : storages) {
     if (s) s->provide();
+  }
+}
+
+void run_compiled(const CompiledTrace& compiled, const Trace& trace, Storages& storages, std::vector<bool>& done) {
+  struct Arena {
+    explicit Arena(int64_t n) : bytes(static_cast<size_t>(n)), memory(n > 0 ? allocate(bytes) : nullptr) {}
+    ~Arena() {
+      if (memory != nullptr) deallocate(memory, bytes);
+    }
+    size_t bytes;
+    void* memory;
+  };
+  const Arena arena(compiled.arena_bytes);
+  std::vector<char*> memory(storages.size());
+  for (size_t s = 0; s < storages.size(); ++s) {
+    switch (compiled.storages[s].home) {
+      case CompiledTrace::kOwn:
+        storages[s]->provide();
+        memory[s] = static_cast<char*>(storages[s]->memory());
+        break;
+      case CompiledTrace::kArena:
+        memory[s] = static_cast<char*>(arena.memory) + compiled.storages[s].offset;
+        break;
+      case CompiledTrace::kNowhere:
+        break;
+    }
+  }
+  Calls calls(trace, storages, memory);
+  InlineVector<Binding, 16> bound;
+  InlineVector<Scalar, 16> numbers;
+  for (const FusedStep& step : compiled.steps) {
+    if (step.program != nullptr) {
+      bound.clear();
+      numbers.clear();
+      for (const TraceOperand& o : step.operands)
+        bound.push_back({memory[static_cast<size_t>(o.storage)] + o.offset, o.strides});
+      for (const int32_t s : step.scalars) numbers.push_back(trace.scalars[static_cast<size_t>(s)]);
+      const std::span<const Binding> all = bound;
+      step.program->run(step.space, all.first(static_cast<size_t>(step.inputs)),
+                        all.subspan(static_cast<size_t>(step.inputs)), numbers);
+    } else {
+      calls.run(trace.records[static_cast<size_t>(step.call)]);
+    }
+    for (const int32_t r : step.records) done[static_cast<size_t>(r)] = true;
   }
 }
 

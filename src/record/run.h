@@ -2,14 +2,21 @@
 
 #include <vector>
 
-#include "compile/trace.h"
+#include "compile/compiled.h"
 
 namespace lohe::record {
 
+/// Storages of a trace, by number; those of which nobody observes anything may be let go.
+using Storages = std::vector<Intrusive<Storage>>;
+
 /// Does the work of a trace, one record after the other, on the eager kernels. Memory of storages that nobody
 /// observes is given back after their last use; their entries in `storages` are then null.
-/// @param done records that were carried out
+/// @param done by record: whether it was carried out
 /// @throws what a record raises; the records after it are not done.
-void run_unfused(const compile::Trace& trace, std::vector<Intrusive<Storage>>& storages, size_t* done);
+void run_unfused(const compile::Trace& trace, Storages& storages, std::vector<bool>& done);
+
+/// The same by the steps that were made of an equal trace.
+void run_compiled(const compile::CompiledTrace& compiled, const compile::Trace& trace, Storages& storages,
+                  std::vector<bool>& done);
 
 }  // namespace lohe::record

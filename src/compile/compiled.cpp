@@ -1,0 +1,96 @@
+#include "compile/compiled.h"
+
+#include <algorithm>
+
+namespace lohe::compile {
+namespace {
+
+constexpr int64_t kAlignment = 64;
+
+/// A storage that only some steps need.
+struct Interval {
+  size_t storage;
+  int64_t bytes;
+  size_t first, last;  ///< steps
+};
+
+/// Offsets in one arena: the largest first, each in the smallest gap that fits among those alive at the same time
+/// (Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020).
+void plan(std::vector<Interval> intervals, bool share, CompiledTrace& compiled) {
+  std::stable_sort(intervals.begin(), intervals.end(),
+                   [](const Interval& a, const Interval& b) { return a.bytes > b.bytes; });
+  std::vector<const Interval*> placed;  // by offset
+  const auto offset_of = [&](const Interval& i) { return compiled.storages[i.storage].offset; };
+  for (const Interval& i : intervals) {
+    int64_t best = -1, best_gap = 0, end = 0;
+    for (const Interval* p : placed) {
+      if (share && (p->last < i.first || i.last < p->first)) continue;
+      const int64_t gap = offset_of(*p) - end;
+      if (gap >= i.bytes && (best < 0 || gap < best_gap)) {
+        best = end;
+        best_gap = gap;
+      }
+      end = std::max(end, offset_of(*p) + p->bytes);
+    }
+    if (best < 0) best = end;
+    compiled.storages[i.storage] = {CompiledTrace::kArena, best};
+    compiled.arena_bytes = std::max(compiled.arena_bytes, best + i.bytes);
+    placed.insert(std::upper_bound(placed.begin(), placed.end(), &i,
+                                   [&](const Interval* a, const Interval* b) { return offset_of(*a) < offset_of(*b); }),
+                  &i);
+  }
+}
+
+/// Makes every kernel of a step.
+void prepare(const Trace& trace, FusedStep& step) {
+  if (step.program == nullptr) return;
+  std::vector<Binding> bound;
+  for (const TraceOperand& o : step.operands) bound.push_back({nullptr, o.strides});
+  std::vector<Scalar> numbers;
+  for (const int32_t s : step.scalars) numbers.push_back(trace.scalars[static_cast<size_t>(s)]);
+  Space space = step.space;
+  space.prepare_only = true;
+  const std::span<const Binding> all(bound);
+  step.program->run(space, all.first(static_cast<size_t>(step.inputs)),
+                    all.subspan(static_cast<size_t>(step.inputs)), numbers);
+}
+
+}  // namespace
+
+bool CompiledTrace::serves(const Trace& trace) const {
+  for (size_t s = 0; s < observed.size(); ++s) {
+    if (trace.storages[s].observed && trace.storages[s].fresh && !observed[s]) return false;
+  }
+  return true;
+}
+
+std::unique_ptr<CompiledTrace> compile_trace(const Trace& trace, const CompileOptions& options) {
+  auto made = std::make_unique<CompiledTrace>();
+  made->steps = fuse(trace, options.fuse);
+  for (FusedStep& step : made->steps) prepare(trace, step);
+  const size_t count = trace.storages.size();
+  made->storages.resize(count);
+  std::vector<Interval> intervals(count);
+  std::vector<bool> used(count);
+  for (size_t i = 0; i < made->steps.size(); ++i) {
+    for (const TraceOperand& o : made->steps[i].operands) {
+      const auto s = static_cast<size_t>(o.storage);
+      const int64_t bytes = (trace.storages[s].nbytes + kAlignment - 1) / kAlignment * kAlignment;
+      if (!used[s]) intervals[s] = {s, bytes, i, i};
+      intervals[s].last = i;
+      used[s] = true;
+    }
+  }
+  std::vector<Interval> in_arena;
+  for (size_t s = 0; s < count; ++s) {
+    made->observed.push_back(trace.storages[s].observed);
+    if (!trace.storages[s].fresh || trace.storages[s].observed)
+      made->storages[s].home = CompiledTrace::kOwn;
+    else if (used[s])
+      in_arena.push_back(intervals[s]);
+  }
+  plan(std::move(in_arena), options.plan_memory, *made);
+  return made;
+}
+
+}  // namespace lohe::compile

@@ -1,0 +1,36 @@
+#pragma once
+
+#include "compile/fuse.h"
+
+/// A trace made ready to be carried out again.
+namespace lohe::compile {
+
+struct CompiledTrace {
+  /// Where a storage's bytes lie while the steps run.
+  enum Home : uint8_t {
+    kOwn,     ///< its own memory: it was there before, or is observed after
+    kArena,   ///< at `offset` of the arena
+    kNowhere  ///< nothing is left that reads or writes it
+  };
+  struct Placement {
+    Home home = kNowhere;
+    int64_t offset = 0;
+  };
+  std::vector<FusedStep> steps;
+  std::vector<Placement> storages;
+  std::vector<bool> observed;  ///< storages that are right afterwards, besides those that were there before
+  int64_t arena_bytes = 0;
+
+  /// Whether it also serves a trace of which these storages are observed.
+  bool serves(const Trace& trace) const;
+};
+
+struct CompileOptions {
+  bool fuse = true;
+  bool plan_memory = true;  ///< false: no two storages share arena bytes
+};
+
+/// Fuses, makes all kernels, and plans the memory. @throws internal error.
+std::unique_ptr<CompiledTrace> compile_trace(const Trace& trace, const CompileOptions& options);
+
+}  // namespace lohe::compile

@@ -1,0 +1,563 @@
+#include "compile/fuse.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "base/inline_vector.h"
+#include "ir/node.h"
+#include "ir/primitives.h"
+#include "lohe/error.h"
+
+/// Greedy and in program order: a record joins the latest group that it shares data with, if nothing between the two
+/// forbids to move it there. Only what keeps every bit is joined: a reduction goes down the same loops in the same
+/// order, whatever is computed beside it, or stays alone.
+namespace lohe::compile {
+namespace {
+
+using namespace ir;
+
+/// Groups looked at before a record starts one of its own.
+constexpr size_t kWindow = 24;
+/// Beyond these a kernel takes long to make, and spills.
+constexpr size_t kMostNodes = 192, kMostOperands = 20;
+/// Bytes of a row that is swept twice from a near cache.
+constexpr int64_t kNearRow = 256 << 10;
+
+/// Part of a storage as a space sees it.
+struct Access {
+  int32_t storage;
+  int64_t offset;
+  Dims strides;
+  Dtype dtype;
+  bool operator==(const Access&) const = default;
+};
+
+struct Member {
+  int32_t record;
+  std::vector<Access> inputs, outputs;
+};
+
+/// Records that run as one step, over one space.
+struct Group {
+  bool open = false;  ///< others may join
+  Dims sizes;
+  SmallVector<uint8_t, 6> groups;
+  std::vector<Member> members;
+  std::vector<Access> loads, stores;     ///< from and to memory; a store that is overwritten is not listed
+  std::vector<int32_t> reads, writes;    ///< storages
+  bool reduces = false, counts = false;  ///< holds reductions; holds positions (iota)
+  Dims leader;                           ///< strides by which the reductions' loops are ordered
+  size_t nodes = 0;
+  bool may_raise = false;
+};
+
+bool has(const std::vector<int32_t>& list, int32_t x) {
+  return std::find(list.begin(), list.end(), x) != list.end();
+}
+void add(std::vector<int32_t>& list, int32_t x) {
+  if (!has(list, x)) list.push_back(x);
+}
+bool has(const std::vector<Access>& list, const Access& x) {
+  return std::find(list.begin(), list.end(), x) != list.end();
+}
+
+Dtype input_dtype(const Graph& g, int number) {
+  for (const GraphNode& n : g.nodes) {
+    if (n.prim == Prim::kInput && n.imm == number) return n.dtype;
+  }
+  return Dtype::kUndefined;  // read by nothing
+}
+
+/// Both lists of sizes cut at the same places, or nothing. No size is 1.
+std::optional<Dims> common_refinement(const Dims& a, const Dims& b) {
+  Dims cut;
+  size_t i = a.size(), j = b.size();
+  int64_t x = 1, y = 1;
+  while (true) {
+    if (x == 1 && i > 0) x = a[--i];
+    if (y == 1 && j > 0) y = b[--j];
+    if (x == 1 && y == 1) break;
+    const int64_t least = std::min(x, y);
+    if (least == 1 || x % least != 0 || y % least != 0) return std::nullopt;
+    cut.push_back(least);
+    x /= least;
+    y /= least;
+  }
+  std::reverse(cut.begin(), cut.end());
+  return cut;
+}
+
+/// Which dim of `sizes` each dim of its refinement comes from.
+SmallVector<int64_t, 8> origin_of(const Dims& sizes, const Dims& fine) {
+  SmallVector<int64_t, 8> from(fine.size());
+  size_t d = sizes.size();
+  int64_t left = 1;
+  for (size_t f = fine.size(); f-- > 0;) {
+    if (left == 1) left = sizes[--d];
+    from[f] = static_cast<int64_t>(d);
+    left /= fine[f];
+  }
+  return from;
+}
+
+Dims refined_strides(const Dims& strides, const Dims& fine, const SmallVector<int64_t, 8>& from) {
+  Dims result(fine.size());
+  int64_t inner = 1;
+  for (size_t f = fine.size(); f-- > 0;) {
+    if (f + 1 < fine.size() && from[f] == from[f + 1])
+      inner *= fine[f + 1];
+    else
+      inner = 1;
+    result[f] = strides[static_cast<size_t>(from[f])] * inner;
+  }
+  return result;
+}
+
+/// How a kernel's loops come out (Program::run_kernel): what the bits of its reductions depend on.
+struct Nest {
+  bool one_row_loop;  ///< the reduced dims merge into one loop, whatever of these operands a kernel has
+  bool along_row;     ///< vectors go along it
+  bool sure;          ///< the same for every choice of operands
+};
+Nest nest_of(const Dims& sizes, std::span<const uint8_t> groups, const Dims& leader,
+             std::span<const Access* const> operands) {
+  SmallVector<int64_t, 8> kept, row;
+  const auto put = [&](SmallVector<int64_t, 8>& list, int64_t d) {
+    size_t at = list.size();
+    list.push_back(d);
+    while (at > 0 && std::abs(leader[static_cast<size_t>(list[at - 1])]) < std::abs(leader[static_cast<size_t>(d)])) {
+      std::swap(list[at - 1], list[at]);
+      --at;
+    }
+  };
+  for (size_t d = 0; d < sizes.size(); ++d) put((groups[d] & kRow) != 0 ? row : kept, static_cast<int64_t>(d));
+  const auto merges = [&](const Dims& strides, int64_t outer, int64_t inner) {
+    return strides[static_cast<size_t>(outer)] ==
+           strides[static_cast<size_t>(inner)] * sizes[static_cast<size_t>(inner)];
+  };
+  Nest nest{true, true, true};
+  for (size_t i = 0; i + 1 < row.size(); ++i) {
+    bool merged = merges(leader, row[i], row[i + 1]);
+    for (const Access* a : operands) merged = merged && merges(a->strides, row[i], row[i + 1]);
+    nest.one_row_loop = nest.one_row_loop && merged;
+  }
+  nest.along_row = row.empty() || leader[static_cast<size_t>(row[row.size() - 1])] == 1;
+  if (!nest.along_row && !kept.empty()) {
+    const auto k = static_cast<size_t>(kept[kept.size() - 1]);
+    nest.sure = leader[k] != 1 || sizes[k] >= 4 || kept.size() == 1;
+    nest.along_row = leader[k] != 1 || sizes[k] < 4;
+  } else if (!nest.along_row) {
+    nest.along_row = true;
+  }
+  return nest;
+}
+
+class Fusion {
+ public:
+  Fusion(const Trace& trace, bool fuse) : trace_(trace), fuse_(fuse) { note_uses(); }
+
+  std::vector<FusedStep> run() {
+    for (size_t r = 0; r < trace_.records.size(); ++r) place(static_cast<int32_t>(r));
+    // What later steps use of each storage.
+    std::vector<bool> used(trace_.storages.size());
+    std::vector<FusedStep> steps(groups_.size());
+    for (size_t g = groups_.size(); g-- > 0;) {
+      steps[g] = finish(groups_[g], used);
+      for (const TraceOperand& o : steps[g].operands) used[static_cast<size_t>(o.storage)] = true;
+    }
+    std::erase_if(steps, [](const FusedStep& s) { return s.program == nullptr && s.call < 0; });
+    return steps;
+  }
+
+ private:
+  /// A record as a group of its own.
+  Group single(int32_t number) const {
+    const TraceRecord& record = trace_.records[static_cast<size_t>(number)];
+    Group g;
+    Member m{number, {}, {}};
+    SmallVector<int64_t, 8> dims;  // of size other than 1
+    const bool program = record.program != nullptr;
+    if (program) {
+      for (size_t d = 0; d < record.space.sizes.size(); ++d) {
+        if (record.space.sizes[d] == 1) continue;
+        dims.push_back(static_cast<int64_t>(d));
+        g.sizes.push_back(record.space.sizes[d]);
+        g.groups.push_back(record.space.groups[d]);
+      }
+    }
+    const auto access = [&](const TraceOperand& o, Dtype dtype) {
+      Access a{o.storage, o.offset, {}, dtype};
+      for (const int64_t d : dims) a.strides.push_back(o.strides[static_cast<size_t>(d)]);
+      return a;
+    };
+    int at = 0;
+    for (const TraceOperand& o : trace_.inputs(record)) {
+      m.inputs.push_back(access(o, program ? input_dtype(record.program->graph(), at++) : Dtype::kUndefined));
+      add(g.reads, o.storage);
+    }
+    at = 0;
+    for (const TraceOperand& o : trace_.outputs(record)) {
+      const Graph* graph = program ? &record.program->graph() : nullptr;
+      m.outputs.push_back(
+          access(o, graph != nullptr ? graph->node(graph->outputs[static_cast<size_t>(at++)]).dtype
+                                     : Dtype::kUndefined));
+      add(g.writes, o.storage);
+    }
+    g.loads = m.inputs;
+    g.stores = m.outputs;
+    g.open = program && fuse_;
+    if (!program) {
+      g.may_raise = true;
+      mark_written(record, g);
+    } else {
+      const Graph& graph = record.program->graph();
+      g.nodes = graph.nodes.size();
+      g.may_raise = !graph.checks.empty();
+      if (g.may_raise || record.space.iota_base != 0) g.open = false;
+      for (const GraphNode& n : graph.nodes) {
+        g.reduces = g.reduces || is_reduction(n.prim);
+        g.counts = g.counts || n.prim == Prim::kIota || n.prim == Prim::kArgmax || n.prim == Prim::kArgmin;
+      }
+      for (const uint8_t group : g.groups) {
+        if (group != kOuter && group != kRow) g.open = false;
+      }
+      // Two outputs in one place, or an output over a differently laid out input: as it is.
+      for (const Access& o : m.outputs) {
+        if (std::count_if(m.outputs.begin(), m.outputs.end(),
+                          [&](const Access& x) { return x.storage == o.storage; }) > 1)
+          g.open = false;
+        for (const Access& i : m.inputs) {
+          if (i.storage == o.storage && (i != o || g.reduces)) g.open = false;
+        }
+      }
+      if (g.reduces && g.open) lead(record, m, g);
+    }
+    g.members.push_back(std::move(m));
+    return g;
+  }
+
+  /// Arguments that a call writes are outputs too.
+  void mark_written(const TraceRecord& record, Group& g) const {
+    const TraceCall& call = trace_.calls[static_cast<size_t>(record.call)];
+    size_t at = 0;
+    for (size_t p = 0; p < call.args.size(); ++p) {
+      const Arg& a = call.args[p];
+      const size_t count = a.kind == Arg::kTensor    ? 1
+                           : a.kind == Arg::kTensors ? static_cast<size_t>(a.count)
+                                                     : 0;
+      for (size_t i = 0; i < count; ++i, ++at) {
+        const int32_t operand = call.tensors[at].operand;
+        if (operand < 0 || p >= call.op->schema.params.size() || !call.op->schema.params[p].written) continue;
+        add(g.writes, trace_.operands[static_cast<size_t>(record.operand + operand)].storage);
+      }
+    }
+  }
+
+  /// Finds what the loops of a reduction are ordered by; closes the group where that is not one operand.
+  void lead(const TraceRecord& record, const Member& m, Group& g) const {
+    for (const int leader : record.program->leaders(record.space)) {
+      if (leader < 0) {
+        g.open = false;
+        return;
+      }
+      const Dims& strides = m.inputs[static_cast<size_t>(leader)].strides;
+      if (g.leader.empty()) g.leader = strides;
+      g.open = g.open && g.leader == strides;
+    }
+    std::vector<const Access*> all;
+    for (const Access& a : m.inputs) all.push_back(&a);
+    for (const Access& a : m.outputs) all.push_back(&a);
+    const Nest nest = nest_of(g.sizes, {g.groups.data(), g.groups.size()}, g.leader, all);
+    if (!nest.one_row_loop || !nest.sure) g.open = false;
+  }
+
+  /// Whether `later` may not run before `earlier`.
+  bool ordered(const Group& earlier, const Group& later) const {
+    for (const int32_t s : later.writes) {
+      if (has(earlier.writes, s) || has(earlier.reads, s)) return true;
+      // A write that stays must not come before a check that may fail.
+      if (earlier.may_raise && !trace_.storages[static_cast<size_t>(s)].fresh) return true;
+    }
+    for (const int32_t s : later.reads) {
+      if (has(earlier.writes, s)) return true;
+    }
+    return false;
+  }
+
+  void place(int32_t number) {
+    Group alone = single(number);
+    if (alone.open) {
+      const size_t first = groups_.size() > kWindow ? groups_.size() - kWindow : 0;
+      for (size_t g = groups_.size(); g-- > first;) {
+        if (groups_[g].open) {
+          if (std::optional<Group> both = joined(groups_[g], alone)) {
+            groups_[g] = std::move(*both);
+            return;
+          }
+        }
+        if (ordered(groups_[g], alone)) break;
+      }
+    }
+    groups_.push_back(std::move(alone));
+  }
+
+  /// The two as one group, or nothing.
+  std::optional<Group> joined(const Group& g, const Group& r) const {
+    if (g.nodes + r.nodes > kMostNodes) return std::nullopt;
+    Group a = g, b = r;
+    if (!align(a, b)) return std::nullopt;
+    const Member& m = b.members[0];
+    // Every read of what the group wrote is of exactly that place; a place that is written was read as such.
+    bool shares = false;
+    for (const Access& i : m.inputs) {
+      if (has(a.writes, i.storage) && !has(a.stores, i)) return std::nullopt;
+      shares = shares || has(a.stores, i) || has(a.loads, i);
+    }
+    const bool reduces = a.reduces || b.reduces;
+    for (const Access& o : m.outputs) {
+      for (const Access& l : a.loads) {
+        if (l.storage == o.storage && (l != o || reduces)) return std::nullopt;
+      }
+      for (const Access& s : a.stores) {
+        if (s.storage == o.storage && s != o) return std::nullopt;
+        shares = shares || s == o;
+      }
+    }
+    if (!shares) return std::nullopt;
+    if (reduces) {
+      // A load of a place that the other part writes: sweeps would see both values.
+      for (const Access& i : m.inputs) {
+        if (has(b.writes, i.storage)) return std::nullopt;
+      }
+      if (!worth_sweeping(a, b)) return std::nullopt;
+    }
+    for (const Access& i : m.inputs) {
+      if (!has(a.stores, i) && !has(a.loads, i)) a.loads.push_back(i);
+    }
+    for (const Access& o : m.outputs) {
+      if (!has(a.stores, o)) a.stores.push_back(o);
+      add(a.writes, o.storage);
+    }
+    for (const Access& i : m.inputs) add(a.reads, i.storage);
+    if (a.loads.size() + a.stores.size() > kMostOperands) return std::nullopt;
+    a.counts = a.counts || b.counts;
+    a.nodes += b.nodes;
+    if (reduces) {
+      if (a.leader.empty() && !a.reduces) a.leader = b.leader;
+      if (a.reduces && b.reduces && a.leader != b.leader) return std::nullopt;
+      a.reduces = true;
+      std::vector<const Access*> all;
+      for (const Access& x : a.loads) all.push_back(&x);
+      for (const Access& x : a.stores) all.push_back(&x);
+      const Nest nest = nest_of(a.sizes, {a.groups.data(), a.groups.size()}, a.leader, all);
+      if (!nest.one_row_loop || !nest.sure) return std::nullopt;
+    }
+    a.members.push_back(m);
+    return a;
+  }
+
+  /// Brings both to one space with the same groups.
+  static bool align(Group& a, Group& b) {
+    if (a.sizes != b.sizes && !onto_kept(a, b)) {
+      const std::optional<Dims> fine = common_refinement(a.sizes, b.sizes);
+      if (!fine || fine->size() > 8) return false;
+      refine(a, *fine);
+      refine(b, *fine);
+    }
+    const bool same = a.groups == b.groups;
+    if (same) return true;
+    if (a.reduces && b.reduces) return false;
+    if ((a.reduces ? b : a).counts) return false;
+    if (a.reduces) {
+      b.groups = a.groups;
+    } else if (b.reduces) {
+      a.groups = b.groups;
+    } else {
+      return false;
+    }
+    return true;
+  }
+
+  /// Elementwise work on what a reduction leaves: it does not move along the reduced dims.
+  static bool onto_kept(const Group& a, Group& b) {
+    if (!a.reduces || b.reduces || b.counts) return false;
+    Dims kept;
+    for (size_t d = 0; d < a.sizes.size(); ++d) {
+      if (a.groups[d] == kOuter) kept.push_back(a.sizes[d]);
+    }
+    if (kept != b.sizes) return false;
+    const auto spread = [&](Access& x) {
+      Dims strides(a.sizes.size());
+      size_t at = 0;
+      for (size_t d = 0; d < a.sizes.size(); ++d) {
+        if (a.groups[d] == kOuter) strides[d] = x.strides[at++];
+      }
+      x.strides = strides;
+    };
+    for (Member& m : b.members) {
+      for (Access& x : m.inputs) spread(x);
+      for (Access& x : m.outputs) spread(x);
+    }
+    b.sizes = a.sizes;
+    b.groups = a.groups;
+    return true;
+  }
+
+  static void refine(Group& g, const Dims& fine) {
+    if (g.sizes == fine) return;
+    const SmallVector<int64_t, 8> from = origin_of(g.sizes, fine);
+    const auto change = [&](std::vector<Access>& list) {
+      for (Access& a : list) a.strides = refined_strides(a.strides, fine, from);
+    };
+    for (Member& m : g.members) {
+      change(m.inputs);
+      change(m.outputs);
+    }
+    change(g.loads);
+    change(g.stores);
+    if (!g.leader.empty()) g.leader = refined_strides(g.leader, fine, from);
+    SmallVector<uint8_t, 6> groups;
+    for (const int64_t d : from) groups.push_back(g.groups[static_cast<size_t>(d)]);
+    g.groups = groups;
+    g.sizes = fine;
+  }
+
+  /// Values that vary along the rows and go to memory are made in a sweep of their own: that pays where the row is
+  /// still near, or where nothing of the kind is stored.
+  bool worth_sweeping(const Group& a, const Group& b) const {
+    const Dims& leader = a.reduces ? a.leader : b.leader;
+    int64_t row = 1;
+    bool dense = false;
+    for (size_t d = 0; d < a.sizes.size(); ++d) {
+      if (a.groups[d] != kRow) continue;
+      row *= a.sizes[d];
+      dense = dense || leader[d] == 1;
+    }
+    if (dense && row * 4 * static_cast<int64_t>(a.loads.size() + 1) <= kNearRow) return true;
+    // Before the reduction, and read by it alone.
+    const std::vector<Access>& before = a.reduces ? b.members[0].outputs : a.stores;
+    if (a.reduces) {
+      for (const Access& o : before) {
+        for (size_t d = 0; d < a.sizes.size(); ++d) {
+          if (a.groups[d] == kRow && o.strides[d] != 0) return false;
+        }
+      }
+      return true;
+    }
+    const int32_t reader = b.members[0].record;
+    for (const Access& o : before) {
+      const auto s = static_cast<size_t>(o.storage);
+      if (trace_.storages[s].observed || !trace_.storages[s].fresh || last_use_[s] > reader) return false;
+    }
+    return true;
+  }
+
+  void note_uses() {
+    last_use_.assign(trace_.storages.size(), -1);
+    for (size_t r = 0; r < trace_.records.size(); ++r) {
+      for (const TraceOperand& o : trace_.inputs(trace_.records[r]))
+        last_use_[static_cast<size_t>(o.storage)] = static_cast<int32_t>(r);
+      for (const TraceOperand& o : trace_.outputs(trace_.records[r]))
+        last_use_[static_cast<size_t>(o.storage)] = static_cast<int32_t>(r);
+    }
+  }
+
+  FusedStep finish(const Group& g, const std::vector<bool>& used) const {
+    FusedStep step;
+    for (const Member& m : g.members) step.records.push_back(m.record);
+    const TraceRecord& first = trace_.records[static_cast<size_t>(g.members[0].record)];
+    if (is_dead(g, used)) return step;
+    if (g.members.size() == 1) {
+      step.program = first.program;
+      if (first.program == nullptr) step.call = g.members[0].record;
+      step.space = first.space;
+      for (const TraceOperand& o : trace_.inputs(first)) step.operands.push_back(o);
+      for (const TraceOperand& o : trace_.outputs(first)) step.operands.push_back(o);
+      step.inputs = first.inputs;
+      for (int32_t s = 0; s < first.scalars; ++s) step.scalars.push_back(first.scalar + s);
+      return step;
+    }
+    build(g, used, step);
+    return step;
+  }
+
+  /// Nobody reads what is written there.
+  bool is_dead(size_t storage, const std::vector<bool>& used) const {
+    return trace_.storages[storage].fresh && !trace_.storages[storage].observed && !used[storage];
+  }
+  bool is_dead(const Group& g, const std::vector<bool>& used) const {
+    return !g.may_raise && std::all_of(g.writes.begin(), g.writes.end(),
+                                       [&](int32_t s) { return is_dead(static_cast<size_t>(s), used); });
+  }
+
+  /// The members' graphs as one.
+  void build(const Group& g, const std::vector<bool>& used, FusedStep& step) const {
+    Graph graph;
+    std::vector<std::pair<Access, Node>> known;  // what a place holds by now
+    std::vector<Access> inputs;
+    const auto value_at = [&](const Access& a) {
+      for (const auto& [place, node] : known) {
+        if (place == a) return node;
+      }
+      ir::Space space = 0;
+      for (size_t d = 0; d < g.sizes.size(); ++d) {
+        if (a.strides[d] != 0) space |= g.groups[d];
+      }
+      const Node node = graph.input(static_cast<int>(inputs.size()), a.dtype, space);
+      inputs.push_back(a);
+      known.emplace_back(a, node);
+      return node;
+    };
+    std::string name = "fused";
+    for (const Member& m : g.members) {
+      const TraceRecord& record = trace_.records[static_cast<size_t>(m.record)];
+      const Graph& from = record.program->graph();
+      std::vector<Node> in, numbers;
+      for (const Access& a : m.inputs) in.push_back(a.dtype == Dtype::kUndefined ? Node{} : value_at(a));
+      for (int32_t s = 0; s < record.scalars; ++s) {
+        Dtype dtype = Dtype::kFloat64;
+        for (const GraphNode& n : from.nodes) {
+          if (n.prim == Prim::kScalar && n.imm == s) dtype = n.dtype;
+        }
+        numbers.push_back(graph.scalar(static_cast<int>(step.scalars.size()), dtype));
+        step.scalars.push_back(record.scalar + s);
+      }
+      const std::vector<Node> out = inline_graph(from, from.outputs, graph, in, numbers);
+      for (size_t o = 0; o < out.size(); ++o) {
+        const Access& a = m.outputs[o];
+        const auto old = std::find_if(known.begin(), known.end(), [&](const auto& k) { return k.first == a; });
+        if (old != known.end())
+          old->second = out[o];
+        else
+          known.emplace_back(a, out[o]);
+      }
+      if (name.size() < 48) name += "_" + record.program->name();
+    }
+    for (const Access& a : inputs) step.operands.push_back({a.storage, a.offset, a.strides});
+    step.inputs = static_cast<int32_t>(inputs.size());
+    for (const Access& a : g.stores) {
+      const auto s = static_cast<size_t>(a.storage);
+      if (is_dead(s, used)) continue;
+      for (const auto& [place, node] : known) {
+        if (place == a) graph.output(node);
+      }
+      step.operands.push_back({a.storage, a.offset, a.strides});
+    }
+    step.space.sizes = g.sizes;
+    step.space.groups = g.groups;
+    step.space.leader = g.leader;
+    step.own = std::make_unique<Program>(std::move(graph), name);
+    step.program = step.own.get();
+  }
+
+  const Trace& trace_;
+  bool fuse_;
+  std::vector<Group> groups_;
+  std::vector<int32_t> last_use_;  ///< record that uses a storage last
+};
+
+}  // namespace
+
+std::vector<FusedStep> fuse(const Trace& trace, bool fuse) { return Fusion(trace, fuse).run(); }
+
+}  // namespace lohe::compile

@@ -1,0 +1,88 @@
+#include "record/cache.h"
+
+#include <algorithm>
+
+#include "base/env.h"
+#include "base/fork.h"
+#include "base/log.h"
+
+namespace lohe::record {
+namespace {
+
+/// The least recently used go first.
+constexpr size_t kMostTraces = 512, kMostVariants = 8;
+
+bool strict() {
+  static const bool on = env_bool("LOHE_COMPILE_STRICT", false);
+  return on;
+}
+
+}  // namespace
+
+TraceCache& TraceCache::global() {
+  static auto* cache = new TraceCache;  // threads may end after main()
+  return *cache;
+}
+
+std::shared_ptr<KnownTrace> TraceCache::find(const compile::Trace& trace) {
+  const ForkSection section;
+  const std::lock_guard lock(mutex_);
+  const auto [begin, end] = traces_.equal_range(trace.hash);
+  for (auto i = begin; i != end; ++i) {
+    if (!i->second->trace.same_work(trace)) continue;
+    i->second->used = ++clock_;
+    return i->second;
+  }
+  return nullptr;
+}
+
+void TraceCache::add(compile::Trace trace) {
+  const ForkSection section;
+  const std::lock_guard lock(mutex_);
+  if (traces_.size() >= kMostTraces) {
+    traces_.erase(std::min_element(traces_.begin(), traces_.end(), [](const auto& a, const auto& b) {
+      return a.second->used < b.second->used;
+    }));
+  }
+  auto known = std::make_shared<KnownTrace>();
+  const uint64_t hash = trace.hash;
+  known->trace = std::move(trace);
+  known->used = ++clock_;
+  traces_.emplace(hash, std::move(known));
+}
+
+std::shared_ptr<const compile::CompiledTrace> TraceCache::program(KnownTrace& known, const compile::Trace& trace,
+                                                                  bool* made) {
+  const ForkSection section;
+  const std::lock_guard lock(compiler_);
+  if (known.faulty) return nullptr;
+  for (const auto& p : known.programs) {
+    if (p->serves(trace)) return p;
+  }
+  const compile::CompileOptions options{.fuse = env_bool("LOHE_COMPILE_FUSE", true),
+                                        .plan_memory = env_bool("LOHE_COMPILE_PLAN_MEMORY", true)};
+  try {
+    if (known.programs.size() >= kMostVariants) known.programs.erase(known.programs.begin());
+    known.programs.push_back(compile::compile_trace(trace, options));
+  } catch (const std::exception& e) {
+    if (strict()) throw;
+    known.faulty = true;
+    log_warning_once("compile", "compile() failed and goes on with eager kernels, which give the same results; please "
+                     "report this message: ", e.what());
+    return nullptr;
+  }
+  *made = true;
+  return known.programs.back();
+}
+
+void TraceCache::clear() {
+  const std::lock_guard lock(mutex_);
+  traces_.clear();
+}
+
+size_t TraceCache::size() {
+  const std::lock_guard lock(mutex_);
+  return traces_.size();
+}
+
+}  // namespace lohe::record

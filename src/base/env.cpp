@@ -14,6 +14,8 @@ namespace {
 constexpr std::array kVariables{
     EnvVariable{"LOHE_CACHE_DIR", EnvType::kPath, "$XDG_CACHE_HOME/lohe, else ~/.cache/lohe", "",
                 "Folder of the on-disk cache of compiled kernels."},
+    EnvVariable{"LOHE_COMPILE_AT", EnvType::kInt, "2", "",
+                "The occurrence of a trace from which on it runs as a compiled program; 1: at once."},
     EnvVariable{"LOHE_COMPILE_FUSE", EnvType::kBool, "1", "",
                 "Whether compile() joins operations into fused kernels; results do not change."},
     EnvVariable{"LOHE_COMPILE_PLAN_MEMORY", EnvType::kBool, "1", "",

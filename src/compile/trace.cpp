@@ -63,6 +63,12 @@ void Trace::clear() {
   hash = 0;
 }
 
+Trace Trace::without_numbers() const {
+  Trace copy = *this;
+  copy.scalars = {};
+  return copy;
+}
+
 bool Trace::same_work(const Trace& o) const {
   if (hash != o.hash || records.size() != o.records.size() || storages.size() != o.storages.size() ||
       calls.size() != o.calls.size() || operands != o.operands)

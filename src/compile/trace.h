@@ -33,10 +33,9 @@ struct TraceCall {
     Dims sizes;
     bool operator==(const Tensor&) const = default;
   };
-  TraceCall() = default;
   const ops::OpDef* op = nullptr;
   std::vector<Arg> args;                ///< those of kind kTensor and kTensors point to nothing
-  std::unique_ptr<int64_t[]> lists;     ///< what lists and strings in `args` point to
+  std::shared_ptr<int64_t[]> lists;     ///< what lists and strings in `args` point to
   std::vector<Tensor> tensors, results;  ///< in the order of the arguments
 };
 
@@ -74,6 +73,8 @@ struct Trace {
   std::span<const TraceOperand> operands_of(const TraceRecord& r) const {
     return {operands.data() + r.operand, static_cast<size_t>(r.inputs + r.outputs)};
   }
+  /// A copy, for comparing with: run-time numbers are left out.
+  Trace without_numbers() const;
   void clear();
   /// Equal but for scalars and for what is observed.
   bool same_work(const Trace& other) const;

@@ -24,31 +24,27 @@ TraceCache& TraceCache::global() {
   return *cache;
 }
 
-std::shared_ptr<KnownTrace> TraceCache::find(const compile::Trace& trace) {
+std::shared_ptr<KnownTrace> TraceCache::meet(const compile::Trace& trace) {
   const ForkSection section;
   const std::lock_guard lock(mutex_);
   const auto [begin, end] = traces_.equal_range(trace.hash);
   for (auto i = begin; i != end; ++i) {
     if (!i->second->trace.same_work(trace)) continue;
     i->second->used = ++clock_;
+    ++i->second->met;
     return i->second;
   }
-  return nullptr;
-}
-
-void TraceCache::add(compile::Trace trace) {
-  const ForkSection section;
-  const std::lock_guard lock(mutex_);
   if (traces_.size() >= kMostTraces) {
     traces_.erase(std::min_element(traces_.begin(), traces_.end(), [](const auto& a, const auto& b) {
       return a.second->used < b.second->used;
     }));
   }
   auto known = std::make_shared<KnownTrace>();
-  const uint64_t hash = trace.hash;
-  known->trace = std::move(trace);
+  known->trace = trace.without_numbers();
   known->used = ++clock_;
-  traces_.emplace(hash, std::move(known));
+  known->met = 1;
+  traces_.emplace(trace.hash, known);
+  return known;
 }
 
 std::shared_ptr<const compile::CompiledTrace> TraceCache::program(KnownTrace& known, const compile::Trace& trace,

@@ -15,15 +15,15 @@ struct KnownTrace {
   std::vector<std::shared_ptr<const compile::CompiledTrace>> programs;
   bool faulty = false;  ///< the compiler failed on it: it stays unfused
   uint64_t used = 0;
+  int64_t met = 0;  ///< how often
 };
 
 /// Traces met in this process. Safe from many threads.
 class TraceCache {
  public:
   static TraceCache& global();
-  /// Null where no equal trace was met before.
-  std::shared_ptr<KnownTrace> find(const compile::Trace& trace);
-  void add(compile::Trace trace);
+  /// What is known of traces equal to this one, which counts as met.
+  std::shared_ptr<KnownTrace> meet(const compile::Trace& trace);
   /// A program for `trace`, made if there is none; null where the compiler cannot make one. @param made set if so
   std::shared_ptr<const compile::CompiledTrace> program(KnownTrace& known, const compile::Trace& trace, bool* made);
   void clear();

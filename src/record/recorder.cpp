@@ -1,5 +1,6 @@
 #include "record/recorder.h"
 
+#include "base/env.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "lohe/error.h"
@@ -17,6 +18,12 @@ namespace {
 
 /// So many records are done at once, wherever the program is: what they hold back stays bounded.
 constexpr size_t kMostRecords = 20'000;
+
+/// The occurrence from which on a trace runs as a program.
+int64_t first_compiled() {
+  static const int64_t n = env_int("LOHE_COMPILE_AT", 2, 1, 1'000'000'000);
+  return n;
+}
 
 /// What the work of a failed trace would have written.
 class Failed final : public PendingWork {
@@ -154,13 +161,13 @@ void Recorder::run() {
       if (storages[s]) storages[s]->pending.store(next_of(s), std::memory_order_release);
     }
   };
+  const std::shared_ptr<KnownTrace> known = TraceCache::global().meet(trace);
   std::vector<bool> done(trace.records.size());
-  const std::shared_ptr<KnownTrace> known = TraceCache::global().find(trace);
   try {
-    // The first time unfused, from the second time on as a program: a trace that never comes again costs no compiling.
+    // The first time unfused: a trace that never comes again costs no compiling.
     std::shared_ptr<const compile::CompiledTrace> program;
     bool made = false;
-    if (known) program = TraceCache::global().program(*known, trace, &made);
+    if (known->met >= first_compiled()) program = TraceCache::global().program(*known, trace, &made);
     counts_.compilations += made ? 1 : 0;
     ++(program ? counts_.compiled : counts_.unfused);
     if (program)
@@ -183,7 +190,6 @@ void Recorder::run() {
     throw;
   }
   leave([](size_t) -> PendingWork* { return nullptr; });
-  if (!known) TraceCache::global().add(std::move(trace));
 }
 
 Recorder* recorder_of(Args args) {

@@ -1,0 +1,241 @@
+"""compile(): records what a function does and runs it as fused programs, without changing a bit of any result.
+
+Every call runs the function's Python again; what is saved is the work on memory, which is written down, compiled once
+for each kind of trace, and carried out when the function returns or when somebody looks at a value.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, overload
+
+from lohe import _C
+from lohe.nn.modules.module import Module
+
+__all__ = [
+    "allow_in_graph",
+    "assume_constant_result",
+    "compile",
+    "cudagraph_mark_step_begin",
+    "disable",
+    "is_compiling",
+    "is_dynamo_compiling",
+    "is_exporting",
+    "lazy",
+    "list_backends",
+    "reset",
+    "set_stance",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_BACKENDS = ("inductor", "eager")
+_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+
+
+@contextlib.contextmanager
+def lazy() -> Iterator[None]:
+    """Records the work of the block; what is in it is fused as inside a compiled function."""
+    _C._record_begin()
+    try:
+        yield
+    finally:
+        _C._record_end()
+
+
+def _recorded(function: Callable[..., Any]) -> Callable[..., Any]:
+    begin, end = _C._record_begin, _C._record_end
+
+    @functools.wraps(function)
+    def compiled(*args: Any, **kwargs: Any) -> Any:
+        begin()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            end()
+
+    return compiled
+
+
+class OptimizedModule(Module):
+    """What compile() makes of a module: the same parameters and state under the same names, its calls recorded."""
+
+    _orig_mod: Module
+
+    def __init__(self, module: Module, call: Callable[..., Any]) -> None:
+        super().__init__()
+        self._orig_mod = module
+        object.__setattr__(self, "_compiled_call", call)
+        self.training = module.training
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._compiled_call(*args, **kwargs)  # type: ignore[operator]
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self._compiled_call(*args, **kwargs)  # type: ignore[operator]
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_orig_mod":
+            return self.__dict__["_modules"]["_orig_mod"]
+        return getattr(self._orig_mod, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("_orig_mod", "training") or "_modules" not in self.__dict__ or "_orig_mod" not in self.__dict__["_modules"]:
+            super().__setattr__(name, value)
+            if name == "training" and "_orig_mod" in self.__dict__.get("_modules", {}):
+                self._orig_mod.training = value
+        else:
+            setattr(self._orig_mod, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._orig_mod, name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *dir(self._orig_mod)})
+
+
+def _check(backend: Any, mode: Any, options: Any) -> bool:
+    """Whether the arguments ask for recording at all."""
+    if callable(backend):
+        raise NotImplementedError(
+            "compile(backend=...) takes the name of a backend; functions that take FX graphs are not supported, because no "
+            "FX graph is made"
+        )
+    if backend not in _BACKENDS:
+        raise RuntimeError(f"Invalid backend: {backend!r}; choose one of {', '.join(map(repr, _BACKENDS))}")
+    if mode is not None and mode not in _MODES:
+        raise RuntimeError(f"Unrecognized mode={mode}, should be one of: {', '.join(_MODES)}")
+    if mode is not None and options is not None:
+        raise RuntimeError("Either mode or options can be specified, but both can't be specified at the same time.")
+    for name in options or ():
+        if name != "exact":
+            raise RuntimeError(f"Unexpected optimization option {name}, known options are ['exact']")
+    return bool(backend != "eager")
+
+
+@overload
+def compile(
+    model: F,
+    *,
+    fullgraph: bool = ...,
+    dynamic: bool | None = ...,
+    backend: str = ...,
+    mode: str | None = ...,
+    options: dict[str, Any] | None = ...,
+    disable: bool = ...,
+) -> F: ...
+@overload
+def compile(
+    model: None = ...,
+    *,
+    fullgraph: bool = ...,
+    dynamic: bool | None = ...,
+    backend: str = ...,
+    mode: str | None = ...,
+    options: dict[str, Any] | None = ...,
+    disable: bool = ...,
+) -> Callable[[F], F]: ...
+def compile(
+    model: Any = None,
+    *,
+    fullgraph: bool = False,
+    dynamic: bool | None = None,
+    backend: str = "inductor",
+    mode: str | None = None,
+    options: dict[str, Any] | None = None,
+    disable: bool = False,
+) -> Any:
+    """Makes ``model``, a function or a module, run as fused programs.
+
+    Results have the bits that they have without it. Any Python is allowed inside: what reads a value runs what was
+    recorded so far. ``fullgraph``, ``dynamic`` and ``mode`` are accepted and change nothing, because every call records
+    again. ``backend='eager'`` and ``disable=True`` give ``model`` back without recording.
+
+    Raises RuntimeError for an unknown backend, mode or option, TypeError for what cannot be called.
+    """
+    if model is None:
+        return lambda m: compile(
+            m, fullgraph=fullgraph, dynamic=dynamic, backend=backend, mode=mode, options=options, disable=disable
+        )
+    if not callable(model):
+        raise TypeError(f"compile: expected a function or a module, got {type(model).__name__}")
+    if not _check(backend, mode, options) or disable:
+        return model
+    if isinstance(model, Module):
+        return OptimizedModule(model, _recorded(model.__call__))
+    if isinstance(model, type):
+        raise TypeError(f"compile: {model.__name__} is a class; compile its instances or its methods")
+    return _recorded(model)
+
+
+def disable(fn: Any = None, recursive: bool = True, *, reason: str | None = None) -> Any:
+    """A function whose work is not recorded, also where it is called from a compiled one."""
+    if fn is None:
+        return lambda f: disable(f, recursive, reason=reason)
+
+    @functools.wraps(fn)
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        paused = _C._record_pause()
+        try:
+            return fn(*args, **kwargs)
+        finally:
+            _C._record_resume(paused)
+
+    return plain
+
+
+def is_compiling() -> bool:
+    """Whether work is being recorded on this thread."""
+    return _C._is_recording()
+
+
+def is_dynamo_compiling() -> bool:
+    """As is_compiling()."""
+    return _C._is_recording()
+
+
+def is_exporting() -> bool:
+    """False: nothing is exported by recording."""
+    return False
+
+
+def reset() -> None:
+    """Forgets all compiled programs."""
+    _C._record_reset()
+
+
+def list_backends(exclude_tags: Any = ("debug", "experimental")) -> list[str]:
+    """What compile() takes as ``backend``."""
+    return list(_BACKENDS)
+
+
+def allow_in_graph(fn: F) -> F:
+    """``fn`` itself: any function may be called in a compiled one."""
+    return fn
+
+
+def assume_constant_result(fn: F) -> F:
+    """``fn`` itself: it is called again each time."""
+    return fn
+
+
+def cudagraph_mark_step_begin() -> None:
+    """Nothing: there are no CUDA graphs."""
+
+
+class set_stance:  # noqa: N801
+    """Chooses what compiled functions do: 'default' or 'force_eager'. Also a context manager and a decorator."""
+
+    def __init__(self, stance: str = "default", *, skip_guard_eval_unsafe: bool = False, force_backend: Any = None) -> None:
+        known = ("default", "eager_then_compile", "aot_eager_then_compile", "force_eager", "eager_on_recompile", "fail_on_recompile")
+        if stance not in known:
+            raise RuntimeError(f"invalid torch.compile stance '{stance}'; choose one of {', '.join(known)}")
+        self._before = _C._record_allow(stance != "force_eager")
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exc_info: object) -> None:
+        _C._record_allow(self._before)

@@ -45,7 +45,7 @@ struct Group {
   std::vector<Member> members;
   std::vector<Access> loads, stores;     ///< from and to memory; a store that is overwritten is not listed
   std::vector<int32_t> reads, writes;    ///< storages
-  bool reduces = false, counts = false;  ///< holds reductions; holds positions (iota)
+  bool reduces = false, counts = false;  ///< holds reductions; holds positions or numbers of elements
   Dims leader;                           ///< strides by which the reductions' loops are ordered
   size_t nodes = 0;
   bool may_raise = false;
@@ -214,9 +214,12 @@ class Fusion {
       g.nodes = graph.nodes.size();
       g.may_raise = !graph.checks.empty();
       if (g.may_raise || record.space.iota_base != 0) g.open = false;
+      // Reductions of nothing.
+      if (std::find(g.sizes.begin(), g.sizes.end(), 0) != g.sizes.end()) g.open = false;
       for (const GraphNode& n : graph.nodes) {
         g.reduces = g.reduces || is_reduction(n.prim);
-        g.counts = g.counts || n.prim == Prim::kIota || n.prim == Prim::kArgmax || n.prim == Prim::kArgmin;
+        g.counts = g.counts || n.prim == Prim::kIota || n.prim == Prim::kExtent || n.prim == Prim::kArgmax ||
+                   n.prim == Prim::kArgmin;
       }
       for (const uint8_t group : g.groups) {
         if (group != kOuter && group != kRow) g.open = false;
@@ -364,17 +367,11 @@ class Fusion {
       refine(a, *fine);
       refine(b, *fine);
     }
-    const bool same = a.groups == b.groups;
-    if (same) return true;
-    if (a.reduces && b.reduces) return false;
-    if ((a.reduces ? b : a).counts) return false;
-    if (a.reduces) {
-      b.groups = a.groups;
-    } else if (b.reduces) {
-      a.groups = b.groups;
-    } else {
-      return false;
-    }
+    if (a.groups == b.groups) return true;
+    // Whoever speaks of groups keeps them.
+    const bool a_fixed = a.reduces || a.counts, b_fixed = b.reduces || b.counts;
+    if (a_fixed && b_fixed) return false;
+    (a_fixed ? b : a).groups = a_fixed ? a.groups : b.groups;
     return true;
   }
 

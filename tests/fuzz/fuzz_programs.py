@@ -44,6 +44,17 @@ SETTINGS: dict[str, tuple[dict[str, str], int]] = {
     "interpreter": ({"LOHE_KERNELS": "interpreter"}, 1),
     "guard pages": ({"LOHE_DEBUG_GUARD": "1"}, 1),
 }
+# Settings under which a program is recorded, with random points where it is settled.
+AT_ONCE = {"LOHE_COMPILE_AT": "1", "LOHE_COMPILE_STRICT": "1", "LOHE_DEBUG_FILL": "1"}
+RECORDED: dict[str, tuple[dict[str, str], int]] = {
+    "recorded": ({"LOHE_COMPILE_AT": "1000000"}, 1),
+    "compiled": (AT_ONCE, 1),
+    "compiled, 3 threads": (AT_ONCE, 3),
+    "compiled, unfused": ({**AT_ONCE, "LOHE_COMPILE_FUSE": "0"}, 1),
+    "compiled, unplanned": ({**AT_ONCE, "LOHE_COMPILE_PLAN_MEMORY": "0"}, 2),
+    "compiled, interpreter": ({**AT_ONCE, "LOHE_KERNELS": "interpreter"}, 1),
+    "compiled, guard pages": ({**AT_ONCE, "LOHE_DEBUG_GUARD": "1"}, 1),
+}
 RELATIVE = {"float32": 2e-5, "float64": 1e-8, "bfloat16": 2e-2, "float16": 3e-3, "complex64": 2e-5, "complex128": 1e-8}
 
 
@@ -249,8 +260,9 @@ class Search:
         self.torch = torch
         self.options = options
         self.base = Worker({})
-        wanted = [name for name in SETTINGS if not options.settings or name in options.settings.split(",")]
-        self.settings = {name: Worker(SETTINGS[name][0]) if SETTINGS[name][0] else self.base for name in wanted}
+        settings = SETTINGS | RECORDED
+        wanted = [name for name in settings if not options.settings or name in options.settings.split(";")]
+        self.settings = {name: Worker(settings[name][0]) if settings[name][0] else self.base for name in wanted}
         self.forms = forms(self.base.ask("rows"), torch, options.ops)
 
     def against_pytorch(self, program: Program) -> Finding | None:
@@ -276,11 +288,27 @@ class Search:
             return "", Finding("crash", -1, base)
         names = [n for n in self.settings if small or n != "interpreter"]
         for name in names if self.options.all_settings else rng.sample(names, min(2, len(names))):
-            got = self.settings[name].ask((program, SETTINGS[name][1], True))
-            found = Finding("crash", -1, got) if isinstance(got, str) else compare_bits(got, base)
+            found = self.differs_under(name, program, base)
             if found is not None:
                 return name, found
         return None
+
+    def differs_under(self, name: str, program: Program, base: Trace) -> Finding | None:
+        """What differs from `base`, the plain run."""
+        if name not in RECORDED:
+            got = self.settings[name].ask((program, SETTINGS[name][1], True))
+            return Finding("crash", -1, got) if isinstance(got, str) else compare_bits(got, base)
+        plain = self.base.ask((program, 1, (False, 0)))
+        got = self.settings[name].ask((program, RECORDED[name][1], (True, len(repr(program)))))
+        for trace in (plain, got):
+            if isinstance(trace, str):
+                return Finding("crash", -1, trace)
+        # A check inside a kernel raises where the work is done: such a program goes on differently.
+        if plain.errors or plain.backward_error:
+            return None
+        if got.errors:
+            return Finding("errors", -1, f"nothing became {got.errors}")
+        return compare_bits(got, plain)
 
     def shrink(self, program: Program, fails: Callable[[Program], bool]) -> Program:
         """A smallest set of steps, by leaving some out, that still fails in the same way."""
@@ -306,7 +334,7 @@ class Search:
         large = rng.random() < 0.15
         generator = Generator(seed, self.forms, self.torch, large)
         program = generator.make(rng.randint(4, 8 if large else 16))
-        found = self.against_pytorch(program)
+        found = None if self.options.no_pytorch else self.against_pytorch(program)
         if found is not None and found.kind not in self.options.ignore:
             def fails(p: Program) -> bool:
                 again = self.against_pytorch(p)
@@ -321,8 +349,9 @@ class Search:
 
         def differs(p: Program) -> bool:
             base = self.base.ask((p, 1, True))
-            got = self.settings[name].ask((p, SETTINGS[name][1], True)) if name else base
-            return isinstance(got, str) or (not isinstance(base, str) and compare_bits(got, base) is not None)
+            if isinstance(base, str) or not name:
+                return isinstance(base, str)
+            return self.differs_under(name, p, base) is not None
 
         return name or "Lohe", finding, self.shrink(program, differs)
 
@@ -352,7 +381,8 @@ def main(arguments: list[str] | None = None) -> int:
     add_options(parser, "program")
     parser.add_argument("--ops", default="", metavar="REGEX", help="only ops whose name matches")
     parser.add_argument("--ignore", default="", help="comma-separated kinds of difference from PyTorch to pass over")
-    parser.add_argument("--settings", default="", help=f"comma-separated, of: {', '.join(SETTINGS)} (default: all)")
+    parser.add_argument("--settings", default="", help=f"separated by semicolons, of: {'; '.join(SETTINGS | RECORDED)} (default: all)")
+    parser.add_argument("--no-pytorch", action="store_true", help="compare Lohe with itself only")
     parser.add_argument("--all-settings", action="store_true", help="every program under every setting, not under two of them")
     parser.add_argument("--shrink-seconds", type=float, default=20.0)
     options = parser.parse_args(arguments)

@@ -176,6 +176,7 @@ class Machine:
         self.values: dict[Ref, Any] = {}
         self.trace = Trace()
         self._error_checks = error_checks
+        self._looks = True
         self._leaves: dict[int, Any] = {}
 
     # ---- reading tensors
@@ -287,7 +288,8 @@ class Machine:
         if any(isinstance(p, self.framework.Tensor) and p.numel() > self.limit for p in parts):
             self.trace.errors[step.step] = ("TooLarge", "")
             return False
-        self.trace.results[step.step] = [self._state(p) for p in parts]
+        if self._looks:
+            self.trace.results[step.step] = [self._state(p) for p in parts]
         for i, part in enumerate(parts):
             if isinstance(part, self.framework.Tensor):
                 self.values[Ref(step.step, i)] = part
@@ -310,18 +312,51 @@ class Machine:
                 total.backward()
         except CALL_ERRORS as error:
             self.trace.backward_error = (type(error).__name__, str(error))
-        for step, leaf in self._leaves.items():
-            self.trace.gradients[step] = None if leaf.grad is None else self._state(leaf.grad)
+        self._note_gradients()
 
-    def run(self, program: Program, gradients: bool = True) -> Trace:
-        for step in program:
-            self.step(step)
+    def _note_gradients(self) -> None:
+        if self._looks:
+            for step, leaf in self._leaves.items():
+                self.trace.gradients[step] = None if leaf.grad is None else self._state(leaf.grad)
+
+    def _note_final(self) -> None:
         first: dict[int, int] = {}
         for i, (ref, v) in enumerate(self.values.items()):
             state = self._state(v)
             if state.storage != -1:
                 state.storage = first.setdefault(state.storage, i)
             self.trace.final[ref] = state
+
+    def run_unobserved(self, program: Program, scope: Any, settle: Any) -> Trace:
+        """The program and its backward pass inside `scope`, a context; only what it leaves is looked at, and only then.
+
+        `settle` is called between steps. Lohe only.
+        """
+        self._looks = False
+        try:
+            with scope:
+                for step in program:
+                    if isinstance(step, Leaf):
+                        self.step(step)
+                for step in program:
+                    if not isinstance(step, Leaf):
+                        self.step(step)
+                    settle()
+                self.backward()
+        except CALL_ERRORS as error:
+            self.trace.errors[-1] = (type(error).__name__, str(error))
+        self._looks = True
+        try:
+            self._note_final()
+            self._note_gradients()
+        except CALL_ERRORS as error:
+            self.trace.errors[-2] = (type(error).__name__, str(error))
+        return self.trace
+
+    def run(self, program: Program, gradients: bool = True) -> Trace:
+        for step in program:
+            self.step(step)
+        self._note_final()
         if gradients:
             self.backward()
         return self.trace

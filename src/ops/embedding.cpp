@@ -39,34 +39,40 @@ backend::SliceIndex row_walk(TensorImpl& table, const std::vector<int64_t>& offs
   return x;
 }
 
-void run_embedding(Args a, Results& r) {
-  static const OpRef empty("empty");
-  TensorImpl& weight = *a[0].tensor;
-  const TensorImpl& indices = *a[1].tensor;
+std::vector<Meta> infer_embedding(Args a) {
+  const TensorImpl &weight = *a[0].tensor, &indices = *a[1].tensor;
   LOHE_CHECK(weight.dim() == 2, "'weight' must be 2-D");
   check_indices("embedding", indices);
+  return {row_major(weight.dtype(), row_shape(indices, weight.sizes()[1]))};
+}
+
+void run_embedding(Args a, Results& r) {
+  TensorImpl& weight = *a[0].tensor;
+  const TensorImpl& indices = *a[1].tensor;
   const IndexRange range = index_range(indices);
   LOHE_CHECK_INDEX(indices.numel() == 0 || (range.least >= 0 && range.greatest < weight.sizes()[0]),
                    "index out of range in self");
-  const TensorPtr out = empty(row_shape(indices, weight.sizes()[1]), weight.dtype());
   const std::vector<int64_t> offsets =
       offsets_along(indices, weight.strides()[0] * weight.itemsize(), weight.sizes()[0]);
-  if (out->numel() != 0) backend::gather_slices(row_walk(weight, offsets, *out), weight.itemsize());
-  r.push(out);
+  if (r[0]->numel() != 0) backend::gather_slices(row_walk(weight, offsets, *r[0]), weight.itemsize());
 }
 
 /// Values of an index tensor in row-major order.
 std::vector<int64_t> values_of(const TensorImpl& index) { return offsets_along(index, 1, 0); }
 
+std::vector<Meta> infer_embedding_backward(Args a) {
+  check_indices("embedding_backward", *a[1].tensor);
+  return {row_major(a[0].tensor->dtype(), Dims{a[2].integer, a[0].tensor->sizes().back()})};
+}
+
 void run_embedding_backward(Args a, Results& r) {
-  static const OpRef zeros("zeros"), contiguous("contiguous"), div("div");
+  static const OpRef zeros("zeros"), zero("zero_"), contiguous("contiguous"), div("div");
   const WithoutGrad guard;
   const TensorPtr grad = contiguous(plain(a[0].tensor));
   const TensorImpl& indices = *a[1].tensor;
-  check_indices("embedding_backward", indices);
   const int64_t rows = a[2].integer, padding = a[3].integer, width = grad->sizes().back();
-  const TensorPtr out = zeros(Dims{rows, width}, grad->dtype());
-  r.push(out);
+  const TensorPtr& out = r[0];
+  zero(out);
   const std::vector<int64_t> at = values_of(indices);
   std::vector<int64_t> counts;
   if (a[4].integer != 0) {
@@ -94,7 +100,7 @@ void run_embedding_backward(Args a, Results& r) {
           p[i] = T(static_cast<float>(std::max<int64_t>(counts[i], 1)));
       }
     });
-    r[0] = div(out, scale);
+    dispatch::call(div.op(), std::array{Arg(out), Arg(scale)}, dispatch::Form::kInPlace);
   }
 }
 
@@ -252,7 +258,7 @@ const OpFamily embedding(
     {
         primitive(
             "embedding(Tensor weight, Tensor indices, int padding_idx=-1, bool scale_grad_by_freq=False, bool sparse=False) -> Tensor",
-            nullptr, run_embedding)
+            infer_embedding, run_embedding)
             .checked([](const OpDef&, Args a) {
               LOHE_CHECK_KIND(kNotImplemented, a[4].integer == 0,
                               "embedding: sparse gradients are not supported; pass sparse=False");
@@ -266,7 +272,7 @@ const OpFamily embedding(
             .describe("Rows of weight at indices; the row at padding_idx gets no gradient."),
         primitive(
             "embedding_dense_backward(Tensor grad_output, Tensor indices, int num_weights, int padding_idx, bool scale_grad_by_freq) -> Tensor",
-            nullptr, run_embedding_backward)
+            infer_embedding_backward, run_embedding_backward)
             .gradient_reads({"indices"})
             .grad([](Backward& b) {
               static const OpRef row("embedding"), equal("_embedding_kept"), unsqueeze("view");

@@ -53,15 +53,12 @@ void check_index_range(const TensorImpl& index, int64_t size, int64_t dim) {
              " with size ", size);
 }
 
-void run_gather(Args a, Results& r) {
-  static const OpRef empty("empty");
-  TensorImpl& self = *a[0].tensor;
-  const TensorImpl& index = *a[2].tensor;
+std::vector<Meta> infer_gather(Args a) {
+  const TensorImpl &self = *a[0].tensor, &index = *a[2].tensor;
   const int64_t dim = wrap_dim(a[1].integer, self.dim());
   check_index_dtype("gather", index);
-  const TensorPtr out = empty(index.sizes(), self.dtype());
-  r.push(out);
-  if (index.numel() == 0) return;
+  const std::vector<Meta> result{row_major(self.dtype(), index.size_dims())};
+  if (index.numel() == 0) return result;
   LOHE_CHECK(rank_of(self) == rank_of(index),
              "Index tensor must have the same number of dimensions as input tensor");
   for (int64_t d = 0; d < self.dim() && index.dim() > 0; ++d) {
@@ -70,8 +67,16 @@ void run_gather(Args a, Results& r) {
                " expected index ", to_string(index.sizes()), " to be no larger than self ",
                to_string(self.sizes()), " apart from dimension ", dim);
   }
+  return result;
+}
+
+void run_gather(Args a, Results& r) {
+  TensorImpl& self = *a[0].tensor;
+  const TensorImpl& index = *a[2].tensor;
+  const int64_t dim = wrap_dim(a[1].integer, self.dim());
+  if (index.numel() == 0) return;
   check_index_range(index, size_at(self, dim), dim);
-  backend::gather_lines(line_walk(self, dim, index, out->data(), out->strides()), self.itemsize());
+  backend::gather_lines(line_walk(self, dim, index, r[0]->data(), r[0]->strides()), self.itemsize());
 }
 
 void check_scatter(std::string_view op, const TensorImpl& self, int64_t dim, const TensorImpl& index,
@@ -255,7 +260,7 @@ void scatter_reduce_backward(Backward& b) {
 const OpFamily gather_scatter(
     "gather_scatter",
     {
-        primitive("gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor", nullptr,
+        primitive("gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor", infer_gather,
                   run_gather)
             .exact_out()
             .gradient_reads({"index"})

@@ -46,27 +46,31 @@ void check_range(const TensorImpl& index, int64_t size, int64_t dim, ErrorKind k
         " with size ", size);
 }
 
-void run_index_select(Args a, Results& r) {
-  static const OpRef empty("empty");
-  TensorImpl& self = *a[0].tensor;
-  const TensorImpl& index = *a[2].tensor;
+std::vector<Meta> infer_index_select(Args a) {
+  const TensorImpl &self = *a[0].tensor, &index = *a[2].tensor;
   const int64_t dim = wrap_dim(a[1].integer, self.dim());
   LOHE_CHECK_INDEX(index.dim() <= 1, "index_select(): Index is supposed to be a vector");
   LOHE_CHECK(index.dtype() == Dtype::kInt64 || index.dtype() == Dtype::kInt32,
              "index_select(): Expected dtype int32 or int64 for index");
   LOHE_CHECK(self.dim() != 0 || index.numel() == 1,
              "index_select(): Index to scalar can have only 1 value, got ", index.numel(), " value(s)");
+  Dims sizes = self.size_dims();
+  if (self.dim() > 0) sizes[static_cast<size_t>(dim)] = index.numel();
+  return {row_major(self.dtype(), sizes)};
+}
+
+void run_index_select(Args a, Results& r) {
+  TensorImpl& self = *a[0].tensor;
+  const TensorImpl& index = *a[2].tensor;
+  const int64_t dim = wrap_dim(a[1].integer, self.dim());
   const int64_t size = size_at(self, dim);
   const IndexRange range = index_range(index);
   LOHE_CHECK_INDEX(index.numel() == 0 || (range.least >= 0 && range.greatest < size),
                    "index out of range in self");
-  Dims sizes = self.size_dims();
-  if (self.dim() > 0) sizes[static_cast<size_t>(dim)] = index.numel();
-  const TensorPtr out = empty(sizes, self.dtype());
+  const TensorPtr& out = r[0];
   const std::vector<int64_t> offsets = offsets_along(index, stride_at(self, dim) * self.itemsize(), size);
   if (out->numel() != 0)
     backend::gather_slices(slice_walk(self, dim, offsets, out->data(), out->strides()), self.itemsize());
-  r.push(out);
 }
 
 /// self[index along dim] = combine(self[...], source).
@@ -227,7 +231,8 @@ TensorPtr slices_of(Backward& b, int source) {
 const OpFamily index_along(
     "index_along",
     {
-        primitive("index_select(Tensor self, int dim, Tensor index) -> Tensor", nullptr, run_index_select)
+        primitive("index_select(Tensor self, int dim, Tensor index) -> Tensor", infer_index_select,
+                  run_index_select)
             .exact_out()
             .gradient_reads({"index"})
             .grad([](Backward& b) {

@@ -8,6 +8,14 @@
 /// What the rows that read and write through indices share.
 namespace lohe::ops {
 
+/// The description of a row-major result.
+inline Meta row_major(Dtype dtype, Dims sizes) {
+  Meta m;
+  m.dtype = dtype;
+  m.sizes = std::move(sizes);
+  return m;
+}
+
 /// `t` without pending conjugation and negation.
 TensorPtr plain(TensorImpl* t);
 /// "Float", "Long": dtypes as PyTorch's messages name them.

@@ -194,12 +194,14 @@ void Recorder::run() {
 
 Recorder* recorder_of(Args args) {
   Recorder& mine = Recorder::of_this_thread();
-  bool fits = true;
+  bool fits = true, numbers = true, any = false;
   const auto look = [&](const TensorImpl* t) {
     if (t == nullptr) return;
+    any = true;
     fits = fits && !t->storage().exposed() && !t->extension;
     // Another thread's work comes first.
     PendingWork* work = t->storage().pending.load(std::memory_order_acquire);
+    numbers = numbers && work == nullptr && t->numel() == 1;
     if (work != nullptr && work != &mine) work->settle();
   };
   for (const Arg& a : args) {
@@ -209,7 +211,9 @@ Recorder* recorder_of(Args args) {
     }
     fits = fits && a.kind != Arg::kGenerator;
   }
-  return fits ? &mine : nullptr;
+  // Single numbers that are known (an optimizer's count of steps) are as quickly computed as written down, and the
+  // program may ask for them.
+  return fits && !(any && numbers) ? &mine : nullptr;
 }
 
 Scope::Scope() : outer_((dispatch::mode_word & dispatch::kRecording) == 0) {

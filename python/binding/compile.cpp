@@ -1,7 +1,9 @@
 #include "base/env.h"
 #include "binding/common.h"
+#include "binding/types.h"
 #include "record/cache.h"
 #include "record/recorder.h"
+#include "record/run.h"
 
 /// Recording: what python/lohe/compiler.py is made of.
 namespace lohe::python {
@@ -49,6 +51,49 @@ PyObject* reset(PyObject*, PyObject*) {
   });
 }
 
+PyObject* profile(PyObject*, PyObject* now) {
+  return PyBool_FromLong(record::profiling.exchange(now == Py_True));
+}
+
+/// A step: what it is made of, what it moves, how long it took.
+Ref step_report(const compile::Trace& trace, const compile::CompiledTrace& program, size_t i) {
+  const compile::FusedStep& step = program.steps[i];
+  int64_t bytes = 0;
+  for (const compile::TraceOperand& o : step.operands) bytes += trace.storages[static_cast<size_t>(o.storage)].nbytes;
+  const std::string name = step.program != nullptr
+                               ? step.program->name()
+                               : trace.calls[static_cast<size_t>(trace.records[static_cast<size_t>(step.call)].call)]
+                                     .op->schema.name;
+  const int64_t runs = std::max<int64_t>(program.times.runs, 1);
+  const Ref sizes = checked(wrap_ints(step.space.sizes));
+  return checked(Py_BuildValue("{s:s#,s:O,s:i,s:O,s:L,s:L}", "name", name.data(), static_cast<Py_ssize_t>(name.size()),
+                               "kernel", step.program != nullptr ? Py_True : Py_False, "operations",
+                               static_cast<int>(step.records.size()), "sizes", sizes.get(), "bytes",
+                               static_cast<long long>(bytes), "nanoseconds",
+                               static_cast<long long>(program.times.step_ns[i] / runs)));
+}
+
+PyObject* report(PyObject*, PyObject*) {
+  return guarded([] {
+    const Ref list = checked(PyList_New(0));
+    for (const auto& known : record::TraceCache::global().known()) {
+      for (const auto& program : known->programs) {
+        const Ref steps = checked(PyList_New(0));
+        for (size_t i = 0; i < program->steps.size(); ++i)
+          check_status(PyList_Append(steps.get(), step_report(known->trace, *program, i).get()));
+        const Ref entry = checked(Py_BuildValue(
+            "{s:L,s:n,s:L,s:L,s:L,s:O}", "met", static_cast<long long>(known->met), "operations",
+            static_cast<Py_ssize_t>(known->trace.records.size()), "arena_bytes",
+            static_cast<long long>(program->arena_bytes), "compile_nanoseconds",
+            static_cast<long long>(program->compile_ns), "profiled_runs",
+            static_cast<long long>(program->times.runs), "steps", steps.get()));
+        check_status(PyList_Append(list.get(), entry.get()));
+      }
+    }
+    return Py_NewRef(list.get());
+  });
+}
+
 PyObject* settle(PyObject*, PyObject*) {
   return guarded([] {
     record::Recorder::of_this_thread().settle();
@@ -76,6 +121,8 @@ PyMethodDef methods[] = {
     {"_record_pause", pause, METH_NOARGS, "Stops recording; gives whether it was on."},
     {"_record_resume", resume, METH_O, "Records again, given what _record_pause gave."},
     {"_record_allow", allow, METH_O, "Whether _record_begin() does anything; gives what held before."},
+    {"_record_profile", profile, METH_O, "Whether programs measure their steps; gives what held before."},
+    {"_record_report", report, METH_NOARGS, "What is known of every compiled program, the one used last first."},
     {"_record_reset", reset, METH_NOARGS, "Forgets all compiled programs."},
     {"_record_settle", settle, METH_NOARGS, "Does the work that this thread has recorded."},
     {"_is_recording", is_recording, METH_NOARGS, "Whether this thread's work is recorded."},

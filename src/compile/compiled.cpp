@@ -1,6 +1,7 @@
 #include "compile/compiled.h"
 
 #include <algorithm>
+#include <chrono>
 
 namespace lohe::compile {
 namespace {
@@ -65,6 +66,7 @@ bool CompiledTrace::serves(const Trace& trace) const {
 }
 
 std::unique_ptr<CompiledTrace> compile_trace(const Trace& trace, const CompileOptions& options) {
+  const auto start = std::chrono::steady_clock::now();
   auto made = std::make_unique<CompiledTrace>();
   made->steps = fuse(trace, options.fuse);
   for (FusedStep& step : made->steps) prepare(trace, step);
@@ -90,6 +92,8 @@ std::unique_ptr<CompiledTrace> compile_trace(const Trace& trace, const CompileOp
       in_arena.push_back(intervals[s]);
   }
   plan(std::move(in_arena), options.plan_memory, *made);
+  made->times.step_ns = std::vector<std::atomic<int64_t>>(made->steps.size());
+  made->compile_ns = std::chrono::nanoseconds(std::chrono::steady_clock::now() - start).count();
   return made;
 }
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <atomic>
+
 #include "compile/fuse.h"
 
 /// A trace made ready to be carried out again.
@@ -20,6 +22,14 @@ struct CompiledTrace {
   std::vector<Placement> storages;
   std::vector<bool> observed;  ///< storages that are right afterwards, besides those that were there before
   int64_t arena_bytes = 0;
+  int64_t compile_ns = 0;  ///< what making it took
+
+  /// Measurements, by step; taken while profiling is on.
+  struct Times {
+    std::atomic<int64_t> runs{0};
+    std::vector<std::atomic<int64_t>> step_ns;
+  };
+  mutable Times times;
 
   /// Whether it also serves a trace of which these storages are observed.
   bool serves(const Trace& trace) const;

@@ -441,21 +441,31 @@ class Fusion {
       }
       return true;
     }
-    const int32_t reader = b.members[0].record;
     for (const Access& o : before) {
       const auto s = static_cast<size_t>(o.storage);
-      if (trace_.storages[s].observed || !trace_.storages[s].fresh || last_use_[s] > reader) return false;
+      const auto in_group = static_cast<int32_t>(std::count_if(a.members.begin(), a.members.end(), [&](const Member& m) {
+        return uses(m.record, o.storage);
+      }));
+      if (trace_.storages[s].observed || !trace_.storages[s].fresh || users_[s] > in_group + 1) return false;
     }
     return true;
   }
 
+  bool uses(int32_t record, int32_t storage) const {
+    const auto operands = trace_.operands_of(trace_.records[static_cast<size_t>(record)]);
+    return std::any_of(operands.begin(), operands.end(),
+                       [&](const TraceOperand& o) { return o.storage == storage; });
+  }
+
   void note_uses() {
-    last_use_.assign(trace_.storages.size(), -1);
+    users_.assign(trace_.storages.size(), 0);
+    std::vector<int32_t> last(trace_.storages.size(), -1);
     for (size_t r = 0; r < trace_.records.size(); ++r) {
-      for (const TraceOperand& o : trace_.inputs(trace_.records[r]))
-        last_use_[static_cast<size_t>(o.storage)] = static_cast<int32_t>(r);
-      for (const TraceOperand& o : trace_.outputs(trace_.records[r]))
-        last_use_[static_cast<size_t>(o.storage)] = static_cast<int32_t>(r);
+      for (const TraceOperand& o : trace_.operands_of(trace_.records[r])) {
+        const auto s = static_cast<size_t>(o.storage);
+        if (last[s] != static_cast<int32_t>(r)) ++users_[s];
+        last[s] = static_cast<int32_t>(r);
+      }
     }
   }
 
@@ -550,7 +560,7 @@ class Fusion {
   const Trace& trace_;
   bool fuse_;
   std::vector<Group> groups_;
-  std::vector<int32_t> last_use_;  ///< record that uses a storage last
+  std::vector<int32_t> users_;  ///< how many records use a storage
 };
 
 }  // namespace

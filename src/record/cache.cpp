@@ -76,9 +76,12 @@ void TraceCache::clear() {
   traces_.clear();
 }
 
-size_t TraceCache::size() {
+std::vector<std::shared_ptr<KnownTrace>> TraceCache::known() {
   const std::lock_guard lock(mutex_);
-  return traces_.size();
+  std::vector<std::shared_ptr<KnownTrace>> list;
+  for (const auto& [hash, trace] : traces_) list.push_back(trace);
+  std::sort(list.begin(), list.end(), [](const auto& a, const auto& b) { return a->used > b->used; });
+  return list;
 }
 
 }  // namespace lohe::record

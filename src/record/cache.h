@@ -27,7 +27,8 @@ class TraceCache {
   /// A program for `trace`, made if there is none; null where the compiler cannot make one. @param made set if so
   std::shared_ptr<const compile::CompiledTrace> program(KnownTrace& known, const compile::Trace& trace, bool* made);
   void clear();
-  size_t size();
+  /// All that are known, the one used last first.
+  std::vector<std::shared_ptr<KnownTrace>> known();
 
  private:
   std::mutex mutex_, compiler_;

@@ -1,5 +1,7 @@
 #include "record/run.h"
 
+#include <chrono>
+
 #include "base/allocator.h"
 #include "base/inline_vector.h"
 #include "lohe/error.h"
@@ -115,6 +117,8 @@ void run_unfused(const Trace& trace, Storages& storages, std::vector<bool>& done
   }
 }
 
+std::atomic<bool> profiling{false};
+
 void run_compiled(const CompiledTrace& compiled, const Trace& trace, Storages& storages, std::vector<bool>& done) {
   struct Arena {
     explicit Arena(int64_t n) : bytes(static_cast<size_t>(n)), memory(n > 0 ? allocate(bytes) : nullptr) {}
@@ -142,7 +146,11 @@ void run_compiled(const CompiledTrace& compiled, const Trace& trace, Storages& s
   Calls calls(trace, storages, memory);
   InlineVector<Binding, 16> bound;
   InlineVector<Scalar, 16> numbers;
-  for (const FusedStep& step : compiled.steps) {
+  using Clock = std::chrono::steady_clock;
+  const bool timed = profiling.load(std::memory_order_relaxed);
+  Clock::time_point last = timed ? Clock::now() : Clock::time_point();
+  for (size_t i = 0; i < compiled.steps.size(); ++i) {
+    const FusedStep& step = compiled.steps[i];
     if (step.program != nullptr) {
       bound.clear();
       numbers.clear();
@@ -156,7 +164,13 @@ void run_compiled(const CompiledTrace& compiled, const Trace& trace, Storages& s
       calls.run(trace.records[static_cast<size_t>(step.call)]);
     }
     for (const int32_t r : step.records) done[static_cast<size_t>(r)] = true;
+    if (timed) {
+      const Clock::time_point now = Clock::now();
+      compiled.times.step_ns[i] += std::chrono::nanoseconds(now - last).count();
+      last = now;
+    }
   }
+  if (timed) ++compiled.times.runs;
 }
 
 }  // namespace lohe::record

@@ -15,6 +15,9 @@ using Storages = std::vector<Intrusive<Storage>>;
 /// @throws what a record raises; the records after it are not done.
 void run_unfused(const compile::Trace& trace, Storages& storages, std::vector<bool>& done);
 
+/// Whether run_compiled measures its steps.
+extern std::atomic<bool> profiling;
+
 /// The same by the steps that were made of an equal trace.
 void run_compiled(const compile::CompiledTrace& compiled, const compile::Trace& trace, Storages& storages,
                   std::vector<bool>& done);

@@ -42,18 +42,43 @@ void plan(std::vector<Interval> intervals, bool share, CompiledTrace& compiled) 
   }
 }
 
-/// Makes every kernel of a step.
-void prepare(const Trace& trace, FusedStep& step) {
-  if (step.program == nullptr) return;
+/// Makes every kernel of a step. Buffers' bases are numbers of operands for now.
+/// @return bytes for buffers inside the step
+int64_t prepare(FusedStep& step) {
+  if (step.program == nullptr) return 0;
   std::vector<Binding> bound;
-  for (const TraceOperand& o : step.operands) bound.push_back({nullptr, o.strides});
-  std::vector<Scalar> numbers;
-  for (const int32_t s : step.scalars) numbers.push_back(trace.scalars[static_cast<size_t>(s)]);
+  for (size_t i = 0; i < step.operands.size(); ++i)
+    bound.push_back({Preparation::operand(static_cast<int32_t>(i)), step.operands[i].strides});
+  Preparation preparation;
   Space space = step.space;
-  space.prepare_only = true;
+  space.preparation = &preparation;
   const std::span<const Binding> all(bound);
   step.program->run(space, all.first(static_cast<size_t>(step.inputs)),
-                    all.subspan(static_cast<size_t>(step.inputs)), numbers);
+                    all.subspan(static_cast<size_t>(step.inputs)), {});
+  step.launches = std::move(preparation.launches);
+  for (Launch& l : step.launches) {
+    for (Launch::Number& n : l.numbers) n.scalar = step.scalars[static_cast<size_t>(n.scalar)];
+  }
+  return preparation.temporary_bytes;
+}
+
+/// From operands to where they lie.
+void settle_buffers(CompiledTrace& compiled, int64_t temporaries) {
+  const auto arena = static_cast<int32_t>(compiled.storages.size());
+  for (FusedStep& step : compiled.steps) {
+    for (Launch& l : step.launches) {
+      for (Launch::Buffer& b : l.buffers) {
+        if (b.base == Preparation::kTemporary) {
+          b = {arena, b.offset + temporaries};
+          continue;
+        }
+        const TraceOperand& o = step.operands[static_cast<size_t>(b.base)];
+        const CompiledTrace::Placement& p = compiled.storages[static_cast<size_t>(o.storage)];
+        b.offset += o.offset + (p.home == CompiledTrace::kArena ? p.offset : 0);
+        b.base = p.home == CompiledTrace::kArena ? arena : o.storage;
+      }
+    }
+  }
 }
 
 }  // namespace
@@ -69,7 +94,8 @@ std::unique_ptr<CompiledTrace> compile_trace(const Trace& trace, const CompileOp
   const auto start = std::chrono::steady_clock::now();
   auto made = std::make_unique<CompiledTrace>();
   made->steps = fuse(trace, options.fuse);
-  for (FusedStep& step : made->steps) prepare(trace, step);
+  int64_t temporary_bytes = 0;
+  for (FusedStep& step : made->steps) temporary_bytes = std::max(temporary_bytes, prepare(step));
   const size_t count = trace.storages.size();
   made->storages.resize(count);
   std::vector<Interval> intervals(count);
@@ -92,6 +118,8 @@ std::unique_ptr<CompiledTrace> compile_trace(const Trace& trace, const CompileOp
       in_arena.push_back(intervals[s]);
   }
   plan(std::move(in_arena), options.plan_memory, *made);
+  settle_buffers(*made, made->arena_bytes);
+  made->arena_bytes += temporary_bytes;
   made->times.step_ns = std::vector<std::atomic<int64_t>>(made->steps.size());
   made->compile_ns = std::chrono::nanoseconds(std::chrono::steady_clock::now() - start).count();
   return made;

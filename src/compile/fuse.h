@@ -18,6 +18,8 @@ struct FusedStep {
   int32_t inputs = 0;
   std::vector<int32_t> scalars;  ///< numbers of the trace, in the order of the program's
   std::vector<int32_t> records;  ///< that it carries out
+  /// Of its program. Bases are numbers of storages, then the arena.
+  std::vector<Launch> launches;
 };
 
 /// @param fuse false: every record stays a step of its own

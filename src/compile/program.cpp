@@ -257,15 +257,6 @@ Program::Entry& Program::entry(Stage& step, const KernelSpec& spec) {
 
 namespace {
 
-int64_t scalar_bits(const Scalar& s, Dtype dtype, bool imaginary) {
-  const Dtype part = info(dtype).value_dtype;
-  if (is_integral(part, false)) return s.to_int();
-  if (part == Dtype::kBool) return s.to_bool() ? 1 : 0;
-  const double v = imaginary ? s.imag() : s.to_double();
-  if (part == Dtype::kFloat64) return std::bit_cast<int64_t>(v);
-  return std::bit_cast<int32_t>(static_cast<float>(v));
-}
-
 /// One loop of a call after dims were dropped, ordered and merged.
 struct Loop {
   int64_t size;
@@ -443,8 +434,12 @@ void Program::run_steps(std::vector<std::unique_ptr<Stage>>& steps, bool split, 
         }
       }
       const auto bytes = static_cast<size_t>(count * itemsize(g.dtype));
-      t.data = static_cast<char*>(allocate(bytes));
-      temporaries.blocks.emplace_back(t.data, bytes);
+      if (space.preparation != nullptr) {
+        t.data = space.preparation->temporary(static_cast<int64_t>(bytes));
+      } else {
+        t.data = static_cast<char*>(allocate(bytes));
+        temporaries.blocks.emplace_back(t.data, bytes);
+      }
       const size_t at = static_cast<size_t>(number) - input_count_;
       if (temporaries.bindings.size() <= at) temporaries.bindings.resize(at + 1);
       temporaries.bindings[at] = t;
@@ -538,8 +533,12 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
         size *= d == 0 ? n : loops[d].size;
       }
       const auto bytes = static_cast<size_t>(size * itemsize(g.dtype));
-      p.data = static_cast<char*>(allocate(bytes));
-      partial_memory.push_back({p.data, bytes});
+      if (space.preparation != nullptr) {
+        p.data = space.preparation->temporary(static_cast<int64_t>(bytes));
+      } else {
+        p.data = static_cast<char*>(allocate(bytes));
+        partial_memory.push_back({p.data, bytes});
+      }
       partial.push_back(std::move(p));
     }
   }
@@ -587,68 +586,58 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
 
   // 3. Parameters and the call.
   const auto launch = [&](const Loops& nest, std::span<char* const> pointers, int64_t row_base) {
-    SmallVector<int64_t, 64> params;
+    Launch l;
     for (const Slot& s : e.lowered.slots) {
+      int64_t value = 0;
       switch (s.kind) {
         case Slot::kExtent:
-          params.push_back(nest[static_cast<size_t>(s.a)].size);
+          value = nest[static_cast<size_t>(s.a)].size;
           break;
-        case Slot::kCount: {
-          int64_t n = 1;
+        case Slot::kCount:
+          value = 1;
           for (size_t d = 0; d < space.sizes.size(); ++d) {
-            if ((space.groups[d] & s.a) != 0) n *= space.sizes[d];
+            if ((space.groups[d] & s.a) != 0) value *= space.sizes[d];
           }
-          params.push_back(n);
           break;
-        }
         case Slot::kIotaBase:
-          params.push_back((s.a & kOuter) != 0 ? space.iota_base : row_base);
+          value = (s.a & kOuter) != 0 ? space.iota_base : row_base;
           break;
         case Slot::kIotaStep:
-          params.push_back(nest[static_cast<size_t>(s.a)].logical);
+          value = nest[static_cast<size_t>(s.a)].logical;
           break;
         case Slot::kStride:
-          params.push_back(nest[static_cast<size_t>(s.b)].strides[static_cast<size_t>(s.a)]);
+          value = nest[static_cast<size_t>(s.b)].strides[static_cast<size_t>(s.a)];
           break;
         case Slot::kScalar:
-          params.push_back(scalar_bits(scalars[static_cast<size_t>(s.a)], s.dtype, s.b == 1));
+          l.numbers.push_back({static_cast<int16_t>(l.params.size()), s.a, s.dtype, s.b == 1});
           break;
       }
+      l.params.push_back(value);
     }
     int64_t inner = 1, row = 1;
     for (size_t d = 1; d < nest.size(); ++d) {
       inner *= nest[d].size;
       if (nest[d].reduced) row *= nest[d].size;
     }
-    if (nest[0].size == 0 || (inner == 0 && row != 0) || space.prepare_only) return;
-    const auto body = [&](int64_t begin, int64_t end) {
-      void* buffers[kMaxBuffers];
-      size_t n = 0;
-      for (char* p : pointers) buffers[n++] = p;
-      std::pair<void*, size_t> scratch[kMaxScratch];
-      size_t scratches = 0;
-      for (const Scratch& s : e.lowered.scratch) {
-        const auto size = static_cast<size_t>(s.per_row ? s.bytes * row : s.bytes);
-        scratch[scratches++] = {allocate(size), size};
-        buffers[n++] = scratch[scratches - 1].first;
-      }
-      const int32_t code = (*e.compiled)(buffers, params.data(), begin, end);
-      for (size_t i = 0; i < scratches; ++i) deallocate(scratch[i].first, scratch[i].second);
-      return code;
-    };
-    std::atomic<int32_t> worst{0};
+    if (nest[0].size == 0 || (inner == 0 && row != 0)) return;
+    for (const Scratch& s : e.lowered.scratch) l.scratch.push_back(s.per_row ? s.bytes * row : s.bytes);
     const int64_t work = std::max<int64_t>(inner, 1) * (e.lowered.cost + 2);
-    int64_t grain = std::max<int64_t>(kGrainWork / std::max<int64_t>(work, 1), 1);
+    // Sweeps over near rows run at full vector speed, where the same count of simple instructions is soon done.
+    const int64_t worth = step.reduced != 0 ? 4 * kGrainWork : kGrainWork;
+    l.grain = std::max<int64_t>(worth / std::max<int64_t>(work, 1), 1);
     // Where the ranges cut a tile, memory is read in pieces: they may be no narrower than that is worth.
-    if (spec.tile_dim == 0) grain = (grain + kTurnedTile - 1) / kTurnedTile * kTurnedTile;
-    if (spec.by_rows && spec.vector_dim == 0) grain = std::max(grain, kColumnTile / 4);
-    parallel_for(nest[0].size, grain, [&](int64_t begin, int64_t end) {
-      if (const int32_t c = body(begin, end); c != 0) worst.store(c, std::memory_order_relaxed);
-    });
-    if (const int32_t code = worst.load(); code != 0) {
-      const Graph::Check& check = step.graph.checks[static_cast<size_t>(code - 1)];
-      raise(check.index_error ? ErrorKind::kIndex : ErrorKind::kRuntime, check.message);
+    if (spec.tile_dim == 0) l.grain = (l.grain + kTurnedTile - 1) / kTurnedTile * kTurnedTile;
+    if (spec.by_rows && spec.vector_dim == 0) l.grain = std::max(l.grain, kColumnTile / 4);
+    l.kernel = e.compiled;
+    l.graph = &step.graph;
+    l.count = nest[0].size;
+    if (space.preparation != nullptr) {
+      for (char* p : pointers) l.buffers.push_back(Preparation::decode(p));
+      space.preparation->launches.push_back(std::move(l));
+      return;
     }
+    for (size_t i = 0; i < pointers.size(); ++i) l.buffers.push_back({static_cast<int32_t>(i), 0});
+    compile::run(l, pointers, scalars);
   };
   SmallVector<char*, 16> pointers;
   for (const Binding& b : operands) pointers.push_back(b.data);
@@ -674,7 +663,7 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
   const int64_t n = whole_blocks + (tail != 0 ? 1 : 0);
   for (size_t o = 0; o < partial.size(); ++o) {
     Space s;
-    s.prepare_only = space.prepare_only;
+    s.preparation = space.preparation;
     Binding in{partial[o].data, {}}, out{operands[step.inputs.size() + o].data, {}};
     s.sizes.push_back(n);
     s.groups.push_back(kRow);

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "base/small_vector.h"
-#include "codegen/codegen.h"
+#include "compile/launch.h"
 #include "compile/lower.h"
 #include "lohe/scalar.h"
 
@@ -31,7 +31,7 @@ struct Space {
   int64_t iota_base = 0;           ///< what positions in kOuter start from (random numbers)
   /// Strides, by dim, that order the loops of reductions and choose the vector dim; empty: those of the first operand.
   Dims leader;
-  bool prepare_only = false;  ///< kernels are made, nothing is run
+  Preparation* preparation = nullptr;  ///< takes the launches instead of the machine
 };
 
 class Program {

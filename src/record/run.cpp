@@ -129,7 +129,8 @@ void run_compiled(const CompiledTrace& compiled, const Trace& trace, Storages& s
     void* memory;
   };
   const Arena arena(compiled.arena_bytes);
-  std::vector<char*> memory(storages.size());
+  std::vector<char*> memory(storages.size() + 1);
+  memory[storages.size()] = static_cast<char*>(arena.memory);
   for (size_t s = 0; s < storages.size(); ++s) {
     switch (compiled.storages[s].home) {
       case CompiledTrace::kOwn:
@@ -144,22 +145,13 @@ void run_compiled(const CompiledTrace& compiled, const Trace& trace, Storages& s
     }
   }
   Calls calls(trace, storages, memory);
-  InlineVector<Binding, 16> bound;
-  InlineVector<Scalar, 16> numbers;
   using Clock = std::chrono::steady_clock;
   const bool timed = profiling.load(std::memory_order_relaxed);
   Clock::time_point last = timed ? Clock::now() : Clock::time_point();
   for (size_t i = 0; i < compiled.steps.size(); ++i) {
     const FusedStep& step = compiled.steps[i];
     if (step.program != nullptr) {
-      bound.clear();
-      numbers.clear();
-      for (const TraceOperand& o : step.operands)
-        bound.push_back({memory[static_cast<size_t>(o.storage)] + o.offset, o.strides});
-      for (const int32_t s : step.scalars) numbers.push_back(trace.scalars[static_cast<size_t>(s)]);
-      const std::span<const Binding> all = bound;
-      step.program->run(step.space, all.first(static_cast<size_t>(step.inputs)),
-                        all.subspan(static_cast<size_t>(step.inputs)), numbers);
+      for (const Launch& l : step.launches) run(l, memory, trace.scalars);
     } else {
       calls.run(trace.records[static_cast<size_t>(step.call)]);
     }

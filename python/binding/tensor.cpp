@@ -414,6 +414,10 @@ void init_tensor(PyObject* module) {
   check_status(PyModule_AddObjectRef(module, "TensorBase", reinterpret_cast<PyObject*>(&tensor_base_type)));
   check_status(PyModule_AddObjectRef(module, "_TensorMeta", reinterpret_cast<PyObject*>(&metaclass)));
   python_hooks.impl_dies = impl_dies;
+  python_hooks.leave = []() -> void* {
+    return Py_IsInitialized() != 0 && PyGILState_Check() != 0 ? PyEval_SaveThread() : nullptr;
+  };
+  python_hooks.enter = [](void* state) { PyEval_RestoreThread(static_cast<PyThreadState*>(state)); };
 }
 
 }  // namespace lohe::python

@@ -92,6 +92,9 @@ class OptimizedModule(Module):
     def __delattr__(self, name: str) -> None:
         delattr(self._orig_mod, name)
 
+    def __len__(self) -> int:
+        return len(self._orig_mod)  # type: ignore[arg-type]
+
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *dir(self._orig_mod)})
 

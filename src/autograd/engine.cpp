@@ -91,6 +91,35 @@ class Tasks {
   SmallVector<uint32_t, kFirstSlots> slots_;
 };
 
+/// The backward pass of a compiled function's results is a trace of its own, from the first node on that was
+/// recorded; where the caller records, it is part of the caller's.
+class Recording {
+ public:
+  ~Recording() { stop(); }
+  void begin() {
+    if (on_ || (dispatch::mode_word & dispatch::kRecording) != 0) return;
+    on_ = true;
+    dispatch::mode_word |= dispatch::kRecording;
+  }
+  void note(const TensorPtr& t) {
+    if (on_ && t->storage().pending.load(std::memory_order_relaxed) != nullptr) last_ = t->storage_ptr();
+  }
+  /// Does the work. @throws what it raises.
+  void end() {
+    if (!on_) return;
+    stop();
+    if (last_) last_->data();
+  }
+
+ private:
+  void stop() {
+    if (on_) dispatch::mode_word &= ~dispatch::kRecording;
+    on_ = false;
+  }
+  bool on_ = false;
+  Intrusive<Storage> last_;
+};
+
 class BackwardPass {
  public:
   BackwardPass(bool retain_graph, bool create_graph)
@@ -161,6 +190,7 @@ class BackwardPass {
   /// 4. Later calls first.
   void run(bool restricted, bool accumulate) {
     const GradModeGuard mode(create_graph_);
+    Recording recording;
     for (uint32_t i = 0; i < starts_; ++i) {
       if (tasks_[i].expected == 0) ready(i);
     }
@@ -170,6 +200,7 @@ class BackwardPass {
       ready_.pop_back();
       Task& task = tasks_[number];
       GradNode& n = *task.node;
+      if (n.recorded) recording.begin();
       GradList grads = incoming(n, std::move(task.grads));
       for (int c = task.capture; c >= 0; c = captures_[static_cast<size_t>(c)].next) {
         const Capture& capture = captures_[static_cast<size_t>(c)];
@@ -182,10 +213,14 @@ class BackwardPass {
         const Edge& e = n.next[i];
         if (!e) continue;
         const uint32_t to = tasks_.of(e.node.get());
-        if (i < given.size() && given[i]) add(e, std::move(given[i]));
+        if (i < given.size() && given[i]) {
+          recording.note(given[i]);
+          add(e, std::move(given[i]));
+        }
         if (--tasks_[to].expected == 0) ready(to);
       }
     }
+    recording.end();
   }
 
   std::vector<TensorPtr> captured(bool allow_unused) {

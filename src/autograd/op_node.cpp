@@ -386,6 +386,7 @@ void record(const OpDef& op, Args args, Results& results, dispatch::Form form, c
   const Intrusive<OpNode> node = Intrusive<OpNode>::adopt(
       new OpNode(op, args, results, wanted, form == dispatch::Form::kInPlace, original));
   node->sequence = new_sequence();
+  node->recorded = (dispatch::mode_word & dispatch::kRecording) != 0;
   for (int o = 0; o < results.size(); ++o) {
     if (!results[o] || !is_differentiable(results[o]->dtype())) continue;
     if (form == dispatch::Form::kInPlace) {

@@ -64,6 +64,7 @@ class GradNode : public RefCounted<GradNode> {
   InlineVector<Edge, 3> next;  ///< one for each input that may need a gradient; empty edge: none
   InlineVector<GradShape, 1> outputs;
   uint64_t sequence = 0;             ///< later calls run first
+  bool recorded = false;             ///< made while work was recorded: its backward is recorded too
   std::unique_ptr<NodeHooks> hooks;  ///< null: none
   void* python_object = nullptr;
 };

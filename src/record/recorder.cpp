@@ -1,6 +1,7 @@
 #include "record/recorder.h"
 
 #include "base/env.h"
+#include "base/fork.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "lohe/error.h"
@@ -19,6 +20,30 @@ namespace {
 /// So many records are done at once, wherever the program is: what they hold back stays bounded.
 constexpr size_t kMostRecords = 20'000;
 
+/// Without the interpreter: whoever waits for a recorder's lock, or works under it, may be what another thread that
+/// needs the interpreter waits for.
+class WithoutInterpreter {
+ public:
+  WithoutInterpreter() : state_(python_hooks.leave != nullptr ? python_hooks.leave() : nullptr) {}
+  ~WithoutInterpreter() {
+    if (state_ != nullptr) python_hooks.enter(state_);
+  }
+  WithoutInterpreter(const WithoutInterpreter&) = delete;
+  WithoutInterpreter& operator=(const WithoutInterpreter&) = delete;
+
+ private:
+  void* state_;
+};
+
+std::unique_lock<std::mutex> locked(std::mutex& mutex) {
+  std::unique_lock lock(mutex, std::try_to_lock);
+  if (!lock.owns_lock()) {
+    const WithoutInterpreter waiting;
+    lock.lock();
+  }
+  return lock;
+}
+
 /// The occurrence from which on a trace runs as a program.
 int64_t first_compiled() {
   static const int64_t n = env_int("LOHE_COMPILE_AT", 2, 1, 1'000'000'000);
@@ -35,6 +60,20 @@ class Failed final : public PendingWork {
   }
 };
 Failed failed;
+
+/// A child knows nothing of the traces that its parent's threads were about to carry out; this thread's are done first.
+[[maybe_unused]] const bool settles_before_fork = [] {
+  at_fork(
+      [] {
+        try {
+          Recorder::of_this_thread().settle();
+        } catch (const std::exception& e) {
+          log(LogLevel::kError, "recorded work failed before a fork: ", e.what());
+        }
+      },
+      nullptr, nullptr);
+  return true;
+}();
 
 }  // namespace
 
@@ -64,7 +103,7 @@ int32_t Recorder::number_of(const Intrusive<Storage>& storage, bool fresh) {
 
 Intrusive<Storage> Recorder::promise(int64_t nbytes) {
   if (nbytes == 0) return Storage::allocate(0);
-  const std::lock_guard lock(mutex_);
+  const auto lock = locked(mutex_);
   Intrusive<Storage> storage = Storage::promise(nbytes);
   number_of(storage, true);
   return storage;
@@ -90,7 +129,7 @@ void Recorder::add_record(TraceRecord record) {
 
 void Recorder::add(compile::Program& program, const compile::Space& space,
                    std::span<const compile::Place> places, size_t inputs, std::span<const Scalar> numbers) {
-  const std::lock_guard lock(mutex_);
+  const auto lock = locked(mutex_);
   TraceRecord record;
   record.program = &program;
   record.space = space;
@@ -105,7 +144,7 @@ void Recorder::add(compile::Program& program, const compile::Space& space,
 }
 
 void Recorder::add_call(const ops::OpDef& op, Args args, const Results& results) {
-  const std::lock_guard lock(mutex_);
+  const auto lock = locked(mutex_);
   TraceRecord record;
   record.call = static_cast<int32_t>(trace_.calls.size());
   record.operand = static_cast<int32_t>(trace_.operands.size());
@@ -138,6 +177,7 @@ void Recorder::add_call(const ops::OpDef& op, Args args, const Results& results)
 
 void Recorder::settle() {
   if (runner_.load() == std::this_thread::get_id()) return;
+  const WithoutInterpreter working;
   const std::lock_guard lock(mutex_);
   run();
 }
@@ -190,6 +230,11 @@ void Recorder::run() {
     throw;
   }
   leave([](size_t) -> PendingWork* { return nullptr; });
+  // The next trace is as long, most of the time: it gets the memory of this one.
+  trace.clear();
+  storages.clear();
+  trace_ = std::move(trace);
+  storages_ = std::move(storages);
 }
 
 Recorder* recorder_of(Args args) {

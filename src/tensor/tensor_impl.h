@@ -173,11 +173,14 @@ class TensorImpl : public RefCounted<TensorImpl> {
   bool neg_ = false;
 };
 
-/// Hooks by which the binding keeps Python identity; set once when the binding is loaded.
+/// Hooks by which the binding keeps Python identity and its interpreter's lock; set once when it is loaded.
 struct PythonHooks {
   /// The impl dies and holds a Python object that it owns.
   void (*impl_dies)(TensorImpl*) = nullptr;
   void (*storage_dies)(Storage*) = nullptr;
+  /// Lets other threads into the interpreter where this one is in it; gives what `enter` wants back, or null.
+  void* (*leave)() = nullptr;
+  void (*enter)(void*) = nullptr;
 };
 extern PythonHooks python_hooks;
 

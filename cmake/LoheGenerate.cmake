@@ -26,6 +26,7 @@ add_custom_command(OUTPUT "${LOHE_GEN_DIR}/gen_ops.stamp" BYPRODUCTS ${LOHE_GEN_
   COMMAND "${Python_EXECUTABLE}" "${lohe_gen_ops}" --source "${PROJECT_SOURCE_DIR}" --output "${LOHE_GEN_DIR}"
   COMMAND "${CMAKE_COMMAND}" -E touch "${LOHE_GEN_DIR}/gen_ops.stamp"
   DEPENDS ${lohe_gen_modules} ${lohe_op_sources} ${lohe_nn_sources} "${PROJECT_SOURCE_DIR}/include/lohe/tensor.h"
+    "${PROJECT_SOURCE_DIR}/python/binding/_C.pyi"
   COMMENT "Generating from the op table" VERBATIM)
 add_custom_target(lohe_gen_ops DEPENDS "${LOHE_GEN_DIR}/gen_ops.stamp")
 set_source_files_properties(${LOHE_GEN_FILES} PROPERTIES GENERATED ON)

@@ -1,7 +1,6 @@
 #include "record/recorder.h"
 
 #include "base/env.h"
-#include "base/fork.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "lohe/error.h"
@@ -60,20 +59,6 @@ class Failed final : public PendingWork {
   }
 };
 Failed failed;
-
-/// A child knows nothing of the traces that its parent's threads were about to carry out; this thread's are done first.
-[[maybe_unused]] const bool settles_before_fork = [] {
-  at_fork(
-      [] {
-        try {
-          Recorder::of_this_thread().settle();
-        } catch (const std::exception& e) {
-          log(LogLevel::kError, "recorded work failed before a fork: ", e.what());
-        }
-      },
-      nullptr, nullptr);
-  return true;
-}();
 
 }  // namespace
 

@@ -3,6 +3,7 @@
 /// Everything: `#include <lohe/lohe.h>`. With `namespace torch = lohe;` programs written for PyTorch's C++
 /// frontend compile.
 #include "lohe/autograd.h"
+#include "lohe/compile.h"
 #include "lohe/creation.h"
 #include "lohe/data.h"
 #include "lohe/functions.h"

@@ -1,9 +1,8 @@
 #include "base/env.h"
 #include "binding/common.h"
 #include "binding/types.h"
-#include "record/cache.h"
+#include "lohe/compile.h"
 #include "record/recorder.h"
-#include "record/run.h"
 
 /// Recording: what python/lohe/compiler.py is made of.
 namespace lohe::python {
@@ -12,9 +11,11 @@ namespace {
 thread_local std::vector<std::unique_ptr<record::Scope>> scopes;
 std::atomic<bool> allowed{true};  ///< see set_stance
 
-PyObject* begin(PyObject*, PyObject*) {
-  return guarded([] {
-    scopes.push_back(allowed ? std::make_unique<record::Scope>() : nullptr);
+/// _record_begin(site=0)
+PyObject* begin(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  return guarded([&] {
+    const uint64_t site = count > 0 ? PyLong_AsUnsignedLongLong(args[0]) : 0;
+    scopes.push_back(allowed ? std::make_unique<record::Scope>(site) : nullptr);
     return Py_NewRef(Py_None);
   });
 }
@@ -46,53 +47,50 @@ PyObject* allow(PyObject*, PyObject* now) {
 
 PyObject* reset(PyObject*, PyObject*) {
   return guarded([] {
-    record::TraceCache::global().clear();
+    reset_compiler();
     return Py_NewRef(Py_None);
   });
 }
 
 PyObject* profile(PyObject*, PyObject* now) {
-  return PyBool_FromLong(record::profiling.exchange(now == Py_True));
+  return PyBool_FromLong(profile_programs(now == Py_True));
 }
 
-/// A step: what it is made of, what it moves, how long it took.
-Ref step_report(const compile::Trace& trace, const compile::CompiledTrace& program, size_t i) {
-  const compile::FusedStep& step = program.steps[i];
-  int64_t bytes = 0;
-  for (const compile::TraceOperand& o : step.operands) bytes += trace.storages[static_cast<size_t>(o.storage)].nbytes;
-  const std::string name = step.program != nullptr
-                               ? step.program->name()
-                               : trace.calls[static_cast<size_t>(trace.records[static_cast<size_t>(step.call)].call)]
-                                     .op->schema.name;
-  const int64_t runs = std::max<int64_t>(program.times.runs, 1);
-  const Ref sizes = checked(wrap_ints(step.space.sizes));
-  return checked(Py_BuildValue("{s:s#,s:O,s:i,s:O,s:L,s:L}", "name", name.data(), static_cast<Py_ssize_t>(name.size()),
-                               "kernel", step.program != nullptr ? Py_True : Py_False, "operations",
-                               static_cast<int>(step.records.size()), "sizes", sizes.get(), "bytes",
-                               static_cast<long long>(bytes), "nanoseconds",
-                               static_cast<long long>(program.times.step_ns[i] / runs)));
+Ref step_dict(const ProgramReport::Step& s) {
+  const Ref sizes = checked(wrap_ints(s.sizes));
+  return checked(Py_BuildValue("{s:s#,s:O,s:i,s:O,s:L,s:L}", "name", s.name.data(),
+                               static_cast<Py_ssize_t>(s.name.size()), "kernel", s.kernel ? Py_True : Py_False,
+                               "operations", s.operations, "sizes", sizes.get(), "bytes",
+                               static_cast<long long>(s.bytes), "nanoseconds", static_cast<long long>(s.nanoseconds)));
 }
 
-PyObject* report(PyObject*, PyObject*) {
-  return guarded([] {
+/// _record_report(site): the text, then a list of programs.
+PyObject* report(PyObject*, PyObject* site) {
+  return guarded([&] {
+    const std::vector<ProgramReport> programs = compile_report(PyLong_AsUnsignedLongLong(site));
     const Ref list = checked(PyList_New(0));
-    for (const auto& known : record::TraceCache::global().known()) {
-      for (const auto& program : known->programs) {
-        const Ref steps = checked(PyList_New(0));
-        for (size_t i = 0; i < program->steps.size(); ++i)
-          check_status(PyList_Append(steps.get(), step_report(known->trace, *program, i).get()));
-        const Ref entry = checked(Py_BuildValue(
-            "{s:L,s:n,s:L,s:L,s:L,s:O}", "met", static_cast<long long>(known->met), "operations",
-            static_cast<Py_ssize_t>(known->trace.records.size()), "arena_bytes",
-            static_cast<long long>(program->arena_bytes), "compile_nanoseconds",
-            static_cast<long long>(program->compile_ns), "profiled_runs",
-            static_cast<long long>(program->times.runs), "steps", steps.get()));
-        check_status(PyList_Append(list.get(), entry.get()));
+    for (const ProgramReport& p : programs) {
+      const Ref steps = checked(PyList_New(0)), buffers = checked(PyList_New(0));
+      for (const ProgramReport::Step& s : p.steps) check_status(PyList_Append(steps.get(), step_dict(s).get()));
+      for (const ProgramReport::Buffer& b : p.buffers) {
+        const Ref entry = checked(Py_BuildValue("(LLii)", static_cast<long long>(b.offset),
+                                                static_cast<long long>(b.bytes), b.first_step, b.last_step));
+        check_status(PyList_Append(buffers.get(), entry.get()));
       }
+      const Ref entry = checked(Py_BuildValue(
+          "{s:s#,s:L,s:L,s:L,s:L,s:L,s:O,s:O}", "reason", p.reason.data(), static_cast<Py_ssize_t>(p.reason.size()),
+          "met", static_cast<long long>(p.met), "operations", static_cast<long long>(p.operations), "arena_bytes",
+          static_cast<long long>(p.arena_bytes), "compile_nanoseconds",
+          static_cast<long long>(p.compile_nanoseconds), "profiled_runs", static_cast<long long>(p.profiled_runs),
+          "steps", steps.get(), "buffers", buffers.get()));
+      check_status(PyList_Append(list.get(), entry.get()));
     }
-    return Py_NewRef(list.get());
+    const std::string text = to_string(programs);
+    return Py_BuildValue("(s#O)", text.data(), static_cast<Py_ssize_t>(text.size()), list.get());
   });
 }
+
+PyObject* new_site(PyObject*, PyObject*) { return PyLong_FromUnsignedLongLong(new_compile_site()); }
 
 PyObject* settle(PyObject*, PyObject*) {
   return guarded([] {
@@ -116,13 +114,15 @@ PyObject* counts(PyObject*, PyObject*) {
 }
 
 PyMethodDef methods[] = {
-    {"_record_begin", begin, METH_NOARGS, "Records this thread's work from here on; nests."},
+    {"_record_begin", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(begin)), METH_FASTCALL,
+     "Records this thread's work from here on, as that of a site; nests."},
     {"_record_end", end, METH_NOARGS, "Ends the innermost recording; the outermost one's work is done then."},
     {"_record_pause", pause, METH_NOARGS, "Stops recording; gives whether it was on."},
     {"_record_resume", resume, METH_O, "Records again, given what _record_pause gave."},
     {"_record_allow", allow, METH_O, "Whether _record_begin() does anything; gives what held before."},
     {"_record_profile", profile, METH_O, "Whether programs measure their steps; gives what held before."},
-    {"_record_report", report, METH_NOARGS, "What is known of every compiled program, the one used last first."},
+    {"_record_report", report, METH_O, "Compiled programs of a site (0: of all), the one used last first: text, list."},
+    {"_record_site", new_site, METH_NOARGS, "A number for a compiled function."},
     {"_record_reset", reset, METH_NOARGS, "Forgets all compiled programs."},
     {"_record_settle", settle, METH_NOARGS, "Does the work that this thread has recorded."},
     {"_is_recording", is_recording, METH_NOARGS, "Whether this thread's work is recorded."},

@@ -83,7 +83,7 @@ legacy_contiguous_format = _C.contiguous_format
 _SUBMODULES = frozenset(
     ["amp", "backends", "compiler", "cpu", "cuda", "distributed", "distributions", "fft", "func", "futures", "jit", "library", "linalg", "mps", "multiprocessing", "nn", "onnx", "ops", "optim", "overrides", "profiler", "quantization", "serialization", "sparse", "special", "testing", "types", "utils", "version"]
 )
-_FROM = {"save": "serialization", "load": "serialization", "compile": "compiler", "vmap": "func"}
+_FROM = {"save": "serialization", "load": "serialization", "compile": "compiler", "compile_report": "compiler", "lazy": "compiler", "vmap": "func"}
 
 
 def __getattr__(name: str) -> _Any:

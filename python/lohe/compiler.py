@@ -12,12 +12,15 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, overload
 
 from lohe import _C
+from lohe._compile_report import CompileReport, compile_report
 from lohe.nn.modules.module import Module
 
 __all__ = [
+    "CompileReport",
     "allow_in_graph",
     "assume_constant_result",
     "compile",
+    "compile_report",
     "cudagraph_mark_step_begin",
     "disable",
     "is_compiling",
@@ -46,16 +49,17 @@ def lazy() -> Iterator[None]:
 
 
 def _recorded(function: Callable[..., Any]) -> Callable[..., Any]:
-    begin, end = _C._record_begin, _C._record_end
+    begin, end, site = _C._record_begin, _C._record_end, _C._record_site()
 
     @functools.wraps(function)
     def compiled(*args: Any, **kwargs: Any) -> Any:
-        begin()
+        begin(site)
         try:
             return function(*args, **kwargs)
         finally:
             end()
 
+    compiled._lohe_site = site  # type: ignore[attr-defined]
     return compiled
 
 
@@ -68,6 +72,7 @@ class OptimizedModule(Module):
         super().__init__()
         self._orig_mod = module
         object.__setattr__(self, "_compiled_call", call)
+        object.__setattr__(self, "_lohe_site", call._lohe_site)  # type: ignore[attr-defined]
         self.training = module.training
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

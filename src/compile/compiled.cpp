@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
-namespace lohe::compile {
+namespace lohe::compiler {
 namespace {
 
 constexpr int64_t kAlignment = 64;
@@ -34,7 +34,7 @@ void plan(std::vector<Interval> intervals, bool share, CompiledTrace& compiled) 
       end = std::max(end, offset_of(*p) + p->bytes);
     }
     if (best < 0) best = end;
-    compiled.storages[i.storage] = {CompiledTrace::kArena, best};
+    compiled.storages[i.storage] = {CompiledTrace::kArena, best, i.bytes, i.first, i.last};
     compiled.arena_bytes = std::max(compiled.arena_bytes, best + i.bytes);
     placed.insert(std::upper_bound(placed.begin(), placed.end(), &i,
                                    [&](const Interval* a, const Interval* b) { return offset_of(*a) < offset_of(*b); }),
@@ -125,4 +125,4 @@ std::unique_ptr<CompiledTrace> compile_trace(const Trace& trace, const CompileOp
   return made;
 }
 
-}  // namespace lohe::compile
+}  // namespace lohe::compiler

@@ -5,7 +5,7 @@
 #include "compile/fuse.h"
 
 /// A trace made ready to be carried out again.
-namespace lohe::compile {
+namespace lohe::compiler {
 
 struct CompiledTrace {
   /// Where a storage's bytes lie while the steps run.
@@ -16,7 +16,8 @@ struct CompiledTrace {
   };
   struct Placement {
     Home home = kNowhere;
-    int64_t offset = 0;
+    int64_t offset = 0, bytes = 0;
+    size_t first_step = 0, last_step = 0;  ///< in the arena: when it is needed
   };
   std::vector<FusedStep> steps;
   std::vector<Placement> storages;
@@ -43,4 +44,4 @@ struct CompileOptions {
 /// Fuses, makes all kernels, and plans the memory. @throws internal error.
 std::unique_ptr<CompiledTrace> compile_trace(const Trace& trace, const CompileOptions& options);
 
-}  // namespace lohe::compile
+}  // namespace lohe::compiler

@@ -11,7 +11,7 @@
 /// Greedy and in program order: a record joins the latest group that it shares data with, if nothing between the two
 /// forbids to move it there. Only what keeps every bit is joined: a reduction goes down the same loops in the same
 /// order, whatever is computed beside it, or stays alone.
-namespace lohe::compile {
+namespace lohe::compiler {
 namespace {
 
 using namespace ir;
@@ -567,4 +567,4 @@ class Fusion {
 
 std::vector<FusedStep> fuse(const Trace& trace, bool fuse) { return Fusion(trace, fuse).run(); }
 
-}  // namespace lohe::compile
+}  // namespace lohe::compiler

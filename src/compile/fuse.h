@@ -6,7 +6,7 @@
 #include "compile/trace.h"
 
 /// From a trace to steps: records that share data and go over one iteration space become one program.
-namespace lohe::compile {
+namespace lohe::compiler {
 
 /// One program over one space, or one call.
 struct FusedStep {
@@ -25,4 +25,4 @@ struct FusedStep {
 /// @param fuse false: every record stays a step of its own
 std::vector<FusedStep> fuse(const Trace& trace, bool fuse = true);
 
-}  // namespace lohe::compile
+}  // namespace lohe::compiler

@@ -9,7 +9,7 @@
 #include "base/threads.h"
 #include "lohe/error.h"
 
-namespace lohe::compile {
+namespace lohe::compiler {
 
 int64_t scalar_bits(const Scalar& s, Dtype dtype, bool imaginary) {
   const Dtype part = info(dtype).value_dtype;
@@ -56,4 +56,4 @@ void run(const Launch& launch, std::span<char* const> bases, std::span<const Sca
   raise(check.index_error ? ErrorKind::kIndex : ErrorKind::kRuntime, check.message);
 }
 
-}  // namespace lohe::compile
+}  // namespace lohe::compiler

@@ -8,7 +8,7 @@
 #include "lohe/scalar.h"
 
 /// Calls of kernels, made ready: everything is worked out but addresses and run-time numbers.
-namespace lohe::compile {
+namespace lohe::compiler {
 
 struct Launch {
   /// Where a buffer begins: bytes from a base that is given for each run.
@@ -67,4 +67,4 @@ class Preparation {
   }
 };
 
-}  // namespace lohe::compile
+}  // namespace lohe::compiler

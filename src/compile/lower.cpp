@@ -11,7 +11,7 @@
 /// The reduced dims are swept once for every depth of dependent reductions (softmax: maximum, sum, result),
 /// and once more for results that vary over them. A value that is dear to make and needed in a later sweep is
 /// kept in a scratch row.
-namespace lohe::compile {
+namespace lohe::compiler {
 namespace {
 
 using namespace ir;
@@ -709,4 +709,4 @@ LoweredKernel lower(const ir::Graph& graph, const KernelSpec& spec, std::string 
   return Lowering(graph, spec, std::move(name)).run();
 }
 
-}  // namespace lohe::compile
+}  // namespace lohe::compiler

@@ -8,7 +8,7 @@
 #include "ir/kernel.h"
 
 /// From a graph of primitives to one kernel: a nest of loops over kept dims, passes over reduced dims inside.
-namespace lohe::compile {
+namespace lohe::compiler {
 
 /// A loop of the nest. Order: kept dims, outermost first, then reduced dims, outermost first.
 struct LoopDim {
@@ -80,4 +80,4 @@ struct LoweredKernel {
 /// loops; its checks give codes 1, 2, ...
 LoweredKernel lower(const ir::Graph& graph, const KernelSpec& spec, std::string name);
 
-}  // namespace lohe::compile
+}  // namespace lohe::compiler

@@ -13,7 +13,7 @@
 #include "ir/primitives.h"
 #include "lohe/error.h"
 
-namespace lohe::compile {
+namespace lohe::compiler {
 namespace {
 
 using namespace ir;
@@ -637,7 +637,7 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
       return;
     }
     for (size_t i = 0; i < pointers.size(); ++i) l.buffers.push_back({static_cast<int32_t>(i), 0});
-    compile::run(l, pointers, scalars);
+    compiler::run(l, pointers, scalars);
   };
   SmallVector<char*, 16> pointers;
   for (const Binding& b : operands) pointers.push_back(b.data);
@@ -688,4 +688,4 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
   for (const auto& [p, bytes] : partial_memory) deallocate(p, bytes);
 }
 
-}  // namespace lohe::compile
+}  // namespace lohe::compiler

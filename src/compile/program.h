@@ -16,7 +16,7 @@
 
 /// An op's graph made ready to run on tensors of any shape: one kernel, or a few with small buffers between
 /// them.
-namespace lohe::compile {
+namespace lohe::compiler {
 
 /// An operand of a call, expanded over the iteration space.
 struct Binding {
@@ -79,4 +79,4 @@ class Program {
   std::mutex mutex_;
 };
 
-}  // namespace lohe::compile
+}  // namespace lohe::compiler

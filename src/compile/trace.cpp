@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-namespace lohe::compile {
+namespace lohe::compiler {
 namespace {
 
 size_t list_bytes(const Arg& a) {
@@ -105,4 +105,4 @@ TraceCall make_call(const ops::OpDef& op, Args args) {
   return call;
 }
 
-}  // namespace lohe::compile
+}  // namespace lohe::compiler

@@ -7,7 +7,7 @@
 #include "ops/op_def.h"
 
 /// What a recorder writes down: work on storages in program order, with nothing left to decide but the numbers.
-namespace lohe::compile {
+namespace lohe::compiler {
 
 /// An operand of a program before it is run or written down: strides over the program's space, in elements.
 struct Place {
@@ -83,4 +83,4 @@ struct Trace {
 /// Takes a call's arguments; lists and strings are copied.
 TraceCall make_call(const ops::OpDef& op, Args args);
 
-}  // namespace lohe::compile
+}  // namespace lohe::compiler

@@ -77,12 +77,12 @@ TensorPtr new_tensor(std::span<const int64_t> sizes, std::span<const int64_t> st
 }
 
 /// Runs a program, or writes down that it is to be run.
-void launch(compile::Program& program, const compile::Space& space, std::span<const compile::Place> places,
+void launch(compiler::Program& program, const compiler::Space& space, std::span<const compiler::Place> places,
             size_t inputs, std::span<const Scalar> numbers, record::Recorder* recorder) {
   if (recorder != nullptr) return recorder->add(program, space, places, inputs, numbers);
-  InlineVector<compile::Binding, 8> bound;
-  for (const compile::Place& p : places) bound.push_back({p.tensor->data(), p.strides});
-  const std::span<const compile::Binding> all = bound;
+  InlineVector<compiler::Binding, 8> bound;
+  for (const compiler::Place& p : places) bound.push_back({p.tensor->data(), p.strides});
+  const std::span<const compiler::Binding> all = bound;
   program.run(space, all.first(inputs), all.subspan(inputs), numbers);
 }
 
@@ -186,7 +186,7 @@ Results run_pointwise(const OpDef& op, Args args, TensorImpl* target) {
     if (n > 0) instance.program->run_flat(n, {pointers, inputs + outputs}, moves, numbers);
     return results;
   }
-  InlineVector<compile::Place, 6> places;
+  InlineVector<compiler::Place, 6> places;
   InlineVector<std::span<const int64_t>, 4> order;
   for (size_t i = 0; i < inputs; ++i) {
     TensorImpl* t = args[static_cast<size_t>(instance.tensors[i])].tensor;
@@ -202,7 +202,7 @@ Results run_pointwise(const OpDef& op, Args args, TensorImpl* target) {
   }
   for (int o = 0; o < results.size(); ++o)
     places.push_back({results[o].get(), Dims(results[o]->strides())});
-  compile::Space space;
+  compiler::Space space;
   space.sizes = sizes;
   space.groups.resize(sizes.size(), ir::kOuter);
   if (numel_of(sizes) > 0) launch(*instance.program, space, places, inputs, numbers, recorder);
@@ -215,7 +215,7 @@ Results run_composed(const OpDef& op, Args args) {
   ir::Space all = 0;
   for (size_t d = 0; d < rank; ++d) all |= domain.groups[d];
   SmallVector<ir::Space, 32> spaces(args.size());
-  InlineVector<compile::Place, 12> bindings(args.size());
+  InlineVector<compiler::Place, 12> bindings(args.size());
   record::Recorder* const recorder = record::recorder_for(args);
   for (size_t i = 0; i < args.size(); ++i) {
     if (args[i].kind != Arg::kTensor) continue;
@@ -252,7 +252,7 @@ Results run_composed(const OpDef& op, Args args) {
                        args[static_cast<size_t>(keep_at)].integer != 0;
   std::vector<Meta> metas;
   if (op.results) metas = op.results(op, args, domain, instance.result);
-  InlineVector<compile::Place, 8> places;
+  InlineVector<compiler::Place, 8> places;
   for (const int p : instance.tensors) places.push_back(bindings[static_cast<size_t>(p)]);
   Results results;
   for (size_t o = 0; o < instance.outputs.size(); ++o) {
@@ -305,7 +305,7 @@ Results run_composed(const OpDef& op, Args args) {
     places.push_back({t.get(), std::move(strides_in_space)});
     results.push(std::move(t));
   }
-  compile::Space space;
+  compiler::Space space;
   space.sizes = domain.sizes;
   space.groups = domain.groups;
   bool empty_result = true;

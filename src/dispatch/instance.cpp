@@ -132,7 +132,7 @@ std::unique_ptr<Instance> make_instance(const OpDef& op, Args args, const ir::Sp
                op.is_operand(i)) {
       // Not saved since nothing reads it: it only stands for what the gradient belongs to. (Composed rows
       // keep its shape.)
-      node = graph.input(compile::Program::kUnread + static_cast<int>(i), made->compute, ir::kOuter);
+      node = graph.input(compiler::Program::kUnread + static_cast<int>(i), made->compute, ir::kOuter);
     }
     call.nodes.push_back(node);
     call.attributes.push_back(a);
@@ -157,7 +157,7 @@ std::unique_ptr<Instance> make_instance(const OpDef& op, Args args, const ir::Sp
     const ir::GraphNode& g = graph.node(n.id());
     made->passed_through.push_back(g.prim == ir::Prim::kInput ? static_cast<int>(g.imm) : -1);
   }
-  made->program = std::make_unique<compile::Program>(std::move(graph), op.schema.name);
+  made->program = std::make_unique<compiler::Program>(std::move(graph), op.schema.name);
   return made;
 }
 

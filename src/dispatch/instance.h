@@ -11,7 +11,7 @@
 namespace lohe::dispatch {
 
 struct Instance {
-  std::unique_ptr<compile::Program> program;
+  std::unique_ptr<compiler::Program> program;
   Dtype compute = Dtype::kUndefined, result = Dtype::kUndefined;
   std::vector<int> tensors;    ///< parameter of every program input
   std::vector<int> scalars;    ///< parameter of every program scalar

@@ -5,6 +5,7 @@
 #include "base/env.h"
 #include "base/fork.h"
 #include "base/log.h"
+#include "tensor/shape.h"
 
 namespace lohe::record {
 namespace {
@@ -17,6 +18,27 @@ bool strict() {
   return on;
 }
 
+std::string name_of(const compiler::Trace& t, const compiler::TraceRecord& r) {
+  return r.program != nullptr ? r.program->name() : t.calls[static_cast<size_t>(r.call)].op->schema.name;
+}
+
+/// The first difference of two traces, in words.
+std::string difference(const compiler::Trace& a, const compiler::Trace& b) {
+  for (size_t i = 0; i < std::min(a.records.size(), b.records.size()); ++i) {
+    const compiler::TraceRecord &x = a.records[i], &y = b.records[i];
+    const std::string name = name_of(b, y), at = "operation " + std::to_string(i + 1) + ", " + name + ": ";
+    if (name_of(a, x) != name) return at + "was " + name_of(a, x);
+    if (x.program != y.program) return at + "other dtypes or attributes";
+    if (x.space.sizes != y.space.sizes)
+      return at + "sizes " + to_string(x.space.sizes) + " became " + to_string(y.space.sizes);
+    const auto p = a.operands_of(x), q = b.operands_of(y);
+    if (!std::equal(p.begin(), p.end(), q.begin(), q.end())) return at + "operands lie differently in memory";
+  }
+  if (a.records.size() != b.records.size())
+    return std::to_string(b.records.size()) + " operations instead of " + std::to_string(a.records.size());
+  return "other arguments of a call, or other sizes of its tensors";
+}
+
 }  // namespace
 
 TraceCache& TraceCache::global() {
@@ -24,7 +46,7 @@ TraceCache& TraceCache::global() {
   return *cache;
 }
 
-std::shared_ptr<KnownTrace> TraceCache::meet(const compile::Trace& trace) {
+std::shared_ptr<KnownTrace> TraceCache::meet(const compiler::Trace& trace, uint64_t site) {
   const ForkSection section;
   const std::lock_guard lock(mutex_);
   const auto [begin, end] = traces_.equal_range(trace.hash);
@@ -41,25 +63,27 @@ std::shared_ptr<KnownTrace> TraceCache::meet(const compile::Trace& trace) {
   }
   auto known = std::make_shared<KnownTrace>();
   known->trace = trace.without_numbers();
+  known->site = site;
   known->used = ++clock_;
   known->met = 1;
   traces_.emplace(trace.hash, known);
   return known;
 }
 
-std::shared_ptr<const compile::CompiledTrace> TraceCache::program(KnownTrace& known, const compile::Trace& trace,
-                                                                  bool* made) {
+std::shared_ptr<const compiler::CompiledTrace> TraceCache::program(const std::shared_ptr<KnownTrace>& entry,
+                                                                  const compiler::Trace& trace, bool* made) {
   const ForkSection section;
   const std::lock_guard lock(compiler_);
+  KnownTrace& known = *entry;
   if (known.faulty) return nullptr;
   for (const auto& p : known.programs) {
     if (p->serves(trace)) return p;
   }
-  const compile::CompileOptions options{.fuse = env_bool("LOHE_COMPILE_FUSE", true),
+  const compiler::CompileOptions options{.fuse = env_bool("LOHE_COMPILE_FUSE", true),
                                         .plan_memory = env_bool("LOHE_COMPILE_PLAN_MEMORY", true)};
   try {
     if (known.programs.size() >= kMostVariants) known.programs.erase(known.programs.begin());
-    known.programs.push_back(compile::compile_trace(trace, options));
+    known.programs.push_back(compiler::compile_trace(trace, options));
   } catch (const std::exception& e) {
     if (strict()) throw;
     known.faulty = true;
@@ -68,6 +92,18 @@ std::shared_ptr<const compile::CompiledTrace> TraceCache::program(KnownTrace& kn
     return nullptr;
   }
   *made = true;
+  if (known.programs.size() > 1) {
+    known.reason = "other results are used";
+  } else {
+    std::shared_ptr<KnownTrace> before;
+    for (const auto& other : this->known()) {
+      if (other != entry && other->site == known.site && !other->programs.empty()) {
+        before = other;
+        break;
+      }
+    }
+    known.reason = before == nullptr ? "first" : difference(before->trace, known.trace);
+  }
   return known.programs.back();
 }
 

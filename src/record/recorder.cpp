@@ -9,10 +9,10 @@
 
 namespace lohe::record {
 
-using compile::Trace;
-using compile::TraceCall;
-using compile::TraceOperand;
-using compile::TraceRecord;
+using compiler::Trace;
+using compiler::TraceCall;
+using compiler::TraceOperand;
+using compiler::TraceRecord;
 
 namespace {
 
@@ -112,8 +112,8 @@ void Recorder::add_record(TraceRecord record) {
   if (trace_.records.size() >= kMostRecords) run();
 }
 
-void Recorder::add(compile::Program& program, const compile::Space& space,
-                   std::span<const compile::Place> places, size_t inputs, std::span<const Scalar> numbers) {
+void Recorder::add(compiler::Program& program, const compiler::Space& space,
+                   std::span<const compiler::Place> places, size_t inputs, std::span<const Scalar> numbers) {
   const auto lock = locked(mutex_);
   TraceRecord record;
   record.program = &program;
@@ -123,7 +123,7 @@ void Recorder::add(compile::Program& program, const compile::Space& space,
   record.outputs = static_cast<int32_t>(places.size() - inputs);
   record.scalar = static_cast<int32_t>(trace_.scalars.size());
   record.scalars = static_cast<int32_t>(numbers.size());
-  for (const compile::Place& p : places) add_operand(record, *p.tensor, p.strides);
+  for (const compiler::Place& p : places) add_operand(record, *p.tensor, p.strides);
   for (const Scalar& s : numbers) trace_.scalars.push_back(s);
   add_record(std::move(record));
 }
@@ -133,7 +133,7 @@ void Recorder::add_call(const ops::OpDef& op, Args args, const Results& results)
   TraceRecord record;
   record.call = static_cast<int32_t>(trace_.calls.size());
   record.operand = static_cast<int32_t>(trace_.operands.size());
-  TraceCall call = compile::make_call(op, args);
+  TraceCall call = compiler::make_call(op, args);
   const auto add = [&](const TensorImpl* t, std::vector<TraceCall::Tensor>& list) {
     TraceCall::Tensor& d = list.emplace_back();
     if (t == nullptr) return;
@@ -186,13 +186,13 @@ void Recorder::run() {
       if (storages[s]) storages[s]->pending.store(next_of(s), std::memory_order_release);
     }
   };
-  const std::shared_ptr<KnownTrace> known = TraceCache::global().meet(trace);
+  const std::shared_ptr<KnownTrace> known = TraceCache::global().meet(trace, site_);
   std::vector<bool> done(trace.records.size());
   try {
     // The first time unfused: a trace that never comes again costs no compiling.
-    std::shared_ptr<const compile::CompiledTrace> program;
+    std::shared_ptr<const compiler::CompiledTrace> program;
     bool made = false;
-    if (known->met >= first_compiled()) program = TraceCache::global().program(*known, trace, &made);
+    if (known->met >= first_compiled()) program = TraceCache::global().program(known, trace, &made);
     counts_.compilations += made ? 1 : 0;
     ++(program ? counts_.compiled : counts_.unfused);
     if (program)
@@ -246,7 +246,8 @@ Recorder* recorder_of(Args args) {
   return fits && !(any && numbers) ? &mine : nullptr;
 }
 
-Scope::Scope() : outer_((dispatch::mode_word & dispatch::kRecording) == 0) {
+Scope::Scope(uint64_t site) : outer_((dispatch::mode_word & dispatch::kRecording) == 0) {
+  if (outer_) Recorder::of_this_thread().set_site(site);
   dispatch::mode_word |= dispatch::kRecording;
 }
 

@@ -25,10 +25,13 @@ class Recorder final : public PendingWork {
   /// Memory for a result of recorded work.
   Intrusive<Storage> promise(int64_t nbytes);
   /// A program; `places` has its inputs first, then its outputs.
-  void add(compile::Program& program, const compile::Space& space, std::span<const compile::Place> places,
+  void add(compiler::Program& program, const compiler::Space& space, std::span<const compiler::Place> places,
            size_t inputs, std::span<const Scalar> numbers);
   /// A primitive; its results are promised.
   void add_call(const ops::OpDef& op, Args args, const Results& results);
+
+  /// Whose work is recorded from here on, for reports.
+  void set_site(uint64_t site) { site_ = site; }
 
   /// How often a trace was carried out, by how.
   struct Counts {
@@ -39,15 +42,16 @@ class Recorder final : public PendingWork {
  private:
   Recorder() = default;
   int32_t number_of(const Intrusive<Storage>& storage, bool fresh);
-  void add_operand(compile::TraceRecord& record, const TensorImpl& t, std::span<const int64_t> strides);
-  void add_record(compile::TraceRecord record);
+  void add_operand(compiler::TraceRecord& record, const TensorImpl& t, std::span<const int64_t> strides);
+  void add_record(compiler::TraceRecord record);
   void run();
 
   std::mutex mutex_;  ///< of everything below
-  compile::Trace trace_;
+  compiler::Trace trace_;
   std::vector<Intrusive<Storage>> storages_;  ///< by number in the trace
   std::atomic<std::thread::id> runner_{};     ///< the thread that is in run()
   Counts counts_;
+  uint64_t site_ = 0;
 };
 
 /// This thread's recorder while it records and every tensor of the call can be part of a trace; else null.
@@ -59,7 +63,7 @@ inline Recorder* recorder_for(Args args) {
 /// Records until it ends, then settles. Scopes nest: the outermost one settles.
 class Scope {
  public:
-  Scope();
+  explicit Scope(uint64_t site = 0);
   /// Settles what an exception left.
   ~Scope();
   /// @throws what the recorded work raises.

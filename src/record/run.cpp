@@ -9,7 +9,7 @@
 
 namespace lohe::record {
 
-using namespace compile;
+using namespace compiler;
 
 namespace {
 

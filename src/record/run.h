@@ -13,13 +13,13 @@ using Storages = std::vector<Intrusive<Storage>>;
 /// observes is given back after their last use; their entries in `storages` are then null.
 /// @param done by record: whether it was carried out
 /// @throws what a record raises; the records after it are not done.
-void run_unfused(const compile::Trace& trace, Storages& storages, std::vector<bool>& done);
+void run_unfused(const compiler::Trace& trace, Storages& storages, std::vector<bool>& done);
 
 /// Whether run_compiled measures its steps.
 extern std::atomic<bool> profiling;
 
 /// The same by the steps that were made of an equal trace.
-void run_compiled(const compile::CompiledTrace& compiled, const compile::Trace& trace, Storages& storages,
+void run_compiled(const compiler::CompiledTrace& compiled, const compiler::Trace& trace, Storages& storages,
                   std::vector<bool>& done);
 
 }  // namespace lohe::record

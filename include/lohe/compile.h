@@ -1,0 +1,111 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+/// compile(): work is recorded while a function runs and done as fused programs when it returns, with the bits that it
+/// has without. See docs/compile.md.
+namespace lohe {
+
+namespace record {
+class Scope;
+}
+
+/// Records this thread's work from its construction to end(). What reads a value runs what was recorded so far.
+/// Scopes nest: the outermost one does the work.
+class Lazy {
+ public:
+  /// @param site whose traces compile_report() shows together; 0: nobody's
+  explicit Lazy(uint64_t site = 0);
+  /// Ends what an exception left open; an error of the recorded work is then logged, not thrown.
+  ~Lazy();
+  /// Does the recorded work. @throws what it raises: an index out of range, memory that cannot be had.
+  void end();
+  Lazy(const Lazy&) = delete;
+  Lazy& operator=(const Lazy&) = delete;
+
+ private:
+  std::unique_ptr<record::Scope> scope_;
+};
+
+struct CompileOptions {
+  bool disable = false;  ///< give the function back as it is
+};
+
+/// A number for each compiled function.
+uint64_t new_compile_site();
+
+/// What compile() gives: callable as the function itself.
+template <class F>
+class Compiled {
+ public:
+  Compiled(F function, const CompileOptions& options)
+      : function_(std::move(function)), site_(new_compile_site()), disabled_(options.disable) {}
+
+  template <class... A>
+  decltype(auto) operator()(A&&... arguments) {
+    using Result = std::invoke_result_t<F&, A...>;
+    if (disabled_) return static_cast<Result>(function_(std::forward<A>(arguments)...));
+    Lazy scope(site_);
+    if constexpr (std::is_void_v<Result>) {
+      function_(std::forward<A>(arguments)...);
+      scope.end();
+    } else {
+      Result result = function_(std::forward<A>(arguments)...);
+      scope.end();
+      return static_cast<Result>(result);
+    }
+  }
+  uint64_t site() const { return site_; }
+  F& function() { return function_; }
+
+ private:
+  F function_;
+  uint64_t site_;
+  bool disabled_;
+};
+
+/// Makes `function`, any callable or module holder, run as fused programs. A training step (forward, backward,
+/// optimizer) is best compiled whole.
+template <class F>
+Compiled<std::decay_t<F>> compile(F&& function, const CompileOptions& options = {}) {
+  return Compiled<std::decay_t<F>>(std::forward<F>(function), options);
+}
+
+/// One program of a compiled function.
+struct ProgramReport {
+  struct Step {
+    std::string name;
+    bool kernel;              ///< generated code; false: a call of a primitive or a library
+    int operations;           ///< recorded operations that it carries out
+    std::vector<int64_t> sizes;
+    int64_t bytes;            ///< of the memory that it reads and writes, at most
+    int64_t nanoseconds;      ///< mean of the profiled runs; 0: none was
+  };
+  struct Buffer {
+    int64_t offset, bytes;    ///< in the arena
+    int first_step, last_step;
+  };
+  uint64_t site;
+  std::string reason;         ///< why it was made
+  int64_t met;                ///< how often its trace came
+  int64_t operations;
+  int64_t arena_bytes, compile_nanoseconds, profiled_runs;
+  std::vector<Step> steps;
+  std::vector<Buffer> buffers;
+};
+
+/// Programs of one compiled function, or of all for 0, the one used last first.
+std::vector<ProgramReport> compile_report(uint64_t site = 0);
+/// The same as text.
+std::string to_string(const std::vector<ProgramReport>& programs);
+/// Whether programs measure their steps; gives what held before.
+bool profile_programs(bool on);
+/// Forgets all compiled programs.
+void reset_compiler();
+
+}  // namespace lohe

@@ -1,0 +1,69 @@
+#include <gtest/gtest.h>
+#include <lohe/lohe.h>
+
+namespace torch = lohe;
+
+namespace {
+
+bool same_bits(const torch::Tensor& a, const torch::Tensor& b) {
+  return a.sizes() == b.sizes() && torch::equal(a.detach(), b.detach());
+}
+
+TEST(Compile, AFunctionGivesThePlainBitsUnfusedAndAsAProgram) {
+  torch::manual_seed(0);
+  const torch::Tensor x = torch::randn({40, 65}), y = torch::randn({40, 65});
+  const auto f = [](const torch::Tensor& a, const torch::Tensor& b) {
+    return torch::softmax(a * b + 1, -1) * a - b.sum(0);
+  };
+  const torch::Tensor want = f(x, y);
+  auto compiled = torch::compile(f);
+  for (int i = 0; i < 4; ++i) EXPECT_TRUE(same_bits(compiled(x, y), want));
+  const auto report = torch::compile_report(compiled.site());
+  ASSERT_EQ(report.size(), 1u);
+  EXPECT_EQ(report[0].reason, "first");
+  EXPECT_EQ(report[0].met, 4);
+  EXPECT_NE(torch::to_string(report).find("softmax"), std::string::npos);
+}
+
+std::vector<float> train(bool compiled) {
+  torch::manual_seed(3);
+  torch::nn::Sequential model(torch::nn::Linear(8, 16), torch::nn::ReLU(), torch::nn::Linear(16, 3));
+  torch::optim::AdamW optimizer(model->parameters(), torch::optim::AdamWOptions(0.01));
+  const torch::Tensor x = torch::randn({12, 8}), y = torch::randint(0, 3, {12}, torch::kLong);
+  auto step = torch::compile(
+      [&] {
+        optimizer.zero_grad();
+        const torch::Tensor loss = torch::nn::functional::cross_entropy(model->forward(x), y);
+        loss.backward();
+        optimizer.step();
+        return loss;
+      },
+      torch::CompileOptions{.disable = !compiled});
+  std::vector<float> losses;
+  for (int i = 0; i < 6; ++i) losses.push_back(step().item<float>());
+  for (const torch::Tensor& p : model->parameters()) losses.push_back(p.sum().item<float>());
+  return losses;
+}
+
+TEST(Compile, ATrainingStepHasThePlainLossesAndWeights) { EXPECT_EQ(train(true), train(false)); }
+
+TEST(Compile, AnErrorOfRecordedWorkIsThrownWhereTheScopeEnds) {
+  const torch::Tensor table = torch::ones({4, 2}), index = torch::tensor({int64_t{9}});
+  torch::Lazy scope;
+  const torch::Tensor rows = torch::nn::functional::embedding(index, table);
+  EXPECT_THROW(scope.end(), torch::Error);
+  EXPECT_THROW(rows.sum().item<float>(), torch::Error);
+  EXPECT_EQ(torch::ones({2}).sum().item<float>(), 2.0f);
+}
+
+TEST(Compile, ReadingAValueRunsWhatIsRecorded) {
+  torch::Tensor x = torch::zeros({3});
+  torch::Lazy scope;
+  x.add_(2);
+  EXPECT_EQ(x.sum().item<float>(), 6.0f);
+  x.mul_(2);
+  scope.end();
+  EXPECT_EQ(x.sum().item<float>(), 12.0f);
+}
+
+}  // namespace

@@ -1,0 +1,451 @@
+"""compile(): results, gradients, state and errors are those of the plain program, bit for bit."""
+
+from __future__ import annotations
+
+import gc
+import math
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lohe
+import pytest
+from lohe import _C, nn
+from lohe.nn import functional as F
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler() -> Any:
+    lohe.compiler.reset()
+    lohe.manual_seed(0)
+    yield
+    assert not lohe.compiler.is_compiling()
+
+
+def _bits(t: lohe.Tensor) -> bytes:
+    t = t.detach().contiguous().reshape(-1)
+    return (t.view(lohe.int16) if t.dtype == lohe.bfloat16 else t).numpy().tobytes()
+
+
+def _counts() -> dict[str, int]:
+    return _C._record_counts()
+
+
+def _same_calls(function: Callable[..., Any], *args: Any, calls: int = 4) -> None:
+    """The compiled function gives the plain one's bits at every call, unfused and as a program."""
+    compiled = lohe.compile(function)
+    for _ in range(calls):
+        state = lohe.get_rng_state()
+        want = function(*args)
+        lohe.set_rng_state(state)
+        got = compiled(*args)
+        wants, gots = (want, got) if isinstance(want, tuple) else ((want,), (got,))
+        for w, g in zip(wants, gots, strict=True):
+            assert g.dtype == w.dtype and g.shape == w.shape and g.stride() == w.stride()
+            assert _bits(g) == _bits(w)
+
+
+def _attention(q: Any, k: Any, v: Any) -> Any:
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    mask = lohe.ones(scores.shape[-2:], dtype=lohe.bool).tril()
+    return lohe.softmax(scores.masked_fill(~mask, float("-inf")), -1) @ v
+
+
+FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
+    "a chain": (lambda x, y: ((x * y + 1).tanh() * x.sigmoid() - y).relu(), ((33, 65), (33, 65))),
+    "broadcasts": (lambda x, y, b: (x + b) * y.exp() + b, ((7, 5, 64), (5, 1), (64,))),
+    "softmax by hand": (lambda x: ((x - x.amax(-1, keepdim=True)).exp() / (x - x.amax(-1, keepdim=True)).exp().sum(-1, keepdim=True)), ((40, 129),)),
+    "softmax between": (lambda x, y: lohe.softmax(x * y + 1, -1) * y, ((64, 200), (64, 200))),
+    "norm and residual": (lambda x, y, w, b: F.layer_norm(x + y, (96,), w, b) + x, ((12, 8, 96), (12, 8, 96), (96,), (96,))),
+    "rms norm": (lambda x, w: x * lohe.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6) * w, ((50, 70), (70,))),
+    "sums over columns": (lambda x, y: ((x * y).sum(0), (x + y).mean(0)), ((300, 31), (300, 31))),
+    "a long sum": (lambda x: (x * 2 - 1).sum(), ((70000,),)),
+    "a mean of squares": (lambda x, y: (x - y).square().mean(), ((300, 257), (300, 257))),
+    "views": (lambda x: (x.view(6, 50).t()[3:40:2] * 2).unsqueeze(1).expand(-1, 3, -1) + 1, ((300,),)),
+    "a turned operand": (lambda x, y: x.t() * y + y.t().contiguous().t(), ((48, 80), (80, 48))),
+    "reshaped in between": (lambda x: (x.exp().view(-1, 10) * 0.5).view(4, 30, 5).sum(-1), ((4, 3, 50),)),
+    "attention": (_attention, ((2, 3, 17, 8), (2, 3, 17, 8), (2, 3, 17, 8))),
+    "dropout": (lambda x: F.dropout(x * 2, 0.3) + F.dropout(x, 0.5), ((64, 33),)),
+    "random numbers": (lambda x: (x + lohe.rand_like(x)) * lohe.randn(x.shape[0], 1), ((9, 40),)),
+    "scans and sorts": (lambda x: (x * 2).cumsum(0).sort(-1).values - x.amax(), ((17, 9),)),
+    "cat and split": (lambda x, y: tuple(t * 2 for t in lohe.cat([x + 1, y, x], 1).split(7, 1)), ((4, 10), (4, 10))),
+    "variance": (lambda x: ((x - x.mean(0)) / (x.std(0) + 1e-5), x.var(-1)), ((40, 30),)),
+    "integers": (lambda x: ((x * 8).to(lohe.int32) // 3 % 5, (x > 0).sum(0)), ((20, 21),)),
+    "one number": (lambda x: x.sum() * 2 + x.mean(), ((5,),)),
+    "nothing": (lambda x: (x[:0] * 2, x[:0].sum(0) + 1), ((5, 3),)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_compiled_function_gives_the_bits_of_the_plain_one(name: str, dtype: str) -> None:
+    function, shapes = FUNCTIONS[name]
+    _same_calls(function, *(lohe.randn(s, dtype=getattr(lohe, dtype)) for s in shapes))
+
+
+@pytest.mark.parametrize("name", [n for n in FUNCTIONS if n not in ("integers", "scans and sorts", "nothing")])
+def test_gradients_of_a_compiled_function_have_the_same_bits(name: str) -> None:
+    function, shapes = FUNCTIONS[name]
+    inputs = [lohe.randn(s) for s in shapes]
+
+    def gradients(f: Callable[..., Any], whole: bool) -> list[bytes]:
+        leaves = [t.clone().requires_grad_() for t in inputs]
+
+        def run() -> None:
+            out = f(*leaves)
+            total = sum((t * t).sum() for t in (out if isinstance(out, tuple) else (out,)) if t.is_floating_point())
+            total.backward()
+
+        (lohe.compile(run) if whole else run)()
+        return [_bits(t.grad) for t in leaves]
+
+    compiled = lohe.compile(function)
+    for _ in range(3):
+        state = lohe.get_rng_state()
+        plain = gradients(function, False)
+        lohe.set_rng_state(state)
+        assert gradients(compiled, False) == plain
+        lohe.set_rng_state(state)
+        assert gradients(function, True) == plain
+
+
+def _model() -> nn.Module:
+    return nn.Sequential(nn.Linear(12, 24), nn.GELU(), nn.LayerNorm(24), nn.Dropout(0.1), nn.Linear(24, 5))
+
+
+@pytest.mark.parametrize("form", ["model", "whole step", "method", "decorator", "optimizer step"])
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam", "AdamW"])
+def test_training_has_the_same_losses_and_weights(form: str, optimizer: str) -> None:
+    x, y = lohe.randn(16, 12), lohe.randint(0, 5, (16,))
+
+    def train(form: str) -> tuple[list[float], list[bytes]]:
+        lohe.manual_seed(1)
+        model = _model()
+        options = {"lr": 0.1, "momentum": 0.9} if optimizer == "SGD" else {"lr": 0.01}
+        opt = getattr(lohe.optim, optimizer)(model.parameters(), **options)
+        forward = lohe.compile(model) if form == "model" else model
+        if form == "method":
+            model.compile()
+        advance = lohe.compile(opt.step) if form == "optimizer step" else opt.step
+
+        def step() -> float:
+            opt.zero_grad()
+            loss = F.cross_entropy(forward(x), y)
+            loss.backward()
+            advance()
+            return loss.item()
+
+        if form == "whole step":
+            step = lohe.compile(step)
+        elif form == "decorator":
+            step = lohe.compile(fullgraph=False)(step)
+        return [step() for _ in range(6)], [_bits(p) for p in model.parameters()]
+
+    assert train(form) == train("plain")
+
+
+def test_a_schedule_and_new_numbers_compile_nothing_anew() -> None:
+    model = _model().eval()
+    opt = lohe.optim.AdamW(model.parameters(), lr=0.01)
+    schedule = lohe.optim.lr_scheduler.CosineAnnealingLR(opt, T_max=20)
+    x, y = lohe.randn(16, 12), lohe.randint(0, 5, (16,))
+
+    @lohe.compile
+    def step(scale: float) -> None:
+        opt.zero_grad()
+        (F.cross_entropy(model(x * scale), y) + lohe.rand(()).mul(0)).backward()
+        opt.step()
+
+    for i in range(4):
+        step(1.0 + i)
+        schedule.step()
+    before = _counts()
+    for i in range(8):
+        step(5.0 + i)
+        schedule.step()
+    after = _counts()
+    assert after["compilations"] == before["compilations"]
+    assert after["compiled"] - before["compiled"] == 8 and after["unfused"] == before["unfused"]
+
+
+def test_the_first_occurrence_is_not_compiled_and_the_second_is() -> None:
+    f = lohe.compile(lambda x: (x + 1).exp())
+    x = lohe.randn(8)
+    start = _counts()
+    seen = []
+    for _ in range(3):
+        f(x)
+        seen.append(_counts()["compilations"] - start["compilations"])
+    assert seen == [0, 1, 1]
+
+
+def test_values_may_be_read_in_between() -> None:
+    lines: list[str] = []
+
+    def f(x: Any) -> Any:
+        y = x * 2
+        lines.append(repr(y.sum()))
+        if y.sum().item() > 0:
+            y = y + 1
+        for v in y[:2].tolist():
+            y = y * (1 + v)
+        return y + float(y.numpy().mean())
+
+    _same_calls(f, lohe.arange(5.0))
+    assert len(set(lines)) == 1
+
+
+def test_memory_that_numpy_sees_is_never_behind() -> None:
+    x = lohe.zeros(4)
+    outside = x.numpy()
+
+    @lohe.compile
+    def f() -> None:
+        x.add_(1)
+        assert outside.tolist() == [1.0] * 4
+        outside[:] = 5
+        y = x + 1
+        outside[:] = 7
+        assert y.tolist() == [6.0] * 4
+
+    f()
+    x.zero_()
+    f()
+
+
+def test_arguments_closures_and_globals_are_written_in_place() -> None:
+    kept = lohe.zeros(3)
+
+    def f(x: Any) -> Any:
+        x += 1
+        kept.add_(x)
+        view = x[1:]
+        view.mul_(3)
+        return x * 2 + kept.sum()
+
+    x, other = lohe.ones(3), lohe.ones(3)
+    compiled = lohe.compile(f)
+    plain, got = [], []
+    for _ in range(4):
+        plain.append(f(x).tolist())
+    kept.zero_()
+    for _ in range(4):
+        got.append(compiled(other).tolist())
+    assert got == plain and x.tolist() == other.tolist()
+    assert x._version == other._version
+
+
+def test_an_error_comes_at_its_own_line_and_nothing_is_lost() -> None:
+    x = lohe.zeros(3)
+
+    @lohe.compile
+    def f() -> None:
+        x.add_(1)
+        lohe.ones(2) + lohe.ones(3)
+
+    for i in range(3):
+        with pytest.raises(RuntimeError, match="size of tensor"):
+            f()
+        assert x.tolist() == [i + 1.0] * 3
+
+
+def test_a_check_inside_a_kernel_stops_what_comes_after_it() -> None:
+    table, before, after = lohe.ones(4, 2), lohe.zeros(2), lohe.zeros(2)
+
+    @lohe.compile
+    def f(index: Any) -> Any:
+        before.add_(1)
+        rows = F.embedding(index, table)
+        after.add_(1)
+        return rows * 2
+
+    good, bad = lohe.tensor([1, 2]), lohe.tensor([1, 9])
+    for i in range(3):
+        assert f(good).tolist() == [[2.0, 2.0]] * 2
+        with pytest.raises(IndexError):
+            f(bad)
+        assert before.tolist() == [2.0 * (i + 1)] * 2 and after.tolist() == [1.0 * (i + 1)] * 2
+
+
+def test_what_a_failed_operation_would_have_made_cannot_be_read() -> None:
+    held: list[Any] = []
+
+    @lohe.compile
+    def f() -> None:
+        rows = F.embedding(lohe.tensor([9]), lohe.ones(4, 2))
+        held.append(rows + 1)
+
+    with pytest.raises(IndexError):
+        f()
+    with pytest.raises(RuntimeError, match="never computed"):
+        held[0].tolist()
+
+
+def test_a_version_check_still_raises() -> None:
+    @lohe.compile
+    def f() -> None:
+        x = lohe.ones(3, requires_grad=True)
+        y = x.exp()
+        y.mul_(2)
+        y.sum().backward()
+
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            f()
+
+
+def test_hooks_run_and_see_values() -> None:
+    seen: list[float] = []
+
+    def f(w: Any) -> None:
+        y = w * 3
+        y.register_hook(lambda g: seen.append(g.sum().item()) or g * 2)
+        (y * y).sum().backward()
+
+    plain, compiled = lohe.ones(4, requires_grad=True), lohe.ones(4, requires_grad=True)
+    g = lohe.compile(f)
+    for _ in range(3):
+        f(plain)
+        g(compiled)
+    assert plain.grad.tolist() == compiled.grad.tolist() and seen[0::2] == seen[1::2]
+
+
+def test_a_custom_function_is_recorded_like_any_other() -> None:
+    class Twice(lohe.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            ctx.save_for_backward(x)
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return g * 2 + ctx.saved_tensors[0] * 0
+
+    w = lohe.ones(3, requires_grad=True)
+    f = lohe.compile(lambda: Twice.apply(w).sum().backward())
+    for i in range(3):
+        f()
+        assert w.grad.tolist() == [2.0 * (i + 1)] * 3
+
+
+def test_threads_compile_side_by_side() -> None:
+    f = lohe.compile(lambda x: lohe.softmax(x * 2 + 1, -1).sum(0))
+    inputs = [lohe.randn(20 + i, 30) for i in range(4)]
+    wants = [_bits(lohe.softmax(x * 2 + 1, -1).sum(0)) for x in inputs]
+    wrong: list[int] = []
+
+    def work(i: int) -> None:
+        for _ in range(50):
+            if _bits(f(inputs[i])) != wants[i]:
+                wrong.append(i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+
+
+def test_another_thread_may_read_what_is_recorded() -> None:
+    with lohe.compiler.lazy():
+        y = lohe.arange(1000.0) * 2
+        seen: list[float] = []
+        t = threading.Thread(target=lambda: seen.append(y.sum().item()))
+        t.start()
+        t.join()
+        z = y + 1
+    assert seen == [999000.0] and z[0].item() == 1.0
+
+
+def test_scopes_nest_and_disable_stops_recording() -> None:
+    inner = lohe.compile(lambda x: x + 1)
+    plain: list[bool] = []
+
+    @lohe.compiler.disable
+    def outside(x: Any) -> Any:
+        plain.append(lohe.compiler.is_compiling())
+        return x * 2
+
+    def f(x: Any) -> Any:
+        return outside(inner(x) * 3) + 1
+
+    _same_calls(f, lohe.randn(7))
+    assert not any(plain)
+
+
+def test_intermediate_results_get_no_memory_of_their_own() -> None:
+    @lohe.compile
+    def f(x: Any) -> Any:
+        for _ in range(10):
+            x = x * 1.01 + 0.5
+        return x
+
+    x = lohe.randn(1 << 20)
+    f(x), f(x)
+    gc.collect()
+    lohe.cpu.reset_peak_memory_stats()
+    before = lohe.cpu.memory_stats()["allocated_bytes"]
+    y = f(x)
+    peak = lohe.cpu.memory_stats()["peak_allocated_bytes"] - before
+    assert y.numel() == 1 << 20 and peak < 1.1 * 4 * (1 << 20)
+
+
+def test_a_report_names_programs_kernels_and_reasons(tmp_path: Path) -> None:
+    f = lohe.compile(lambda x: lohe.softmax(x * 2, -1) + 1)
+    report = lohe.compile_report(f, lohe.randn(4, 9))
+    (program,) = report.programs
+    assert program["reason"] == "first" and program["operations"] == 3 and program["profiled_runs"] == 5
+    assert [s["operations"] for s in program["steps"]] == [3] and program["steps"][0]["kernel"]
+    assert "softmax" in repr(report)
+    for _ in range(2):
+        f(lohe.randn(5, 9))
+    assert "sizes" in lohe.compile_report(f).programs[0]["reason"]
+    report.draw(tmp_path / "program.svg")
+    assert (tmp_path / "program.svg").read_text().startswith("<svg")
+    with pytest.raises(TypeError, match="compile"):
+        lohe.compile_report(lambda: None)
+
+
+def test_a_compiled_module_keeps_its_state_and_attributes(oracle: Any) -> None:
+    model = _model()
+    compiled = lohe.compile(model)
+    theirs = oracle.compile(oracle.nn.Sequential(oracle.nn.Linear(2, 2)), backend="eager")
+    assert list(lohe.compile(nn.Sequential(nn.Linear(2, 2))).state_dict()) == list(theirs.state_dict())
+    assert [p is q for p, q in zip(compiled.parameters(), model.parameters(), strict=True)] == [True] * 6
+    compiled.eval()
+    assert not model.training and not compiled.training
+    compiled.note = 3
+    assert model.note == 3 and len(compiled) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"backend": "nonesuch"}, RuntimeError, "Invalid backend"),
+        ({"mode": "fast"}, RuntimeError, "Unrecognized mode"),
+        ({"options": {"fuse": 1}}, RuntimeError, "Unexpected optimization option"),
+        ({"mode": "default", "options": {}}, RuntimeError, "can't be specified at the same time"),
+        ({"backend": lambda g, x: g}, NotImplementedError, "name of a backend"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments: dict[str, Any], error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        lohe.compile(lambda x: x, **arguments)
+
+
+def test_what_cannot_be_called_is_refused() -> None:
+    with pytest.raises(TypeError, match="expected a function or a module"):
+        lohe.compile(3)
+
+
+def test_disabled_compiling_gives_the_function_back() -> None:
+    def f(x: Any) -> Any:
+        return x
+
+    assert lohe.compile(f, disable=True) is f and lohe.compile(f, backend="eager") is f
+    with lohe.compiler.set_stance("force_eager"):
+        before = _counts()["traces"]
+        lohe.compile(lambda: lohe.ones(3) + 1)()
+        assert _counts()["traces"] == before

@@ -279,7 +279,7 @@ class Fusion {
     for (const int32_t s : later.writes) {
       if (has(earlier.writes, s) || has(earlier.reads, s)) return true;
       // A write that stays must not come before a check that may fail.
-      if (earlier.may_raise && !trace_.storages[static_cast<size_t>(s)].fresh) return true;
+      if (earlier.may_raise && lasts(s)) return true;
     }
     for (const int32_t s : later.reads) {
       if (has(earlier.writes, s)) return true;
@@ -342,7 +342,6 @@ class Fusion {
       add(a.writes, o.storage);
     }
     for (const Access& i : m.inputs) add(a.reads, i.storage);
-    if (a.loads.size() + a.stores.size() > kMostOperands) return std::nullopt;
     a.counts = a.counts || b.counts;
     a.nodes += b.nodes;
     if (reduces) {
@@ -356,7 +355,27 @@ class Fusion {
       if (!nest.one_row_loop || !nest.sure) return std::nullopt;
     }
     a.members.push_back(m);
+    if (operands(a) > kMostOperands) return std::nullopt;
     return a;
+  }
+
+  /// Places that the group's kernel has to know: a result that only its own members use never gets to memory.
+  size_t operands(const Group& g) const {
+    size_t count = g.loads.size();
+    for (const Access& o : g.stores) count += inner_users(g, o.storage) < users_[static_cast<size_t>(o.storage)] ||
+                                                      lasts(o.storage)
+                                                  ? 1
+                                                  : 0;
+    return count;
+  }
+  /// Whether what is in the storage outlives the trace.
+  bool lasts(int32_t storage) const {
+    const TraceStorage& s = trace_.storages[static_cast<size_t>(storage)];
+    return s.observed || !s.fresh;
+  }
+  int32_t inner_users(const Group& g, int32_t storage) const {
+    return static_cast<int32_t>(std::count_if(g.members.begin(), g.members.end(),
+                                              [&](const Member& m) { return uses(m.record, storage); }));
   }
 
   /// Brings both to one space with the same groups.
@@ -442,11 +461,7 @@ class Fusion {
       return true;
     }
     for (const Access& o : before) {
-      const auto s = static_cast<size_t>(o.storage);
-      const auto in_group = static_cast<int32_t>(std::count_if(a.members.begin(), a.members.end(), [&](const Member& m) {
-        return uses(m.record, o.storage);
-      }));
-      if (trace_.storages[s].observed || !trace_.storages[s].fresh || users_[s] > in_group + 1) return false;
+      if (lasts(o.storage) || users_[static_cast<size_t>(o.storage)] > inner_users(a, o.storage) + 1) return false;
     }
     return true;
   }
@@ -490,7 +505,7 @@ class Fusion {
 
   /// Nobody reads what is written there.
   bool is_dead(size_t storage, const std::vector<bool>& used) const {
-    return trace_.storages[storage].fresh && !trace_.storages[storage].observed && !used[storage];
+    return !lasts(static_cast<int32_t>(storage)) && !used[storage];
   }
   bool is_dead(const Group& g, const std::vector<bool>& used) const {
     return !g.may_raise && std::all_of(g.writes.begin(), g.writes.end(),

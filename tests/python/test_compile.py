@@ -14,6 +14,8 @@ import pytest
 from lohe import _C, nn
 from lohe.nn import functional as F
 
+pytestmark = pytest.mark.eager  # these tests record by themselves
+
 
 @pytest.fixture(autouse=True)
 def fresh_compiler() -> Any:
@@ -390,6 +392,28 @@ def test_intermediate_results_get_no_memory_of_their_own() -> None:
     y = f(x)
     peak = lohe.cpu.memory_stats()["peak_allocated_bytes"] - before
     assert y.numel() == 1 << 20 and peak < 1.1 * 4 * (1 << 20)
+
+
+def test_compiled_steps_hold_no_memory() -> None:
+    model = _model()
+    opt = lohe.optim.AdamW(model.parameters(), lr=0.01)
+    x, y = lohe.randn(16, 12), lohe.randint(0, 5, (16,))
+
+    @lohe.compile
+    def step() -> float:
+        opt.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        opt.step()
+        return loss.item()
+
+    held = []
+    for i in range(600):
+        step()
+        if i in (99, 599):
+            gc.collect()
+            held.append(lohe.cpu.memory_stats()["allocated_bytes"])
+    assert held[0] == held[1]
 
 
 def test_a_report_names_programs_kernels_and_reasons(tmp_path: Path) -> None:

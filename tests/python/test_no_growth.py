@@ -107,6 +107,7 @@ def _check(warm_up: int, count: int) -> None:
     assert rss_after - rss < (4 << 20) + 200 * count
 
 
+@pytest.mark.eager
 def test_training_does_not_grow() -> None:
     _check(warm_up=150, count=400)
 

@@ -81,6 +81,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, int]:
 
 
 @pytest.mark.parametrize("level", ["", "avx2", "x86-64-v2"])
+@pytest.mark.eager
 def test_usual_programs_generate_no_kernel(tmp_path: Path, level: str, generated: tuple[str, int]) -> None:
     digest, count = run(tmp_path, LOHE_CPU_LEVEL=level)
     assert count == 0

@@ -195,6 +195,7 @@ def _interrupt(program: str, after: str) -> tuple[int, str]:
         "for _ in lohe.utils.data.DataLoader(Endless()):\n            pass",
     ],
 )
+@pytest.mark.eager
 def test_an_interrupt_arrives_and_the_program_can_go_on(body: str) -> None:
     program = f"""
 import lohe
@@ -237,6 +238,7 @@ def test_an_interrupt_inside_a_backward_hook_leaves_the_graph_usable() -> None:
 
 
 @pytest.mark.parametrize("make", [lambda n: lohe.empty(n), lambda n: lohe.zeros(n), lambda n: lohe.ones(2).expand(n // 2, 2).clone()])
+@pytest.mark.eager
 def test_running_out_of_memory_names_the_request_and_breaks_nothing(make: Callable[[int], Any]) -> None:
     model, x = nn.Linear(4, 4), lohe.ones(2, 4)
     held = lohe.cpu.memory_stats()["allocated_bytes"]
@@ -248,6 +250,7 @@ def test_running_out_of_memory_names_the_request_and_breaks_nothing(make: Callab
     assert lohe.zeros(1000).sum().item() == 0
 
 
+@pytest.mark.eager
 def test_running_out_of_memory_inside_an_op_changes_no_tensor() -> None:
     a, b = lohe.ones(1 << 20, 1), lohe.ones(1, 1 << 22)
     before = a._version, b._version
@@ -260,6 +263,7 @@ def test_running_out_of_memory_inside_an_op_changes_no_tensor() -> None:
     assert (a._version, b._version) == before and a.sum().item() == 1 << 20
 
 
+@pytest.mark.eager
 def test_running_out_of_memory_in_backward_leaves_leaves_as_they_were() -> None:
     x = lohe.ones(3, requires_grad=True)
 
@@ -339,6 +343,7 @@ def test_a_long_chain_of_writes_and_of_views_backpropagates() -> None:
         lambda t, i: lohe.nn.functional.cross_entropy(t, lohe.tensor([0, 9])),
     ],
 )
+@pytest.mark.eager
 def test_a_refused_call_changes_no_tensor(call: Callable[[Any, Any], Any]) -> None:
     t, index = lohe.arange(6.0).reshape(2, 3), lohe.tensor([0, 9])
     version = t._version

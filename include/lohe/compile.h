@@ -7,16 +7,16 @@
 #include <utility>
 #include <vector>
 
-/// compile(): work is recorded while a function runs and done as fused programs when it returns, with the bits that it
-/// has without. See docs/compile.md.
+/// compile(): work is recorded while a function runs and done as fused programs when it returns, with the
+/// bits that it has without. See docs/compile.md.
 namespace lohe {
 
 namespace record {
 class Scope;
 }
 
-/// Records this thread's work from its construction to end(). What reads a value runs what was recorded so far.
-/// Scopes nest: the outermost one does the work.
+/// Records this thread's work from its construction to end(). What reads a value runs what was recorded so
+/// far. Scopes nest: the outermost one does the work.
 class Lazy {
  public:
   /// @param site whose traces compile_report() shows together; 0: nobody's
@@ -69,8 +69,8 @@ class Compiled {
   bool disabled_;
 };
 
-/// Makes `function`, any callable or module holder, run as fused programs. A training step (forward, backward,
-/// optimizer) is best compiled whole.
+/// Makes `function`, any callable or module holder, run as fused programs. A training step (forward,
+/// backward, optimizer) is best compiled whole.
 template <class F>
 Compiled<std::decay_t<F>> compile(F&& function, const CompileOptions& options = {}) {
   return Compiled<std::decay_t<F>>(std::forward<F>(function), options);
@@ -80,19 +80,19 @@ Compiled<std::decay_t<F>> compile(F&& function, const CompileOptions& options = 
 struct ProgramReport {
   struct Step {
     std::string name;
-    bool kernel;              ///< generated code; false: a call of a primitive or a library
-    int operations;           ///< recorded operations that it carries out
+    bool kernel;     ///< generated code; false: a call of a primitive or a library
+    int operations;  ///< recorded operations that it carries out
     std::vector<int64_t> sizes;
-    int64_t bytes;            ///< of the memory that it reads and writes, at most
-    int64_t nanoseconds;      ///< mean of the profiled runs; 0: none was
+    int64_t bytes;        ///< of the memory that it reads and writes, at most
+    int64_t nanoseconds;  ///< mean of the profiled runs; 0: none was
   };
   struct Buffer {
-    int64_t offset, bytes;    ///< in the arena
+    int64_t offset, bytes;  ///< in the arena
     int first_step, last_step;
   };
   uint64_t site;
-  std::string reason;         ///< why it was made
-  int64_t met;                ///< how often its trace came
+  std::string reason;  ///< why it was made
+  int64_t met;         ///< how often its trace came
   int64_t operations;
   int64_t arena_bytes, compile_nanoseconds, profiled_runs;
   std::vector<Step> steps;

@@ -1,7 +1,8 @@
+#include "lohe/compile.h"
+
 #include "base/env.h"
 #include "binding/common.h"
 #include "binding/types.h"
-#include "lohe/compile.h"
 #include "record/recorder.h"
 
 /// Recording: what python/lohe/compiler.py is made of.
@@ -41,9 +42,7 @@ PyObject* resume(PyObject*, PyObject* was) {
   return Py_NewRef(Py_None);
 }
 
-PyObject* allow(PyObject*, PyObject* now) {
-  return PyBool_FromLong(allowed.exchange(now == Py_True));
-}
+PyObject* allow(PyObject*, PyObject* now) { return PyBool_FromLong(allowed.exchange(now == Py_True)); }
 
 PyObject* reset(PyObject*, PyObject*) {
   return guarded([] {
@@ -52,16 +51,14 @@ PyObject* reset(PyObject*, PyObject*) {
   });
 }
 
-PyObject* profile(PyObject*, PyObject* now) {
-  return PyBool_FromLong(profile_programs(now == Py_True));
-}
+PyObject* profile(PyObject*, PyObject* now) { return PyBool_FromLong(profile_programs(now == Py_True)); }
 
 Ref step_dict(const ProgramReport::Step& s) {
   const Ref sizes = checked(wrap_ints(s.sizes));
-  return checked(Py_BuildValue("{s:s#,s:O,s:i,s:O,s:L,s:L}", "name", s.name.data(),
-                               static_cast<Py_ssize_t>(s.name.size()), "kernel", s.kernel ? Py_True : Py_False,
-                               "operations", s.operations, "sizes", sizes.get(), "bytes",
-                               static_cast<long long>(s.bytes), "nanoseconds", static_cast<long long>(s.nanoseconds)));
+  return checked(Py_BuildValue(
+      "{s:s#,s:O,s:i,s:O,s:L,s:L}", "name", s.name.data(), static_cast<Py_ssize_t>(s.name.size()), "kernel",
+      s.kernel ? Py_True : Py_False, "operations", s.operations, "sizes", sizes.get(), "bytes",
+      static_cast<long long>(s.bytes), "nanoseconds", static_cast<long long>(s.nanoseconds)));
 }
 
 /// _record_report(site): the text, then a list of programs.
@@ -71,18 +68,19 @@ PyObject* report(PyObject*, PyObject* site) {
     const Ref list = checked(PyList_New(0));
     for (const ProgramReport& p : programs) {
       const Ref steps = checked(PyList_New(0)), buffers = checked(PyList_New(0));
-      for (const ProgramReport::Step& s : p.steps) check_status(PyList_Append(steps.get(), step_dict(s).get()));
+      for (const ProgramReport::Step& s : p.steps)
+        check_status(PyList_Append(steps.get(), step_dict(s).get()));
       for (const ProgramReport::Buffer& b : p.buffers) {
         const Ref entry = checked(Py_BuildValue("(LLii)", static_cast<long long>(b.offset),
                                                 static_cast<long long>(b.bytes), b.first_step, b.last_step));
         check_status(PyList_Append(buffers.get(), entry.get()));
       }
       const Ref entry = checked(Py_BuildValue(
-          "{s:s#,s:L,s:L,s:L,s:L,s:L,s:O,s:O}", "reason", p.reason.data(), static_cast<Py_ssize_t>(p.reason.size()),
-          "met", static_cast<long long>(p.met), "operations", static_cast<long long>(p.operations), "arena_bytes",
-          static_cast<long long>(p.arena_bytes), "compile_nanoseconds",
-          static_cast<long long>(p.compile_nanoseconds), "profiled_runs", static_cast<long long>(p.profiled_runs),
-          "steps", steps.get(), "buffers", buffers.get()));
+          "{s:s#,s:L,s:L,s:L,s:L,s:L,s:O,s:O}", "reason", p.reason.data(),
+          static_cast<Py_ssize_t>(p.reason.size()), "met", static_cast<long long>(p.met), "operations",
+          static_cast<long long>(p.operations), "arena_bytes", static_cast<long long>(p.arena_bytes),
+          "compile_nanoseconds", static_cast<long long>(p.compile_nanoseconds), "profiled_runs",
+          static_cast<long long>(p.profiled_runs), "steps", steps.get(), "buffers", buffers.get()));
       check_status(PyList_Append(list.get(), entry.get()));
     }
     const std::string text = to_string(programs);
@@ -121,7 +119,8 @@ PyMethodDef methods[] = {
     {"_record_resume", resume, METH_O, "Records again, given what _record_pause gave."},
     {"_record_allow", allow, METH_O, "Whether _record_begin() does anything; gives what held before."},
     {"_record_profile", profile, METH_O, "Whether programs measure their steps; gives what held before."},
-    {"_record_report", report, METH_O, "Compiled programs of a site (0: of all), the one used last first: text, list."},
+    {"_record_report", report, METH_O,
+     "Compiled programs of a site (0: of all), the one used last first: text, list."},
     {"_record_site", new_site, METH_NOARGS, "A number for a compiled function."},
     {"_record_reset", reset, METH_NOARGS, "Forgets all compiled programs."},
     {"_record_settle", settle, METH_NOARGS, "Does the work that this thread has recorded."},

@@ -76,10 +76,10 @@ class OptimizedModule(Module):
         self.training = module.training
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._compiled_call(*args, **kwargs)  # type: ignore[operator]
+        return self._compiled_call(*args, **kwargs)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self._compiled_call(*args, **kwargs)  # type: ignore[operator]
+        return self._compiled_call(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         if name == "_orig_mod":
@@ -98,7 +98,7 @@ class OptimizedModule(Module):
         delattr(self._orig_mod, name)
 
     def __len__(self) -> int:
-        return len(self._orig_mod)  # type: ignore[arg-type]
+        return len(self._orig_mod)
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *dir(self._orig_mod)})

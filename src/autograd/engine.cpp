@@ -13,8 +13,8 @@ using namespace ops;
 
 TensorPtr sum_of(TensorPtr a, TensorPtr b) {
   static const OpRef add("add");
-  if (!dispatch::grad_enabled() && a.unique() && a->storage().holders() == 1 &&
-      a->dtype() == b->dtype() && a->size_dims() == b->size_dims() && a->contiguous()) {
+  if (!dispatch::grad_enabled() && a.unique() && a->storage().holders() == 1 && a->dtype() == b->dtype() &&
+      a->size_dims() == b->size_dims() && a->contiguous()) {
     dispatch::call(add.op(), std::array{Arg(a), Arg(b), Arg(int64_t{1})}, dispatch::Form::kInPlace);
     return a;
   }

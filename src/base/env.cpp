@@ -41,8 +41,9 @@ constexpr std::array kVariables{
     EnvVariable{"LOHE_NUM_THREADS", EnvType::kInt,
                 "OMP_NUM_THREADS, else the number of CPUs that this process may use", "",
                 "Threads that a parallel region uses, the calling one included."},
-    EnvVariable{"LOHE_RECORD", EnvType::kBool, "0", "",
-                "Record all work of the importing thread as inside one compile() scope; results do not change."},
+    EnvVariable{
+        "LOHE_RECORD", EnvType::kBool, "0", "",
+        "Record all work of the importing thread as inside one compile() scope; results do not change."},
 };
 
 const EnvVariable& row(std::string_view name) {

@@ -15,8 +15,8 @@ struct Interval {
   size_t first, last;  ///< steps
 };
 
-/// Offsets in one arena: the largest first, each in the smallest gap that fits among those alive at the same time
-/// (Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020).
+/// Offsets in one arena: the largest first, each in the smallest gap that fits among those alive at the same
+/// time (Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020).
 void plan(std::vector<Interval> intervals, bool share, CompiledTrace& compiled) {
   std::stable_sort(intervals.begin(), intervals.end(),
                    [](const Interval& a, const Interval& b) { return a.bytes > b.bytes; });
@@ -36,9 +36,10 @@ void plan(std::vector<Interval> intervals, bool share, CompiledTrace& compiled) 
     if (best < 0) best = end;
     compiled.storages[i.storage] = {CompiledTrace::kArena, best, i.bytes, i.first, i.last};
     compiled.arena_bytes = std::max(compiled.arena_bytes, best + i.bytes);
-    placed.insert(std::upper_bound(placed.begin(), placed.end(), &i,
-                                   [&](const Interval* a, const Interval* b) { return offset_of(*a) < offset_of(*b); }),
-                  &i);
+    placed.insert(
+        std::upper_bound(placed.begin(), placed.end(), &i,
+                         [&](const Interval* a, const Interval* b) { return offset_of(*a) < offset_of(*b); }),
+        &i);
   }
 }
 

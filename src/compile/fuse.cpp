@@ -8,9 +8,9 @@
 #include "ir/primitives.h"
 #include "lohe/error.h"
 
-/// Greedy and in program order: a record joins the latest group that it shares data with, if nothing between the two
-/// forbids to move it there. Only what keeps every bit is joined: a reduction goes down the same loops in the same
-/// order, whatever is computed beside it, or stays alone.
+/// Greedy and in program order: a record joins the latest group that it shares data with, if nothing between
+/// the two forbids to move it there. Only what keeps every bit is joined: a reduction goes down the same
+/// loops in the same order, whatever is computed beside it, or stays alone.
 namespace lohe::compiler {
 namespace {
 
@@ -125,12 +125,14 @@ Nest nest_of(const Dims& sizes, std::span<const uint8_t> groups, const Dims& lea
   const auto put = [&](SmallVector<int64_t, 8>& list, int64_t d) {
     size_t at = list.size();
     list.push_back(d);
-    while (at > 0 && std::abs(leader[static_cast<size_t>(list[at - 1])]) < std::abs(leader[static_cast<size_t>(d)])) {
+    while (at > 0 &&
+           std::abs(leader[static_cast<size_t>(list[at - 1])]) < std::abs(leader[static_cast<size_t>(d)])) {
       std::swap(list[at - 1], list[at]);
       --at;
     }
   };
-  for (size_t d = 0; d < sizes.size(); ++d) put((groups[d] & kRow) != 0 ? row : kept, static_cast<int64_t>(d));
+  for (size_t d = 0; d < sizes.size(); ++d)
+    put((groups[d] & kRow) != 0 ? row : kept, static_cast<int64_t>(d));
   const auto merges = [&](const Dims& strides, int64_t outer, int64_t inner) {
     return strides[static_cast<size_t>(outer)] ==
            strides[static_cast<size_t>(inner)] * sizes[static_cast<size_t>(inner)];
@@ -198,9 +200,9 @@ class Fusion {
     at = 0;
     for (const TraceOperand& o : trace_.outputs(record)) {
       const Graph* graph = program ? &record.program->graph() : nullptr;
-      m.outputs.push_back(
-          access(o, graph != nullptr ? graph->node(graph->outputs[static_cast<size_t>(at++)]).dtype
-                                     : Dtype::kUndefined));
+      m.outputs.push_back(access(o, graph != nullptr
+                                        ? graph->node(graph->outputs[static_cast<size_t>(at++)]).dtype
+                                        : Dtype::kUndefined));
       add(g.writes, o.storage);
     }
     g.loads = m.inputs;
@@ -362,10 +364,8 @@ class Fusion {
   /// Places that the group's kernel has to know: a result that only its own members use never gets to memory.
   size_t operands(const Group& g) const {
     size_t count = g.loads.size();
-    for (const Access& o : g.stores) count += inner_users(g, o.storage) < users_[static_cast<size_t>(o.storage)] ||
-                                                      lasts(o.storage)
-                                                  ? 1
-                                                  : 0;
+    for (const Access& o : g.stores)
+      count += inner_users(g, o.storage) < users_[static_cast<size_t>(o.storage)] || lasts(o.storage) ? 1 : 0;
     return count;
   }
   /// Whether what is in the storage outlives the trace.
@@ -438,8 +438,8 @@ class Fusion {
     g.sizes = fine;
   }
 
-  /// Values that vary along the rows and go to memory are made in a sweep of their own: that pays where the row is
-  /// still near, or where nothing of the kind is stored.
+  /// Values that vary along the rows and go to memory are made in a sweep of their own: that pays where the
+  /// row is still near, or where nothing of the kind is stored.
   bool worth_sweeping(const Group& a, const Group& b) const {
     const Dims& leader = a.reduces ? a.leader : b.leader;
     int64_t row = 1;
@@ -461,7 +461,8 @@ class Fusion {
       return true;
     }
     for (const Access& o : before) {
-      if (lasts(o.storage) || users_[static_cast<size_t>(o.storage)] > inner_users(a, o.storage) + 1) return false;
+      if (lasts(o.storage) || users_[static_cast<size_t>(o.storage)] > inner_users(a, o.storage) + 1)
+        return false;
     }
     return true;
   }
@@ -547,7 +548,8 @@ class Fusion {
       const std::vector<Node> out = inline_graph(from, from.outputs, graph, in, numbers);
       for (size_t o = 0; o < out.size(); ++o) {
         const Access& a = m.outputs[o];
-        const auto old = std::find_if(known.begin(), known.end(), [&](const auto& k) { return k.first == a; });
+        const auto old =
+            std::find_if(known.begin(), known.end(), [&](const auto& k) { return k.first == a; });
         if (old != known.end())
           old->second = out[o];
         else

@@ -10,9 +10,9 @@ namespace lohe::compiler {
 
 /// One program over one space, or one call.
 struct FusedStep {
-  Program* program = nullptr;      ///< of a record, or `own`
-  std::unique_ptr<Program> own;    ///< made of several records
-  int32_t call = -1;               ///< record of a call, where `program` is null
+  Program* program = nullptr;    ///< of a record, or `own`
+  std::unique_ptr<Program> own;  ///< made of several records
+  int32_t call = -1;             ///< record of a call, where `program` is null
   Space space;
   std::vector<TraceOperand> operands;  ///< inputs, then outputs
   int32_t inputs = 0;

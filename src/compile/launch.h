@@ -29,7 +29,7 @@ struct Launch {
   SmallVector<Number, 4> numbers;
   SmallVector<Buffer, 8> buffers;
   SmallVector<int64_t, 4> scratch;  ///< bytes that each range needs for itself
-  int64_t count = 0, grain = 1;  ///< of the outermost loop
+  int64_t count = 0, grain = 1;     ///< of the outermost loop
 };
 
 /// @param numbers by Launch::Number::scalar
@@ -54,7 +54,8 @@ class Preparation {
   }
   static Launch::Buffer decode(const char* symbol) {
     const auto value = reinterpret_cast<uintptr_t>(symbol);
-    return {static_cast<int32_t>(value >> kShift) - 1, static_cast<int64_t>(value & ((uintptr_t{1} << kShift) - 1))};
+    return {static_cast<int32_t>(value >> kShift) - 1,
+            static_cast<int64_t>(value & ((uintptr_t{1} << kShift) - 1))};
   }
 
   std::vector<Launch> launches;

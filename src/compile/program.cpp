@@ -465,11 +465,14 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
   // A leader that is no operand moves through the loops behind the operands.
   const bool led = !space.leader.empty() && step.reduced != 0;
   const size_t leader = led ? count : first, moving = count + (led ? 1 : 0);
-  const auto stride = [&](size_t o, size_t d) { return o == count ? space.leader[d] : operands[o].strides[d]; };
+  const auto stride = [&](size_t o, size_t d) {
+    return o == count ? space.leader[d] : operands[o].strides[d];
+  };
   if (!step.uses_iota && count > 0) {
     sort_few(order, [&](int64_t a, int64_t b) {
       if (is_reduced(a) != is_reduced(b)) return is_reduced(b);
-      return std::abs(stride(leader, static_cast<size_t>(a))) > std::abs(stride(leader, static_cast<size_t>(b)));
+      return std::abs(stride(leader, static_cast<size_t>(a))) >
+             std::abs(stride(leader, static_cast<size_t>(b)));
     });
   } else {
     sort_few(order, [&](int64_t a, int64_t b) { return !is_reduced(a) && is_reduced(b); });
@@ -622,7 +625,8 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
     if (nest[0].size == 0 || (inner == 0 && row != 0)) return;
     for (const Scratch& s : e.lowered.scratch) l.scratch.push_back(s.per_row ? s.bytes * row : s.bytes);
     const int64_t work = std::max<int64_t>(inner, 1) * (e.lowered.cost + 2);
-    // Sweeps over near rows run at full vector speed, where the same count of simple instructions is soon done.
+    // Sweeps over near rows run at full vector speed, where the same count of simple instructions is soon
+    // done.
     const int64_t worth = step.reduced != 0 ? 4 * kGrainWork : kGrainWork;
     l.grain = std::max<int64_t>(worth / std::max<int64_t>(work, 1), 1);
     // Where the ranges cut a tile, memory is read in pieces: they may be no narrower than that is worth.

@@ -29,7 +29,8 @@ struct Space {
   Dims sizes;
   SmallVector<uint8_t, 6> groups;  ///< ir::Group of every dim
   int64_t iota_base = 0;           ///< what positions in kOuter start from (random numbers)
-  /// Strides, by dim, that order the loops of reductions and choose the vector dim; empty: those of the first operand.
+  /// Strides, by dim, that order the loops of reductions and choose the vector dim; empty: those of the first
+  /// operand.
   Dims leader;
   Preparation* preparation = nullptr;  ///< takes the launches instead of the machine
 };
@@ -52,8 +53,8 @@ class Program {
 
   const ir::Graph& graph() const { return graph_; }
   const std::string& name() const { return name_; }
-  /// The inputs whose strides order the loops of its reductions over `space`, one for each kernel that has any; -1
-  /// for a buffer of its own.
+  /// The inputs whose strides order the loops of its reductions over `space`, one for each kernel that has
+  /// any; -1 for a buffer of its own.
   std::vector<int> leaders(const Space& space);
 
  private:

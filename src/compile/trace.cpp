@@ -48,8 +48,9 @@ bool same_call(const TraceCall& a, const TraceCall& b) {
 
 bool same_record(const TraceRecord& a, const TraceRecord& b) {
   return a.program == b.program && a.call == b.call && a.space.sizes == b.space.sizes &&
-         a.space.groups == b.space.groups && a.space.iota_base == b.space.iota_base && a.operand == b.operand &&
-         a.inputs == b.inputs && a.outputs == b.outputs && a.scalar == b.scalar && a.scalars == b.scalars;
+         a.space.groups == b.space.groups && a.space.iota_base == b.space.iota_base &&
+         a.operand == b.operand && a.inputs == b.inputs && a.outputs == b.outputs && a.scalar == b.scalar &&
+         a.scalars == b.scalars;
 }
 
 }  // namespace

@@ -6,7 +6,8 @@
 #include "compile/program.h"
 #include "ops/op_def.h"
 
-/// What a recorder writes down: work on storages in program order, with nothing left to decide but the numbers.
+/// What a recorder writes down: work on storages in program order, with nothing left to decide but the
+/// numbers.
 namespace lohe::compiler {
 
 /// An operand of a program before it is run or written down: strides over the program's space, in elements.
@@ -15,8 +16,8 @@ struct Place {
   Dims strides;
 };
 
-/// Where an operand lies. Strides are in elements: of a program's operand over its space, of a call's tensor over
-/// its own dims.
+/// Where an operand lies. Strides are in elements: of a program's operand over its space, of a call's tensor
+/// over its own dims.
 struct TraceOperand {
   int32_t storage = -1;  ///< number in the trace; -1: no tensor
   int64_t offset = 0;    ///< bytes
@@ -34,8 +35,8 @@ struct TraceCall {
     bool operator==(const Tensor&) const = default;
   };
   const ops::OpDef* op = nullptr;
-  std::vector<Arg> args;                ///< those of kind kTensor and kTensors point to nothing
-  std::shared_ptr<int64_t[]> lists;     ///< what lists and strings in `args` point to
+  std::vector<Arg> args;                 ///< those of kind kTensor and kTensors point to nothing
+  std::shared_ptr<int64_t[]> lists;      ///< what lists and strings in `args` point to
   std::vector<Tensor> tensors, results;  ///< in the order of the arguments
 };
 

@@ -209,7 +209,8 @@ Results execute(const OpDef& op, Args args, TensorImpl* target) {
 Results counted_from_here(Results results) {
   for (int i = 0; i < results.size(); ++i) {
     const TensorPtr& t = results[i];
-    if (t && t.unique() && t->storage().holders() == 1) t->version().value.store(0, std::memory_order_relaxed);
+    if (t && t.unique() && t->storage().holders() == 1)
+      t->version().value.store(0, std::memory_order_relaxed);
   }
   return results;
 }

@@ -71,7 +71,8 @@ Scalar number_of(const Arg& a) { return a.scalar(); }
 /// A result; its memory is promised where the work on it is recorded. Strides empty: row-major.
 TensorPtr new_tensor(std::span<const int64_t> sizes, std::span<const int64_t> strides, Dtype dtype,
                      record::Recorder* recorder) {
-  if (recorder == nullptr) return strides.empty() ? empty(sizes, dtype) : empty_strided(sizes, strides, dtype);
+  if (recorder == nullptr)
+    return strides.empty() ? empty(sizes, dtype) : empty_strided(sizes, strides, dtype);
   const Dims dense = strides.empty() ? contiguous_strides(sizes) : Dims(strides);
   return TensorImpl::make(recorder->promise(bytes_of(sizes, dense, dtype)), dtype, sizes, dense, 0);
 }
@@ -194,14 +195,13 @@ Results run_pointwise(const OpDef& op, Args args, TensorImpl* target) {
   }
   for (size_t i = 0; i < inputs; ++i) order.push_back(places[i].strides);
   for (size_t o = 0; o < outputs; ++o) {
-    TensorPtr r = target != nullptr
-                      ? TensorPtr(written_argument(op, args, target, o))
-                  : flat ? new_tensor(sizes, {}, instance.outputs[o], recorder)
-                         : new_tensor(sizes, elementwise_strides(sizes, order), instance.outputs[o], recorder);
+    TensorPtr r = target != nullptr ? TensorPtr(written_argument(op, args, target, o))
+                  : flat
+                      ? new_tensor(sizes, {}, instance.outputs[o], recorder)
+                      : new_tensor(sizes, elementwise_strides(sizes, order), instance.outputs[o], recorder);
     results.push(std::move(r));
   }
-  for (int o = 0; o < results.size(); ++o)
-    places.push_back({results[o].get(), Dims(results[o]->strides())});
+  for (int o = 0; o < results.size(); ++o) places.push_back({results[o].get(), Dims(results[o]->strides())});
   compiler::Space space;
   space.sizes = sizes;
   space.groups.resize(sizes.size(), ir::kOuter);
@@ -311,7 +311,8 @@ Results run_composed(const OpDef& op, Args args) {
   bool empty_result = true;
   for (int o = 0; o < results.size(); ++o) empty_result = empty_result && results[o]->numel() == 0;
   if (!empty_result)
-    launch(*instance.program, space, places, instance.tensors.size(), {scalars, instance.scalars.size()}, recorder);
+    launch(*instance.program, space, places, instance.tensors.size(), {scalars, instance.scalars.size()},
+           recorder);
   return results;
 }
 

@@ -29,7 +29,8 @@ V exp_of_rest(V r) { return fma(r, fma(r, exp_tail(r), literal(r, 1)), literal(r
 double lowest(V x) { return single(x) ? -104.0 : -746.0; }
 double highest(V x) { return single(x) ? 89.0 : 710.5; }
 
-/// scale (exp(r) - 1) + constant, where the sum may be small and the roundings of r and of exp(r) - 1 would show.
+/// scale (exp(r) - 1) + constant, where the sum may be small and the roundings of r and of exp(r) - 1 would
+/// show.
 V scaled_expm1(const Parts& d, V scale, V constant) {
   const V low = fma(d.n, literal(d.n, -ln2_low(d.n)), d.high - d.r);
   return fma(scale, fma(d.r * d.r, exp_tail(d.r), low), fma(scale, d.r, constant));

@@ -260,8 +260,8 @@ void scatter_reduce_backward(Backward& b) {
 const OpFamily gather_scatter(
     "gather_scatter",
     {
-        primitive("gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor", infer_gather,
-                  run_gather)
+        primitive("gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor",
+                  infer_gather, run_gather)
             .exact_out()
             .gradient_reads({"index"})
             .grad([](Backward& b) {

@@ -71,7 +71,7 @@ std::shared_ptr<KnownTrace> TraceCache::meet(const compiler::Trace& trace, uint6
 }
 
 std::shared_ptr<const compiler::CompiledTrace> TraceCache::program(const std::shared_ptr<KnownTrace>& entry,
-                                                                  const compiler::Trace& trace, bool* made) {
+                                                                   const compiler::Trace& trace, bool* made) {
   const ForkSection section;
   const std::lock_guard lock(compiler_);
   KnownTrace& known = *entry;
@@ -80,15 +80,17 @@ std::shared_ptr<const compiler::CompiledTrace> TraceCache::program(const std::sh
     if (p->serves(trace)) return p;
   }
   const compiler::CompileOptions options{.fuse = env_bool("LOHE_COMPILE_FUSE", true),
-                                        .plan_memory = env_bool("LOHE_COMPILE_PLAN_MEMORY", true)};
+                                         .plan_memory = env_bool("LOHE_COMPILE_PLAN_MEMORY", true)};
   try {
     if (known.programs.size() >= kMostVariants) known.programs.erase(known.programs.begin());
     known.programs.push_back(compiler::compile_trace(trace, options));
   } catch (const std::exception& e) {
     if (strict()) throw;
     known.faulty = true;
-    log_warning_once("compile", "compile() failed and goes on with eager kernels, which give the same results; please "
-                     "report this message: ", e.what());
+    log_warning_once("compile",
+                     "compile() failed and goes on with eager kernels, which give the same results; please "
+                     "report this message: ",
+                     e.what());
     return nullptr;
   }
   *made = true;

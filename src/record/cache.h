@@ -27,9 +27,10 @@ class TraceCache {
   static TraceCache& global();
   /// What is known of traces equal to this one, which counts as met.
   std::shared_ptr<KnownTrace> meet(const compiler::Trace& trace, uint64_t site);
-  /// A program for `trace`, made if there is none; null where the compiler cannot make one. @param made set if so
+  /// A program for `trace`, made if there is none; null where the compiler cannot make one. @param made set
+  /// if so
   std::shared_ptr<const compiler::CompiledTrace> program(const std::shared_ptr<KnownTrace>& known,
-                                                        const compiler::Trace& trace, bool* made);
+                                                         const compiler::Trace& trace, bool* made);
   void clear();
   /// All that are known, the one used last first.
   std::vector<std::shared_ptr<KnownTrace>> known();

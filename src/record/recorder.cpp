@@ -19,8 +19,8 @@ namespace {
 /// So many records are done at once, wherever the program is: what they hold back stays bounded.
 constexpr size_t kMostRecords = 20'000;
 
-/// Without the interpreter: whoever waits for a recorder's lock, or works under it, may be what another thread that
-/// needs the interpreter waits for.
+/// Without the interpreter: whoever waits for a recorder's lock, or works under it, may be what another
+/// thread that needs the interpreter waits for.
 class WithoutInterpreter {
  public:
   WithoutInterpreter() : state_(python_hooks.leave != nullptr ? python_hooks.leave() : nullptr) {}
@@ -53,9 +53,10 @@ int64_t first_compiled() {
 class Failed final : public PendingWork {
  public:
   void settle() override {
-    raise(ErrorKind::kRuntime,
-          "this tensor was never computed: an operation that was recorded before it raised an error; run the program "
-          "without compile() to see the error at its own line");
+    raise(
+        ErrorKind::kRuntime,
+        "this tensor was never computed: an operation that was recorded before it raised an error; run the program "
+        "without compile() to see the error at its own line");
   }
 };
 Failed failed;
@@ -241,8 +242,8 @@ Recorder* recorder_of(Args args) {
     }
     fits = fits && a.kind != Arg::kGenerator;
   }
-  // Single numbers that are known (an optimizer's count of steps) are as quickly computed as written down, and the
-  // program may ask for them.
+  // Single numbers that are known (an optimizer's count of steps) are as quickly computed as written down,
+  // and the program may ask for them.
   return fits && !(any && numbers) ? &mine : nullptr;
 }
 

@@ -9,9 +9,9 @@
 #include "compile/trace.h"
 #include "ops/call.h"
 
-/// Recording: inside a Scope, ops are checked and their results described at once, but the work on memory is written
-/// down. It is done, all of it and in order, when anybody asks a storage that it concerns for its bytes, when the
-/// trace has grown to its limit, or when the scope ends.
+/// Recording: inside a Scope, ops are checked and their results described at once, but the work on memory is
+/// written down. It is done, all of it and in order, when anybody asks a storage that it concerns for its
+/// bytes, when the trace has grown to its limit, or when the scope ends.
 namespace lohe::record {
 
 /// One thread's trace. Other threads may settle it; its own thread alone adds to it.

@@ -13,8 +13,8 @@ using namespace compiler;
 
 namespace {
 
-/// Carries out calls of primitives. They get tensors on stand-ins for the storages: reading the real ones would wait
-/// for the trace.
+/// Carries out calls of primitives. They get tensors on stand-ins for the storages: reading the real ones
+/// would wait for the trace.
 class Calls {
  public:
   /// @param memory of each storage, at the time of the call
@@ -80,7 +80,8 @@ class Calls {
 void run_unfused(const Trace& trace, Storages& storages, std::vector<bool>& done) {
   std::vector<size_t> last_use(storages.size());
   for (size_t r = 0; r < trace.records.size(); ++r) {
-    for (const TraceOperand& o : trace.operands_of(trace.records[r])) last_use[static_cast<size_t>(o.storage)] = r;
+    for (const TraceOperand& o : trace.operands_of(trace.records[r]))
+      last_use[static_cast<size_t>(o.storage)] = r;
   }
   std::vector<char*> memory(storages.size());
   Calls calls(trace, storages, memory);
@@ -119,7 +120,8 @@ void run_unfused(const Trace& trace, Storages& storages, std::vector<bool>& done
 
 std::atomic<bool> profiling{false};
 
-void run_compiled(const CompiledTrace& compiled, const Trace& trace, Storages& storages, std::vector<bool>& done) {
+void run_compiled(const CompiledTrace& compiled, const Trace& trace, Storages& storages,
+                  std::vector<bool>& done) {
   struct Arena {
     explicit Arena(int64_t n) : bytes(static_cast<size_t>(n)), memory(n > 0 ? allocate(bytes) : nullptr) {}
     ~Arena() {

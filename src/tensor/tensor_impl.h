@@ -67,9 +67,9 @@ class Storage : public RefCounted<Storage> {
   /// Keeps the first bytes. @throws RuntimeError for borrowed memory.
   void resize(int64_t nbytes);
 
-  Version version;                      ///< of tensors that did not ask for one of their own
-  std::atomic<uint64_t> generation{0};  ///< writes since creation; a recorded read binds to one
-  void* python_object = nullptr;        ///< the UntypedStorage object, owned by the binding
+  Version version;                             ///< of tensors that did not ask for one of their own
+  std::atomic<uint64_t> generation{0};         ///< writes since creation; a recorded read binds to one
+  void* python_object = nullptr;               ///< the UntypedStorage object, owned by the binding
   std::atomic<PendingWork*> pending{nullptr};  ///< what reads or writes these bytes and is not done yet
   int32_t pending_number = 0;                  ///< of this storage there
 

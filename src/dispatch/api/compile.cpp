@@ -11,7 +11,8 @@
 namespace lohe {
 namespace {
 
-ProgramReport::Step report_of(const compiler::Trace& trace, const compiler::CompiledTrace& program, size_t i) {
+ProgramReport::Step report_of(const compiler::Trace& trace, const compiler::CompiledTrace& program,
+                              size_t i) {
   const compiler::FusedStep& step = program.steps[i];
   const int64_t runs = std::max<int64_t>(program.times.runs, 1);
   ProgramReport::Step s{.name = step.program != nullptr ? step.program->name() : std::string(),
@@ -69,7 +70,8 @@ std::vector<ProgramReport> compile_report(uint64_t site) {
         r.steps.push_back(report_of(known->trace, *program, i));
       for (const compiler::CompiledTrace::Placement& p : program->storages) {
         if (p.home != compiler::CompiledTrace::kArena) continue;
-        r.buffers.push_back({p.offset, p.bytes, static_cast<int>(p.first_step), static_cast<int>(p.last_step)});
+        r.buffers.push_back(
+            {p.offset, p.bytes, static_cast<int>(p.first_step), static_cast<int>(p.last_step)});
       }
       reports.push_back(std::move(r));
     }
@@ -87,8 +89,9 @@ std::string to_string(const std::vector<ProgramReport>& programs) {
       total += s.nanoseconds;
       kernels += s.kernel ? 1 : 0;
     }
-    std::snprintf(line, sizeof line, "program %zu: %lld operations as %lld kernels and %lld calls; compiled because: ",
-                  p + 1, static_cast<long long>(r.operations), static_cast<long long>(kernels),
+    std::snprintf(line, sizeof line,
+                  "program %zu: %lld operations as %lld kernels and %lld calls; compiled because: ", p + 1,
+                  static_cast<long long>(r.operations), static_cast<long long>(kernels),
                   static_cast<long long>(static_cast<int64_t>(r.steps.size()) - kernels));
     text += line + r.reason + "\n";
     std::snprintf(line, sizeof line, "  met %lld times, compiled in %.1f ms, arena of %.1f KiB",
@@ -103,12 +106,14 @@ std::string to_string(const std::vector<ProgramReport>& programs) {
     text += "\n      us   share     MiB    GB/s  ops  step\n";
     for (const ProgramReport::Step& s : r.steps) {
       const double us = static_cast<double>(s.nanoseconds) * 1e-3;
-      std::snprintf(line, sizeof line, "%8.1f  %5.1f%%  %6.2f  %6.1f  %3d  ", us,
-                    total > 0 ? 100 * static_cast<double>(s.nanoseconds) / static_cast<double>(total) : 0.0,
-                    static_cast<double>(s.bytes) / 1048576,
-                    s.nanoseconds > 0 ? static_cast<double>(s.bytes) / static_cast<double>(s.nanoseconds) : 0.0,
-                    s.operations);
-      text += line + padded(s.kernel ? "kernel" : "call", 7) + s.name + " " + to_string(Dims(std::span(s.sizes))) + "\n";
+      std::snprintf(
+          line, sizeof line, "%8.1f  %5.1f%%  %6.2f  %6.1f  %3d  ", us,
+          total > 0 ? 100 * static_cast<double>(s.nanoseconds) / static_cast<double>(total) : 0.0,
+          static_cast<double>(s.bytes) / 1048576,
+          s.nanoseconds > 0 ? static_cast<double>(s.bytes) / static_cast<double>(s.nanoseconds) : 0.0,
+          s.operations);
+      text += line + padded(s.kernel ? "kernel" : "call", 7) + s.name + " " +
+              to_string(Dims(std::span(s.sizes))) + "\n";
     }
   }
   return text.empty() ? "no compiled program: a trace is compiled when it comes for the second time\n" : text;

@@ -5,6 +5,7 @@
 #include "base/env.h"
 #include "base/fork.h"
 #include "base/log.h"
+#include "record/settings.h"
 #include "tensor/shape.h"
 
 namespace lohe::record {
@@ -12,11 +13,6 @@ namespace {
 
 /// The least recently used go first.
 constexpr size_t kMostTraces = 512, kMostVariants = 8;
-
-bool strict() {
-  static const bool on = env_bool("LOHE_COMPILE_STRICT", false);
-  return on;
-}
 
 std::string name_of(const compiler::Trace& t, const compiler::TraceRecord& r) {
   return r.program != nullptr ? r.program->name() : t.calls[static_cast<size_t>(r.call)].op->schema.name;
@@ -40,6 +36,12 @@ std::string difference(const compiler::Trace& a, const compiler::Trace& b) {
 }
 
 }  // namespace
+
+Settings& settings() {
+  static Settings values{env_int("LOHE_COMPILE_AT", 2, 1, 1'000'000'000), env_bool("LOHE_COMPILE_FUSE", true),
+                         env_bool("LOHE_COMPILE_PLAN_MEMORY", true), env_bool("LOHE_COMPILE_STRICT", false)};
+  return values;
+}
 
 TraceCache& TraceCache::global() {
   static auto* cache = new TraceCache;  // threads may end after main()
@@ -79,13 +81,12 @@ std::shared_ptr<const compiler::CompiledTrace> TraceCache::program(const std::sh
   for (const auto& p : known.programs) {
     if (p->serves(trace)) return p;
   }
-  const compiler::CompileOptions options{.fuse = env_bool("LOHE_COMPILE_FUSE", true),
-                                         .plan_memory = env_bool("LOHE_COMPILE_PLAN_MEMORY", true)};
+  const compiler::CompileOptions options{.fuse = settings().fuse, .plan_memory = settings().plan_memory};
   try {
     if (known.programs.size() >= kMostVariants) known.programs.erase(known.programs.begin());
     known.programs.push_back(compiler::compile_trace(trace, options));
   } catch (const std::exception& e) {
-    if (strict()) throw;
+    if (settings().strict) throw;
     known.faulty = true;
     log_warning_once("compile",
                      "compile() failed and goes on with eager kernels, which give the same results; please "

@@ -1,11 +1,11 @@
 #include "record/recorder.h"
 
-#include "base/env.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "lohe/error.h"
 #include "record/cache.h"
 #include "record/run.h"
+#include "record/settings.h"
 
 namespace lohe::record {
 
@@ -41,12 +41,6 @@ std::unique_lock<std::mutex> locked(std::mutex& mutex) {
     lock.lock();
   }
   return lock;
-}
-
-/// The occurrence from which on a trace runs as a program.
-int64_t first_compiled() {
-  static const int64_t n = env_int("LOHE_COMPILE_AT", 2, 1, 1'000'000'000);
-  return n;
 }
 
 /// What the work of a failed trace would have written.
@@ -193,7 +187,7 @@ void Recorder::run() {
     // The first time unfused: a trace that never comes again costs no compiling.
     std::shared_ptr<const compiler::CompiledTrace> program;
     bool made = false;
-    if (known->met >= first_compiled()) program = TraceCache::global().program(known, trace, &made);
+    if (known->met >= settings().compile_at) program = TraceCache::global().program(known, trace, &made);
     counts_.compilations += made ? 1 : 0;
     ++(program ? counts_.compiled : counts_.unfused);
     if (program)

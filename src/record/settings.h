@@ -1,0 +1,16 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+namespace lohe::record {
+
+/// How traces are carried out, for the whole process. They begin as the environment says.
+struct Settings {
+  std::atomic<int64_t> compile_at;  ///< occurrence of a trace from which on it runs as a program
+  std::atomic<bool> fuse, plan_memory;
+  std::atomic<bool> strict;  ///< a fault of the compiler raises
+};
+Settings& settings();
+
+}  // namespace lohe::record

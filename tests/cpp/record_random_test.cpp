@@ -1,0 +1,57 @@
+#include <gtest/gtest.h>
+
+#include "random_trace.h"
+
+namespace lohe::testing {
+namespace {
+
+Outcome plain(uint64_t seed, bool large) { return RandomTrace(seed, large).run(false, 0, 0); }
+
+class RandomTraces : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    record::settings().strict = true;
+    set_num_threads(2);
+  }
+  void TearDown() override {
+    record::settings().compile_at = 2;
+    record::settings().fuse = record::settings().plan_memory = true;
+    record::settings().strict = false;
+  }
+  void compare(uint64_t first, uint64_t count, bool large, int settle_often) {
+    for (uint64_t seed = first; seed < first + count; ++seed)
+      EXPECT_EQ(RandomTrace(seed, large).run(true, settle_often, seed), plain(seed, large))
+          << "seed " << seed;
+    reset_compiler();
+  }
+};
+
+TEST_F(RandomTraces, GiveTheSameBitsUnfusedWhereverTheyAreSettled) {
+  record::settings().compile_at = 1'000'000'000;
+  for (const int often : {0, 2, 6}) compare(static_cast<uint64_t>(often) * 1000, 150, false, often);
+}
+
+TEST_F(RandomTraces, GiveTheSameBitsAsPrograms) {
+  record::settings().compile_at = 1;
+  for (const int often : {0, 5}) compare(10'000 + static_cast<uint64_t>(often) * 1000, 40, false, often);
+}
+
+TEST_F(RandomTraces, GiveTheSameBitsAsProgramsOfUnfusedSteps) {
+  record::settings().compile_at = 1;
+  record::settings().fuse = false;
+  compare(20'000, 40, false, 0);
+}
+
+TEST_F(RandomTraces, GiveTheSameBitsWhereNoBuffersShareMemory) {
+  record::settings().compile_at = 1;
+  record::settings().plan_memory = false;
+  compare(30'000, 30, false, 0);
+}
+
+TEST_F(RandomTraces, GiveTheSameBitsOnLongRows) {
+  record::settings().compile_at = 1;
+  compare(40'000, 15, true, 0);
+}
+
+}  // namespace
+}  // namespace lohe::testing

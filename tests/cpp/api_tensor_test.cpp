@@ -8,6 +8,17 @@ namespace torch = lohe;
 
 namespace {
 
+TEST(Api, BoundsOfClampAreNumbersOrTensors) {
+  const torch::Tensor x = torch::arange(5, torch::kFloat) - 2;
+  EXPECT_EQ(x.clamp(-1, 1).sum().item<float>(), 0.0f);
+  EXPECT_EQ(torch::clamp(x, 0).sum().item<float>(), 3.0f);
+  EXPECT_EQ(torch::clamp(x, {}, 0).sum().item<float>(), -3.0f);
+  EXPECT_EQ(torch::clamp(x, torch::zeros({5})).sum().item<float>(), 3.0f);
+  torch::Tensor y = x.clone();
+  y.clamp_(-1, 1);
+  EXPECT_EQ(y.max().item<float>(), 1.0f);
+}
+
 std::vector<float> values(const torch::Tensor& t) {
   const torch::Tensor c = t.contiguous();
   const float* p = c.data_ptr<float>();

@@ -141,7 +141,7 @@ class RandomTrace {
       case 7:
         return x.square();
       case 8:
-        return x.clamp(full({}, -1.0), full({}, 1.5));
+        return x.clamp(-1, 1.5);
       case 9:
         return x / 3;
       case 10:
@@ -249,7 +249,7 @@ class RandomTrace {
         t.fill_(1.25);
         break;
       case 5:
-        t.clamp_(full({}, -1.0));
+        t.clamp_(-1, 1);
         break;
       case 6:
         t.masked_fill_(t > 0, -0.5);

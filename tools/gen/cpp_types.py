@@ -178,6 +178,15 @@ def variants(row: Row) -> list[list[Slot]]:
         return [without, [*slots[:at], required, *slots[at + 1 :]]] if generator.default is not None else result
     if not row.takes_numbers or row.schema.mutates:
         return result
+    bounds = [i for i, p in enumerate(params) if p.type.base == "Tensor" and p.type.optional and not p.type.is_list]
+    if bounds and bounds == list(range(1, len(params))) and len(slots) == len(params):
+        # clamp(x, -1, 1): all numbers; the first has no default, so that a call without any has one meaning.
+        numbers = [
+            Slot("const std::optional<Scalar>&", cpp_name(params[i].name), None if i == 1 else "std::nullopt",
+                 ((i, f"detail::to_arg({cpp_name(params[i].name)})"),))
+            for i in bounds
+        ]  # fmt: skip
+        result.append([slots[0], *numbers])
     operands = [
         i for i, p in enumerate(params) if p.type.base == "Tensor" and not p.type.is_list and not p.type.optional
     ]

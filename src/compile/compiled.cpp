@@ -84,6 +84,27 @@ void settle_buffers(CompiledTrace& compiled, int64_t temporaries) {
 
 }  // namespace
 
+CompiledTrace::FrameUse::FrameUse(const CompiledTrace& program, const Trace& trace) : program_(program) {
+  {
+    const std::lock_guard lock(program.frames_mutex_);
+    if (!program.frames_.empty()) {
+      frame_ = std::move(program.frames_.back());
+      program.frames_.pop_back();
+      return;
+    }
+  }
+  std::vector<int32_t> records;
+  for (const FusedStep& step : program.steps) {
+    if (step.program == nullptr) records.push_back(step.call);
+  }
+  frame_ = std::make_unique<CallFrame>(trace, records);
+}
+
+CompiledTrace::FrameUse::~FrameUse() {
+  const std::lock_guard lock(program_.frames_mutex_);
+  program_.frames_.push_back(std::move(frame_));
+}
+
 bool CompiledTrace::serves(const Trace& trace) const {
   for (size_t s = 0; s < observed.size(); ++s) {
     if (trace.storages[s].observed && trace.storages[s].fresh && !observed[s]) return false;

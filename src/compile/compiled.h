@@ -1,7 +1,9 @@
 #pragma once
 
 #include <atomic>
+#include <mutex>
 
+#include "compile/calls.h"
 #include "compile/fuse.h"
 
 /// A trace made ready to be carried out again.
@@ -32,8 +34,26 @@ struct CompiledTrace {
   };
   mutable Times times;
 
+  /// A frame for the calls of one run, of those that earlier runs gave back.
+  class FrameUse {
+   public:
+    FrameUse(const CompiledTrace& program, const Trace& trace);
+    ~FrameUse();
+    FrameUse(const FrameUse&) = delete;
+    FrameUse& operator=(const FrameUse&) = delete;
+    CallFrame* operator->() const { return frame_.get(); }
+
+   private:
+    const CompiledTrace& program_;
+    std::unique_ptr<CallFrame> frame_;
+  };
+
   /// Whether it also serves a trace of which these storages are observed.
   bool serves(const Trace& trace) const;
+
+ private:
+  mutable std::mutex frames_mutex_;
+  mutable std::vector<std::unique_ptr<CallFrame>> frames_;
 };
 
 struct CompileOptions {

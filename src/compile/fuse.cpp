@@ -294,7 +294,7 @@ class Fusion {
     if (alone.open) {
       const size_t first = groups_.size() > kWindow ? groups_.size() - kWindow : 0;
       for (size_t g = groups_.size(); g-- > first;) {
-        if (groups_[g].open) {
+        if (groups_[g].open && related(groups_[g], alone)) {
           if (std::optional<Group> both = joined(groups_[g], alone)) {
             groups_[g] = std::move(*both);
             return;
@@ -304,6 +304,13 @@ class Fusion {
       }
     }
     groups_.push_back(std::move(alone));
+  }
+
+  /// Whether they have anything to do with each other.
+  static bool related(const Group& a, const Group& b) {
+    const auto known = [&](int32_t s) { return has(a.writes, s) || has(a.reads, s); };
+    return std::any_of(b.reads.begin(), b.reads.end(), known) ||
+           std::any_of(b.writes.begin(), b.writes.end(), known);
   }
 
   /// The two as one group, or nothing.

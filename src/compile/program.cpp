@@ -452,11 +452,16 @@ void Program::run_steps(std::vector<std::unique_ptr<Stage>>& steps, bool split, 
 void Program::run_kernel(Stage& step, const Space& space, std::span<const Binding> operands,
                          std::span<const Scalar> scalars, bool split) {
   const size_t count = operands.size();
-  // 1. Loops: dims of size 1 go; kept before reduced; slowest first by the leading operand's strides;
-  // neighbours merge.
+  // 1. Loops: dims of size 1 go, and where nothing is reduced those that nobody moves along (what is made of
+  // a reduction, once instead of for every row); kept before reduced; slowest first by the leading operand's
+  // strides; neighbours merge.
   SmallVector<int64_t, 8> order;
+  const auto moves = [&](size_t d) {
+    if (step.reduced != 0 || step.uses_iota || space.sizes[d] == 0) return true;
+    return std::any_of(operands.begin(), operands.end(), [&](const Binding& b) { return b.strides[d] != 0; });
+  };
   for (size_t d = 0; d < space.sizes.size(); ++d) {
-    if (space.sizes[d] != 1) order.push_back(static_cast<int64_t>(d));
+    if (space.sizes[d] != 1 && moves(d)) order.push_back(static_cast<int64_t>(d));
   }
   const auto is_reduced = [&](int64_t d) {
     return (space.groups[static_cast<size_t>(d)] & step.reduced) != 0;

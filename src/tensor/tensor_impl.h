@@ -50,6 +50,8 @@ class Storage : public RefCounted<Storage> {
   void* memory() const { return data_; }
   /// Allocates promised memory. @throws OutOfMemory.
   void provide();
+  /// Borrowed memory lies elsewhere from now on.
+  void move_borrowed(void* data) { data_ = data; }
   int64_t nbytes() const { return nbytes_; }
   bool resizable() const { return release_ == nullptr; }
   bool writable() const { return writable_; }

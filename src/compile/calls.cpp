@@ -1,0 +1,62 @@
+#include "compile/calls.h"
+
+#include "lohe/error.h"
+
+namespace lohe::compiler {
+
+CallFrame::CallFrame(const Trace& trace, const std::vector<int32_t>& records)
+    : stand_ins_(trace.storages.size()) {
+  for (const int32_t number : records) {
+    const TraceRecord& record = trace.records[static_cast<size_t>(number)];
+    const TraceCall& from = trace.calls[static_cast<size_t>(record.call)];
+    Call& call = calls_.emplace_back();
+    call.op = from.op;
+    call.lists = from.lists;
+    call.args = from.args;
+    for (const TraceCall::Tensor& d : from.tensors) {
+      call.tensors.push_back(tensor(trace, record, d));
+      call.pointers.push_back(call.tensors.back().get());
+    }
+    size_t at = 0;
+    for (Arg& a : call.args) {
+      if (a.kind == Arg::kTensor) a.tensor = call.pointers[at++];
+      if (a.kind != Arg::kTensors) continue;
+      a.tensors = call.pointers.data() + at;
+      at += static_cast<size_t>(a.count);
+    }
+    for (const TraceCall::Tensor& d : from.results) call.results.push_back(tensor(trace, record, d));
+  }
+}
+
+TensorPtr CallFrame::tensor(const Trace& trace, const TraceRecord& record, const TraceCall::Tensor& d) {
+  if (d.operand < 0) return {};
+  const TraceOperand& o = trace.operands[static_cast<size_t>(record.operand + d.operand)];
+  const auto number = static_cast<size_t>(o.storage);
+  Intrusive<Storage>& stand_in = stand_ins_[number];
+  if (!stand_in)
+    stand_in = Storage::borrow(nullptr, trace.storages[number].nbytes, nullptr, nullptr, /*writable=*/true);
+  TensorPtr t = TensorImpl::make(stand_in, d.dtype, d.sizes, o.strides, o.offset / itemsize(d.dtype));
+  t->set_conj(d.conj);
+  t->set_neg(d.neg);
+  t->wrapped_number = d.wrapped_number;
+  return t;
+}
+
+void CallFrame::place(std::span<char* const> memory) {
+  for (size_t s = 0; s < stand_ins_.size(); ++s) {
+    if (stand_ins_[s]) stand_ins_[s]->move_borrowed(memory[s]);
+  }
+}
+
+void CallFrame::run(size_t number) {
+  Call& call = calls_[number];
+  Results results;
+  for (const TensorPtr& r : call.results) results.push(r);
+  call.op->run(call.args, results);
+  for (size_t o = 0; o < call.results.size(); ++o) {
+    LOHE_INTERNAL_ASSERT(results[static_cast<int>(o)].get() == call.results[o].get(), call.op->schema.name,
+                         " gave another tensor than the one it was to fill");
+  }
+}
+
+}  // namespace lohe::compiler

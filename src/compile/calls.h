@@ -1,0 +1,37 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "compile/trace.h"
+
+/// Calls of primitives inside a program, ready to be made again and again.
+namespace lohe::compiler {
+
+/// Arguments and result tensors of calls, on stand-ins for the trace's storages: a primitive that reads the
+/// real ones would wait for the trace that it is part of. One frame serves one run at a time.
+class CallFrame {
+ public:
+  /// @param records the calls among the trace's records, in the order of their later numbers
+  CallFrame(const Trace& trace, const std::vector<int32_t>& records);
+  /// Where the storages lie in this run; null for those that no call concerns.
+  void place(std::span<char* const> memory);
+  /// @throws what the primitive raises.
+  void run(size_t call);
+
+ private:
+  struct Call {
+    const ops::OpDef* op;
+    std::shared_ptr<int64_t[]> lists;  ///< what lists and strings in `args` point to
+    std::vector<TensorPtr> tensors;    ///< keeps `pointers`
+    std::vector<TensorImpl*> pointers;
+    std::vector<Arg> args;
+    std::vector<TensorPtr> results;
+  };
+  TensorPtr tensor(const Trace& trace, const TraceRecord& record, const TraceCall::Tensor& d);
+
+  std::vector<Intrusive<Storage>> stand_ins_;  ///< by storage; null: no call concerns it
+  std::vector<Call> calls_;
+};
+
+}  // namespace lohe::compiler

@@ -530,12 +530,14 @@ def _softmax_bf16(x):
     return F.softmax(x.float() * 0.125, dim=-1).to(x.dtype)
 
 
-def call(form: str, compile: Callable[[Any], Any], p: Pattern, rows: int, columns: int) -> Callable[[], Any]:
-    """The pattern as a call without arguments: ``form`` is ``forward`` (no tape) or ``forward and backward``."""
+def call(
+    compile: Callable[[Any], Any], p: Pattern, rows: int, columns: int, backward: bool
+) -> Callable[[], Any]:
+    """The pattern as a call without arguments: forward without a tape, or with the gradients of its leaves."""
     torch.manual_seed(0)
     arguments = [argument(kind, rows, columns) for kind in p.arguments]
     function = compile(p.function)
-    if form == "forward":
+    if not backward:
         arguments = [a.detach() for a in arguments]
 
         def forward() -> Any:
@@ -544,13 +546,17 @@ def call(form: str, compile: Callable[[Any], Any], p: Pattern, rows: int, column
 
         return forward
     leaves = [a for a in arguments if a.requires_grad]
-    results = p.function(*arguments)
-    results = results if isinstance(results, tuple) else (results,)
-    given = [torch.randn(*r.shape).to(r.dtype) if r.dim() else torch.ones(()) for r in results]
+    given = [
+        torch.randn(*r.shape).to(r.dtype) if r.dim() else torch.ones(())
+        for r in listed(p.function(*arguments))
+    ]
 
     def both() -> Any:
-        results = function(*arguments)
-        results = results if isinstance(results, tuple) else (results,)
-        return torch.autograd.grad(results, leaves, given)
+        return torch.autograd.grad(listed(function(*arguments)), leaves, given)
 
     return both
+
+
+def listed(results: Any) -> list[Any]:
+    """What a pattern returned, as a list of tensors."""
+    return list(results) if isinstance(results, tuple) else [results]

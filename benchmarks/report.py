@@ -89,6 +89,60 @@ def block(suite: str, peer: str, heading: str, rows: list[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
+@dataclasses.dataclass
+class Comparison:
+    """One case on several sides, the first of them judged: seconds by side, run by run, or why there are none.
+
+    ``bars`` has the ratio to reach by the name of a rival, as in ``ratio``.
+    """
+
+    name: str
+    seconds: dict[str, list[float]]
+    bars: dict[str, float] = dataclasses.field(default_factory=dict)
+    note: str = ""
+    means: dict[str, float] = dataclasses.field(default_factory=dict)  # instead of seconds: ratios by rival
+
+    def ratio(self, rivals: tuple[str, ...]) -> float | None:
+        """The median over the runs of the best rival's time over the first side's; None where not measured."""
+        ours = next(iter(self.seconds.values()), [])
+        theirs = [self.seconds[r] for r in rivals if self.seconds.get(r)]
+        if not ours or not theirs:
+            return None
+        return statistics.median(min(t) / o for o, *t in zip(ours, *theirs, strict=True))
+
+    def markdown(self, rivals: dict[str, tuple[str, ...]]) -> str:
+        """The row; ``rivals`` names groups of sides, each with a column for the ratio over its best one."""
+        found = {name: self.means.get(name, self.ratio(sides)) for name, sides in rivals.items()}
+        cells = [self.name, *(_median(values, "s") for values in self.seconds.values())]
+        cells += ["-" if r is None else f"{r:.2f}" for r in found.values()]
+        cells.append(", ".join(f"{b:g} over {name}" for name, b in self.bars.items()))
+        verdict = ""
+        if self.bars:
+            reached = [None if (r := found[name]) is None else r >= b * MET for name, b in self.bars.items()]
+            verdict = "not measured" if None in reached else "yes" if all(reached) else "no"
+        return "| " + " | ".join([*cells, verdict, self.note.replace("|", "\\|")]) + " |"
+
+
+def geometric_mean(name: str, rows: list[Comparison], rivals: dict[str, tuple[str, ...]]) -> Comparison:
+    """The geometric means of the ratios of those rows that have one."""
+    mean = Comparison(name, {side: [] for side in rows[0].seconds} if rows else {})
+    for rival, sides in rivals.items():
+        ratios = [r for row in rows if (r := row.ratio(sides)) is not None]
+        if ratios:
+            mean.means[rival] = statistics.geometric_mean(ratios)
+    mean.note = f"of {len(rows)} cases"
+    return mean
+
+
+def comparison(
+    title: str, heading: str, labels: list[str], rivals: dict[str, tuple[str, ...]], rows: list[Comparison]
+) -> str:
+    """A table of several sides, as Markdown."""
+    columns = ["case", *labels, *(f"over {name}" for name in rivals), "bar", "met", ""]
+    lines = [f"### {title}", "", heading, "", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    return "\n".join([*lines, *(row.markdown(rivals) for row in rows)]) + "\n"
+
+
 PREAMBLE = """# Performance
 
 Lohe and PyTorch 2.13 run in two long-lived processes, in alternating blocks; a ratio is PyTorch's time over

@@ -1,8 +1,9 @@
 """The long-lived process that measures one side; ``run.py`` starts it and talks JSON lines over pipes.
 
 Requests: ``{"do": "hello"}``, ``{"do": "block", "case": name, "seconds": s}``, ``{"do": "drop"}`` (forget the
-case's data), ``{"do": "memory", "case": name}``. Every answer to a block carries the seconds of one
-repetition and the number of threads in use after it.
+case's data and its compiled programs), ``{"do": "memory", "case": name}``, ``{"do": "first", "case": name}`` (the
+first compiled calls above an eager one), ``{"do": "equal", "case": name}`` (whether compiled results have the bits
+of eager ones). Every answer to a block carries the seconds of one repetition and the number of threads in use after it.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import argparse
 import importlib
 import json
 import os
+import statistics
 import sys
 import timeit
 from pathlib import Path
 from typing import Any
 
+import patterns
 import suites
 
 
@@ -26,6 +29,7 @@ def main() -> None:
     parser.add_argument("--module", required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--fused", action="store_true")
+    parser.add_argument("--foreach", action="store_true")
     parser.add_argument("--compiled", action="store_true")
     arguments = parser.parse_args()
     module, side, failure = None, None, ""
@@ -33,7 +37,7 @@ def main() -> None:
         module = importlib.import_module(arguments.module)
         after_import = _status("VmRSS")
         module.set_num_threads(arguments.threads)
-        side = Side(module, suites.Options(arguments.fused, arguments.compiled))
+        side = Side(module, suites.Options(arguments.fused, arguments.foreach, arguments.compiled))
     except Exception as error:  # noqa: BLE001 - the parent prints it
         failure = _line(error)
     for line in sys.stdin:
@@ -48,6 +52,10 @@ def main() -> None:
                 answer = side.drop()
             elif request["do"] == "memory":
                 answer = {"bytes": side.peak(request["case"]) - after_import}
+            elif request["do"] == "first":
+                answer = {"seconds": side.first_calls(request["case"])}
+            elif request["do"] == "equal":
+                answer = {"equal": side.equal(request["case"])}
             else:
                 answer = side.block(request["case"], request["seconds"])
             answer["threads"] = module.get_num_threads()
@@ -79,6 +87,8 @@ class Side:
 
     def drop(self) -> dict[str, Any]:
         self._timers.clear()
+        if self._options.compiled:
+            self._module.compiler.reset()  # else PyTorch's next size of a function is compiled for all sizes
         return {}
 
     def peak(self, name: str) -> int:
@@ -87,6 +97,32 @@ class Side:
         case = self._cases[name]
         timeit.Timer(case.statement, globals=case.make(self._module, self._options)).timeit(3)
         return _status("VmHWM")
+
+    def first_calls(self, name: str) -> list[float]:
+        """The seconds of the first three calls of a compiled case above the median of an eager one."""
+        case = self._cases[name]
+        eager = timeit.Timer(case.statement, globals=case.make(self._module, suites.Options()))
+        eager.timeit(3)
+        usual = statistics.median(eager.repeat(7, 1))
+        compiled = timeit.Timer(case.statement, globals=case.make(self._module, self._options))
+        return [seconds - usual for seconds in compiled.repeat(3, 1)]
+
+    def equal(self, name: str) -> bool:
+        """Whether the results of each of four compiled calls have the bits of the eager call's."""
+        case, module = self._cases[name], self._module
+        eager, compiled = (
+            case.make(module, o)["call"] for o in (suites.Options(), suites.Options(compiled=True))
+        )
+
+        def bits(call: Any) -> list[Any]:
+            module.manual_seed(1)
+            kinds = {2: module.int16, 4: module.int32}
+            return [t.detach().view(kinds[t.element_size()]) for t in patterns.listed(call())]
+
+        wanted = bits(eager)
+        return all(
+            all(module.equal(w, g) for w, g in zip(wanted, bits(compiled), strict=True)) for _ in range(4)
+        )
 
     def _prepare(self, name: str, seconds: float) -> tuple[timeit.Timer, int]:
         case = self._cases[name]

@@ -70,7 +70,7 @@ def quantity(value: float, unit: str) -> str:
     if unit == "B":
         return f"{value / 2**20:.1f} MiB"
     for factor, prefix in ((1, ""), (1e-3, "m"), (1e-6, "u")):
-        if value >= factor:
+        if abs(value) >= factor:
             return f"{value / factor:.3g} {prefix}s"
     return f"{value / 1e-9:.3g} ns"
 

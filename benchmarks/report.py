@@ -93,6 +93,9 @@ def block(suite: str, peer: str, heading: str, rows: list[Row]) -> str:
 class Comparison:
     """One case on several sides, the first of them judged: seconds by side, run by run, or why there are none.
 
+    The fastest run of a side counts: what else the machine does only ever adds to it, and most to the sides whose
+    threads wait for each other.
+
     ``bars`` has the ratio to reach by the name of a rival, as in ``ratio``.
     """
 
@@ -103,17 +106,17 @@ class Comparison:
     means: dict[str, float] = dataclasses.field(default_factory=dict)  # instead of seconds: ratios by rival
 
     def ratio(self, rivals: tuple[str, ...]) -> float | None:
-        """The median over the runs of the best rival's time over the first side's; None where not measured."""
+        """The best rival's time over the first side's; None where not measured."""
         ours = next(iter(self.seconds.values()), [])
         theirs = [self.seconds[r] for r in rivals if self.seconds.get(r)]
         if not ours or not theirs:
             return None
-        return statistics.median(min(t) / o for o, *t in zip(ours, *theirs, strict=True))
+        return min(map(min, theirs)) / min(ours)
 
     def markdown(self, rivals: dict[str, tuple[str, ...]]) -> str:
         """The row; ``rivals`` names groups of sides, each with a column for the ratio over its best one."""
         found = {name: self.means.get(name, self.ratio(sides)) for name, sides in rivals.items()}
-        cells = [self.name, *(_median(values, "s") for values in self.seconds.values())]
+        cells = [self.name, *(quantity(min(v), "s") if v else "-" for v in self.seconds.values())]
         cells += ["-" if r is None else f"{r:.2f}" for r in found.values()]
         cells.append(", ".join(f"{b:g} over {name}" for name, b in self.bars.items()))
         verdict = ""

@@ -113,16 +113,23 @@ class Comparison:
             return None
         return min(map(min, theirs)) / min(ours)
 
+    def _ratios(self, rivals: dict[str, tuple[str, ...]]) -> dict[str, float | None]:
+        return {name: self.means.get(name, self.ratio(sides)) for name, sides in rivals.items()}
+
+    def reached(self, rivals: dict[str, tuple[str, ...]]) -> bool | None:
+        """Whether all bars are met; None without a bar or a ratio."""
+        found = self._ratios(rivals)
+        if not self.bars or any(found[name] is None for name in self.bars):
+            return None
+        return all((found[name] or 0.0) >= b * MET for name, b in self.bars.items())
+
     def markdown(self, rivals: dict[str, tuple[str, ...]]) -> str:
         """The row; ``rivals`` names groups of sides, each with a column for the ratio over its best one."""
-        found = {name: self.means.get(name, self.ratio(sides)) for name, sides in rivals.items()}
+        found = self._ratios(rivals)
         cells = [self.name, *(quantity(min(v), "s") if v else "-" for v in self.seconds.values())]
         cells += ["-" if r is None else f"{r:.2f}" for r in found.values()]
         cells.append(", ".join(f"{b:g} over {name}" for name, b in self.bars.items()))
-        verdict = ""
-        if self.bars:
-            reached = [None if (r := found[name]) is None else r >= b * MET for name, b in self.bars.items()]
-            verdict = "not measured" if None in reached else "yes" if all(reached) else "no"
+        verdict = {True: "yes", False: "no", None: "not measured" if self.bars else ""}[self.reached(rivals)]
         return "| " + " | ".join([*cells, verdict, self.note.replace("|", "\\|")]) + " |"
 
 

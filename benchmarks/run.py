@@ -69,8 +69,8 @@ SUITES = (
 )
 # Where several sides are compared, a machine that does other things must not make PyTorch look slow: its threads
 # wait for each other, asleep, and may get their processor back milliseconds later. So they spin, each on a processor
-# of its own, which makes them no slower on an idle machine; and a side so many times slower than the fastest is run
-# so many times more.
+# of its own, which makes them no slower on an idle machine; and a side so many times slower than the fastest, and
+# all sides of a case below its bar, are run so many times more.
 KEEP_PROCESSORS = {"OMP_PROC_BIND": "true", "OMP_WAIT_POLICY": "active"}
 SUSPECT, MORE_RUNS = 4.0, 10
 ANSWER_SECONDS = 600.0  # a worker that has not answered by then is ended and its row says so
@@ -287,7 +287,8 @@ def compared_rows(suite: str, table: str, settings: Settings) -> list[report.Com
         for run in range(-1, settings.runs + MORE_RUNS):  # the first round prepares all and is not counted
             fastest = min((min(seconds) for seconds in row.seconds.values() if seconds), default=0.0)
             for label, side in sides.items():
-                if run >= settings.runs and min(row.seconds[label]) < SUSPECT * fastest:
+                quick = run >= settings.runs and min(row.seconds[label]) < SUSPECT * fastest
+                if quick and row.reached(about.rivals) is not False:
                     continue
                 answer = side.ask(do="fastest", case=key, seconds=settings.block_seconds)
                 if "error" in answer:

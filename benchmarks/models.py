@@ -98,22 +98,36 @@ def mlp(torch: Any, *, width: int, depth: int) -> Any:
 
 
 def classification_step(
-    torch: Any, model: Any, inputs: Any, targets: Any, *, fused: bool = False, compiled: bool = False
+    torch: Any,
+    model: Any,
+    inputs: Any,
+    targets: Any,
+    *,
+    fused: bool = False,
+    foreach: bool = False,
+    compiled: bool = False,
+    whole: bool = False,
 ) -> Callable[[], float]:
     """One training step (forward, cross entropy, backward, AdamW) as a call that returns the loss.
 
-    ``fused`` asks for the optimizer's fused form, ``compiled`` for the forward through ``compile``.
+    ``fused`` and ``foreach`` ask for those forms of the optimizer, ``compiled`` for the forward through
+    ``compile``, or with ``whole`` for the whole step through it.
     """
-    options = {"fused": True} if fused else {}
+    options = {"fused": True} if fused else {"foreach": True} if foreach else {}
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1, **options)
-    forward = torch.compile(model) if compiled else model
+    forward = torch.compile(model) if compiled and not whole else model
 
-    def step() -> float:
+    def work() -> Any:
         optimizer.zero_grad(set_to_none=True)
         logits = forward(inputs)
         loss = torch.nn.functional.cross_entropy(logits.view(-1, logits.shape[-1]), targets.view(-1))
         loss.backward()
         optimizer.step()
-        return loss.item()
+        return loss
+
+    call = torch.compile(work) if compiled and whole else work
+
+    def step() -> float:
+        return call().item()
 
     return step

@@ -70,7 +70,7 @@ def quantity(value: float, unit: str) -> str:
     if unit == "B":
         return f"{value / 2**20:.1f} MiB"
     for factor, prefix in ((1, ""), (1e-3, "m"), (1e-6, "u")):
-        if value >= factor:
+        if abs(value) >= factor:
             return f"{value / factor:.3g} {prefix}s"
     return f"{value / 1e-9:.3g} ns"
 
@@ -87,6 +87,70 @@ def block(suite: str, peer: str, heading: str, rows: list[Row]) -> str:
         *(row.markdown() for row in rows),
     ]
     return "\n".join(lines) + "\n"
+
+
+@dataclasses.dataclass
+class Comparison:
+    """One case on several sides, the first of them judged: seconds by side, run by run, or why there are none.
+
+    The fastest run of a side counts: what else the machine does only ever adds to it, and most to the sides whose
+    threads wait for each other.
+
+    ``bars`` has the ratio to reach by the name of a rival, as in ``ratio``.
+    """
+
+    name: str
+    seconds: dict[str, list[float]]
+    bars: dict[str, float] = dataclasses.field(default_factory=dict)
+    note: str = ""
+    means: dict[str, float] = dataclasses.field(default_factory=dict)  # instead of seconds: ratios by rival
+
+    def ratio(self, rivals: tuple[str, ...]) -> float | None:
+        """The best rival's time over the first side's; None where not measured."""
+        ours = next(iter(self.seconds.values()), [])
+        theirs = [self.seconds[r] for r in rivals if self.seconds.get(r)]
+        if not ours or not theirs:
+            return None
+        return min(map(min, theirs)) / min(ours)
+
+    def _ratios(self, rivals: dict[str, tuple[str, ...]]) -> dict[str, float | None]:
+        return {name: self.means.get(name, self.ratio(sides)) for name, sides in rivals.items()}
+
+    def reached(self, rivals: dict[str, tuple[str, ...]]) -> bool | None:
+        """Whether all bars are met; None without a bar or a ratio."""
+        found = self._ratios(rivals)
+        if not self.bars or any(found[name] is None for name in self.bars):
+            return None
+        return all((found[name] or 0.0) >= b * MET for name, b in self.bars.items())
+
+    def markdown(self, rivals: dict[str, tuple[str, ...]]) -> str:
+        """The row; ``rivals`` names groups of sides, each with a column for the ratio over its best one."""
+        found = self._ratios(rivals)
+        cells = [self.name, *(quantity(min(v), "s") if v else "-" for v in self.seconds.values())]
+        cells += ["-" if r is None else f"{r:.2f}" for r in found.values()]
+        cells.append(", ".join(f"{b:g} over {name}" for name, b in self.bars.items()))
+        verdict = {True: "yes", False: "no", None: "not measured" if self.bars else ""}[self.reached(rivals)]
+        return "| " + " | ".join([*cells, verdict, self.note.replace("|", "\\|")]) + " |"
+
+
+def geometric_mean(name: str, rows: list[Comparison], rivals: dict[str, tuple[str, ...]]) -> Comparison:
+    """The geometric means of the ratios of those rows that have one."""
+    mean = Comparison(name, {side: [] for side in rows[0].seconds} if rows else {})
+    for rival, sides in rivals.items():
+        ratios = [r for row in rows if (r := row.ratio(sides)) is not None]
+        if ratios:
+            mean.means[rival] = statistics.geometric_mean(ratios)
+    mean.note = f"of {len(rows)} cases"
+    return mean
+
+
+def comparison(
+    title: str, heading: str, labels: list[str], rivals: dict[str, tuple[str, ...]], rows: list[Comparison]
+) -> str:
+    """A table of several sides, as Markdown."""
+    columns = ["case", *labels, *(f"over {name}" for name in rivals), "bar", "met", ""]
+    lines = [f"### {title}", "", heading, "", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    return "\n".join([*lines, *(row.markdown(rivals) for row in rows)]) + "\n"
 
 
 PREAMBLE = """# Performance

@@ -2,7 +2,8 @@
 """Measures Lohe against PyTorch 2.13; ``tools/bench`` runs this. Prints tables, asserts nothing about time.
 
 Both sides live in processes of their own and are timed in alternating blocks, Lohe, PyTorch, Lohe, PyTorch,
-so that drift of the machine meets both. Each answer carries the side's thread count, checked after every
+so that drift of the machine meets both; the suites patterns and compile have more sides, in turn, whatever
+``--peers`` says, and take each side's fastest time. Each answer carries the side's thread count, checked after every
 block.
 """
 
@@ -15,8 +16,10 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -41,6 +44,8 @@ BARS: list[tuple[str, str, float]] = [
     (r"kernels: .*", "as-installed", 1.0),
     (r"train: GPT 6x384, 256 tokens, batch 4", "as-installed", 1.8 if machine.is_amd() else 1.05),
     (r"train: GPT 6x384, 256 tokens, batch 4", "tuned", 1.0),
+    (r"patterns: geometric mean", "compiled", 1.5),
+    (r"patterns: .*;.*", "the better", 1.0),
 ]
 
 KEEP_MEMORY = {
@@ -49,7 +54,25 @@ KEEP_MEMORY = {
     "MALLOC_TOP_PAD_": "268435456",
 }
 PEERS = ("as-installed", "tuned", "compiled")
-SUITES = ("overhead", "cpp", "kernels", "matmul", "conv", "train", "parts", "import", "memory")
+SUITES = (
+    "overhead",
+    "cpp",
+    "kernels",
+    "matmul",
+    "conv",
+    "train",
+    "parts",
+    "patterns",
+    "compile",
+    "import",
+    "memory",
+)
+# Where several sides are compared, a machine that does other things must not make PyTorch look slow: its threads
+# wait for each other, asleep, and may get their processor back milliseconds later. So they spin, each on a processor
+# of its own, which makes them no slower on an idle machine; and a side so many times slower than the fastest, and
+# all sides of a case below its bar, are run so many times more.
+KEEP_PROCESSORS = {"OMP_PROC_BIND": "true", "OMP_WAIT_POLICY": "active"}
+SUSPECT, MORE_RUNS = 4.0, 10
 ANSWER_SECONDS = 600.0  # a worker that has not answered by then is ended and its row says so
 
 
@@ -62,13 +85,68 @@ class Settings:
     only: str
 
 
+# Sides of the suites that compare several at once: name: module and peer_setup's peer.
+SIDES = {
+    "Lohe compiled": ("lohe", "compiled"),
+    "Lohe": ("lohe", "as-installed"),
+    "PyTorch": ("torch", "as-installed"),
+    "PyTorch foreach": ("torch", "foreach"),
+    "PyTorch tuned": ("torch", "tuned"),
+    "PyTorch fused": ("torch", "fused"),
+    "PyTorch compiled": ("torch", "compiled"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table of several sides, the first of them judged; ``rivals`` by the name of their column."""
+
+    sides: tuple[str, ...]
+    rivals: dict[str, tuple[str, ...]]
+    text: str
+
+
+TABLES = {
+    "patterns": Table(
+        ("Lohe compiled", "Lohe", "PyTorch", "PyTorch compiled"),
+        {"the better": ("PyTorch", "PyTorch compiled"), "compiled": ("PyTorch compiled",)},
+        "*The better* is the faster of PyTorch as installed and compiled.",
+    ),
+    "training steps": Table(
+        ("Lohe compiled", "Lohe", "PyTorch", "PyTorch tuned", "PyTorch compiled"),
+        {
+            "Lohe": ("Lohe",),
+            "the best": ("PyTorch", "PyTorch tuned", "PyTorch compiled"),
+            "compiled": ("PyTorch compiled",),
+        },
+        "*The best* is PyTorch's fastest form.",
+    ),
+    "optimizers": Table(
+        ("Lohe compiled", "Lohe", "PyTorch", "PyTorch foreach", "PyTorch fused", "PyTorch compiled"),
+        {
+            "Lohe": ("Lohe",),
+            "foreach": ("PyTorch foreach",),
+            "fused": ("PyTorch fused",),
+            "compiled": ("PyTorch compiled",),
+        },
+        "One step of the optimizer alone.",
+    ),
+}
+FIRST_CALLS = Table(
+    ("Lohe compiled", "PyTorch compiled"),
+    {},
+    "Calls of a step made anew, in a fresh process, less the time of an eager step: median of three for Lohe, "
+    "one for PyTorch.",
+)
+
+
 def peer_setup(peer: str, build: Path) -> tuple[dict[str, str], list[str]]:
     """The environment and the worker's options of a peer."""
     environment = machine.clean_environment()
     if peer == "as-installed":
         return environment, []
-    if peer == "compiled":
-        return environment, ["--compiled"]
+    if peer in ("compiled", "foreach", "fused"):
+        return environment, [f"--{peer}"]
     environment.update(KEEP_MEMORY)
     if machine.is_amd():  # MKL asks this function before it uses AVX-512
         source = build / "mkl_amd.c"
@@ -83,9 +161,16 @@ def peer_setup(peer: str, build: Path) -> tuple[dict[str, str], list[str]]:
 
 
 class Side:
-    """One worker process, started anew when it has died."""
+    """One worker process, started anew when it has died; with ``pauses`` it is stopped between requests."""
 
-    def __init__(self, module: str, threads: int, environment: dict[str, str], options: list[str]):
+    def __init__(
+        self,
+        module: str,
+        threads: int,
+        environment: dict[str, str],
+        options: list[str],
+        pauses: bool = False,
+    ):
         self._command = [
             sys.executable,
             str(HERE / "worker.py"),
@@ -97,6 +182,7 @@ class Side:
         self._command += options
         self._environment = environment
         self._threads = threads
+        self._pauses = pauses
         self._process: subprocess.Popen[str] | None = None
 
     def ask(self, **request: Any) -> dict[str, Any]:
@@ -114,6 +200,7 @@ class Side:
         watchdog = threading.Timer(ANSWER_SECONDS, self._process.kill)
         watchdog.start()
         try:
+            self._process.send_signal(signal.SIGCONT)
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
             line = self._process.stdout.readline()
@@ -123,6 +210,8 @@ class Side:
             watchdog.cancel()
         if not line:
             return {"error": f"the process ended with status {self._process.wait()}"}
+        if self._pauses:
+            self._process.send_signal(signal.SIGSTOP)
         answer = json.loads(line)
         if "error" not in answer and answer["threads"] != self._threads:
             raise RuntimeError(
@@ -133,6 +222,7 @@ class Side:
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
             assert self._process.stdin is not None
+            self._process.send_signal(signal.SIGCONT)
             self._process.stdin.close()
             self._process.wait(timeout=60)
 
@@ -175,6 +265,112 @@ def timed_rows(suite: str, peer: str, settings: Settings, limits: machine.Limits
     for side in sides:
         side.stop()
     return rows
+
+
+def compared_rows(suite: str, table: str, settings: Settings) -> list[report.Comparison]:
+    """The cases of one of TABLES, and for patterns their geometric means before them."""
+    about = TABLES[table]
+    sides = {}
+    for label in about.sides:
+        module, peer = SIDES[label]
+        environment, options = peer_setup(peer, settings.build)
+        environment = machine.clean_environment() if module == "lohe" else environment | KEEP_PROCESSORS
+        sides[label] = Side(module, settings.threads, environment, options, pauses=True)
+    rows: list[report.Comparison] = []
+    for key, case in suites.all_cases().items():
+        if case.suite != suite or case.table not in ("", table) or not re.search(settings.only, key):
+            continue
+        bars = {peer: b for peer in about.rivals if (b := bar(key, peer)) is not None}
+        row = report.Comparison(case.name, {label: [] for label in sides}, bars)
+        if suite == "patterns" and not sides[about.sides[0]].ask(do="equal", case=key).get("equal"):
+            row.note = "compiled and eager results differ"
+        for run in range(-1, settings.runs + MORE_RUNS):  # the first round prepares all and is not counted
+            fastest = min((min(seconds) for seconds in row.seconds.values() if seconds), default=0.0)
+            for label, side in sides.items():
+                quick = run >= settings.runs and min(row.seconds[label]) < SUSPECT * fastest
+                if quick and row.reached(about.rivals) is not False:
+                    continue
+                answer = side.ask(do="fastest", case=key, seconds=settings.block_seconds)
+                if "error" in answer:
+                    row.note = f"{label}: {answer['error']}"
+                    break
+                if run >= 0:
+                    row.seconds[label].append(answer["seconds"])
+            if row.note.startswith(tuple(sides)):
+                row.seconds = {label: [] for label in sides}
+                break
+        for side in sides.values():
+            side.ask(do="drop")
+        rows.append(row)
+        print(row.markdown(about.rivals), flush=True)
+    for side in sides.values():
+        side.stop()
+    if suite != "patterns":
+        return rows
+    groups: dict[str, list[report.Comparison]] = {"geometric mean": rows}
+    for row in rows:
+        groups.setdefault(f"geometric mean, {row.name.split('; ')[1]}", []).append(row)
+    means = [report.geometric_mean(name, group, about.rivals) for name, group in groups.items()]
+    for mean in means:
+        mean.bars = {
+            peer: b for peer in about.rivals if (b := bar(f"{suite}: {mean.name}", peer)) is not None
+        }
+        print(mean.markdown(about.rivals), flush=True)
+    return means + rows
+
+
+def first_call_rows(settings: Settings) -> list[report.Comparison]:
+    """The first calls of compiled steps, with the caches on disk empty and filled."""
+    rows = []
+    cases = {k: c for k, c in suites.all_cases().items() if c.table == "training steps"}
+    for key, case in cases.items():
+        if not re.search(settings.only, key):
+            continue
+        found: dict[str, dict[str, list[float]]] = {}
+        note = ""
+        for label in FIRST_CALLS.sides:
+            module, peer = SIDES[label]
+            environment, options = peer_setup(peer, settings.build)
+            for _ in range(3 if module == "lohe" else 1):  # PyTorch's take a minute
+                with tempfile.TemporaryDirectory() as folder:
+                    environment |= {"LOHE_CACHE_DIR": folder, "TORCHINDUCTOR_CACHE_DIR": folder}
+                    for caches in ("caches empty", "caches filled"):
+                        side = Side(module, settings.threads, environment, options)
+                        answer = side.ask(do="first", case=key)
+                        side.stop()
+                        note = f"{label}: {answer['error']}" if "error" in answer else note
+                        for number, seconds in zip(("1st", "2nd", "3rd"), answer.get("seconds", [])):
+                            name = f"{case.name}; {number} call, {caches}"
+                            found.setdefault(name, {}).setdefault(label, []).append(seconds)
+        for name, seconds in sorted(found.items(), key=lambda item: "filled" in item[0]):
+            row = report.Comparison(
+                name, {label: seconds.get(label, []) for label in FIRST_CALLS.sides}, note=note
+            )
+            rows.append(row)
+            print(row.markdown({}), flush=True)
+    return rows
+
+
+def compared_blocks(suite: str, heading: str, settings: Settings) -> dict[str, str]:
+    """The tables of the suites that compare several sides at once, by title."""
+    blocks = {}
+    names = [suite] if suite in TABLES else [name for name in TABLES if name != "patterns"]
+    for name in names:
+        print(f"\n{name}: {heading}", flush=True)
+        about = TABLES[name]
+        text = (
+            f"{heading} Times are the fastest of all runs; PyTorch's threads are bound and spin. {about.text}"
+        )
+        title = name if suite == name else f"{suite}, {name}"
+        rows = compared_rows(suite, name, settings)
+        blocks[title] = report.comparison(title, text, list(about.sides), about.rivals, rows)
+    if suite == "compile":
+        print("\nfirst calls", flush=True)
+        rows, about = first_call_rows(settings), FIRST_CALLS
+        blocks["compile, first calls"] = report.comparison(
+            "compile, first calls", about.text, list(about.sides), {}, rows
+        )
+    return blocks
 
 
 def import_rows(peer: str, settings: Settings) -> list[report.Row]:
@@ -332,7 +528,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     if options.list:
         for key in suites.all_cases():
-            bars = ", ".join(f"{b:g}x {p}" for p in PEERS if (b := bar(key, p)) is not None)
+            peers = dict.fromkeys(peer for _, peer, _ in BARS)
+            bars = ", ".join(f"{b:g}x {p}" for p in peers if (b := bar(key, p)) is not None)
             print(f"{key}{'  (' + bars + ')' if bars else ''}")
         return 0
     cpu, found = machine.cpu_name(), versions()
@@ -342,10 +539,15 @@ def main(arguments: list[str] | None = None) -> int:
         usual = 1 if suite in ("overhead", "cpp") else os.cpu_count()
         threads = 1 if suite in ("overhead", "cpp") else options.threads
         settings = Settings(threads, options.runs, options.block_seconds, options.build, options.only)
+        used = f"{threads} thread{'s' if threads > 1 else ''}"
+        heading = f"{used}, {options.runs} alternating runs."
+        if suite in ("patterns", "compile"):
+            suffix = "" if threads == usual else f" ({used})"
+            found_blocks = compared_blocks(suite, heading, settings)
+            blocks |= {f"{title}{suffix}": text for title, text in found_blocks.items()}
+            continue
         limits = machine.Limits(options.build, threads)
         for peer in options.peers:
-            used = f"{threads} thread{'s' if threads > 1 else ''}"
-            heading = f"{used}, {options.runs} alternating runs."
             print(f"\n{suite}, PyTorch {peer}: {heading}", flush=True)
             if suite == "import":
                 rows = import_rows(peer, settings)

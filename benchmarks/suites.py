@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import models
+import patterns
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How the peer is run: its optimizers' fused form, its compiler."""
+    """How a side is run: the form of its optimizers, its compiler."""
 
     fused: bool = False
+    foreach: bool = False
     compiled: bool = False
 
 
@@ -23,7 +25,8 @@ class Case:
     """``make(torch, options)`` returns the names that ``statement`` uses.
 
     ``read`` and ``written`` bytes and ``flops`` (float32) state the least work of one repetition, from which
-    the limit follows; 0 where that is not simple.
+    the limit follows; 0 where that is not simple. ``table`` is the table of the suite that the case stands in,
+    where it has several.
     """
 
     name: str
@@ -33,6 +36,7 @@ class Case:
     read: int = 0
     written: int = 0
     flops: int = 0
+    table: str = ""
 
 
 # name: statement, and how many tensors of the dtype it reads
@@ -50,6 +54,10 @@ SIZES = {"L1": 1 << 11, "L2": 1 << 17, "memory": 1 << 24}
 ROWS, COLUMNS = 4096, 1024
 MATMULS = [(64, 64, 64), (256, 256, 256), (1024, 1024, 1024), (1024, 1536, 384), (1024, 384, 1536),
            (2048, 3072, 768), (7, 768, 768), (1, 1024, 1024)]  # fmt: skip
+PATTERN_SIZES = [(64, 64), (1024, 1024), (4096, 2048)]  # the last one forward only: its gradients take long
+OPTIMIZERS: dict[str, dict[str, float]] = {
+    "SGD, momentum": {"lr": 1e-3, "momentum": 0.9}, "Adam": {"lr": 1e-3}, "AdamW": {"lr": 1e-3},
+}  # fmt: skip
 # name: batch, in, out, image, kernel, stride, groups
 CONVOLUTIONS = {
     "3x3, 64 to 64, 32x32, batch 16": (16, 64, 64, 32, 3, 1, 1),
@@ -61,7 +69,7 @@ CONVOLUTIONS = {
 
 def all_cases() -> dict[str, Case]:
     """Every case that runs in a long-lived worker, by ``suite: name``."""
-    found = [*_overhead(), *_kernels(), *_matmul(), *_conv(), *_train(), *_parts()]
+    found = [*_overhead(), *_kernels(), *_matmul(), *_conv(), *_train(), *_parts(), *_patterns(), *_compile()]
     return {f"{case.suite}: {case.name}": case for case in found}
 
 
@@ -178,43 +186,94 @@ def _conv() -> Iterator[Case]:
         yield Case(f"{name}, backward", "conv", make, backward, flops=2 * flops)
 
 
+Make = Callable[[Any, Options], dict[str, Any]]
+
+
+def _gpt(layers: int, width: int, heads: int, context: int, batch: int, whole: bool = False) -> Make:
+    def make(torch: Any, options: Options) -> dict[str, Any]:
+        torch.manual_seed(0)
+        model = models.gpt(torch, layers=layers, width=width, heads=heads, vocabulary=65, context=context)
+        ids = torch.randint(0, 65, (batch, context + 1))
+        inputs, targets = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+        return {"step": _step(torch, model, inputs, targets, options, whole)}
+
+    return make
+
+
+def _mlp(whole: bool = False) -> Make:
+    def make(torch: Any, options: Options) -> dict[str, Any]:
+        torch.manual_seed(0)
+        inputs, labels = torch.randn(32, 64), torch.randint(0, 64, (32,))
+        return {"step": _step(torch, models.mlp(torch, width=64, depth=4), inputs, labels, options, whole)}
+
+    return make
+
+
+def _step(torch: Any, model: Any, inputs: Any, targets: Any, options: Options, whole: bool) -> Any:
+    return models.classification_step(
+        torch, model, inputs, targets, whole=whole, **dataclasses.asdict(options)
+    )
+
+
 def _train() -> Iterator[Case]:
-    def gpt(
-        layers: int, width: int, heads: int, context: int, batch: int
-    ) -> Callable[[Any, Options], dict[str, Any]]:
-        def make(torch: Any, options: Options) -> dict[str, Any]:
-            torch.manual_seed(0)
-            model = models.gpt(torch, layers=layers, width=width, heads=heads, vocabulary=65, context=context)
-            ids = torch.randint(0, 65, (batch, context + 1))
-            inputs, targets = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
-            return {
-                "step": models.classification_step(
-                    torch, model, inputs, targets, **dataclasses.asdict(options)
-                )
-            }
-
-        return make
-
     def resnet(torch: Any, options: Options) -> dict[str, Any]:
         torch.manual_seed(0)
         images, labels = torch.randn(16, 3, 32, 32), torch.randint(0, 10, (16,))
-        model = models.small_resnet(torch)
-        return {
-            "step": models.classification_step(torch, model, images, labels, **dataclasses.asdict(options))
-        }
+        return {"step": _step(torch, models.small_resnet(torch), images, labels, options, False)}
 
-    def mlp(torch: Any, options: Options) -> dict[str, Any]:
-        torch.manual_seed(0)
-        inputs, labels = torch.randn(32, 64), torch.randint(0, 64, (32,))
-        model = models.mlp(torch, width=64, depth=4)
-        return {
-            "step": models.classification_step(torch, model, inputs, labels, **dataclasses.asdict(options))
-        }
-
-    yield Case("GPT 6x384, 256 tokens, batch 4", "train", gpt(6, 384, 6, 256, 4), "step()")
-    yield Case("GPT 4x128, 64 tokens, batch 12", "train", gpt(4, 128, 4, 64, 12), "step()")
+    yield Case("GPT 6x384, 256 tokens, batch 4", "train", _gpt(6, 384, 6, 256, 4), "step()")
+    yield Case("GPT 4x128, 64 tokens, batch 12", "train", _gpt(4, 128, 4, 64, 12), "step()")
     yield Case("small ResNet, 32x32, batch 16", "train", resnet, "step()")
-    yield Case("MLP 64x4, batch 32", "train", mlp, "step()")
+    yield Case("MLP 64x4, batch 32", "train", _mlp(), "step()")
+
+
+def _patterns() -> Iterator[Case]:
+    for p in patterns.PATTERNS:
+        for rows, columns in PATTERN_SIZES:
+            both = p.backward and (rows, columns) != PATTERN_SIZES[-1]
+            for form in ("forward", "forward and backward")[: 1 + both]:
+
+                def make(
+                    torch: Any,
+                    options: Options,
+                    what: tuple[Any, ...] = (p, rows, columns),
+                    backward: bool = form != "forward",
+                ) -> dict[str, Any]:
+                    patterns.use(torch)
+                    compile = torch.compile if options.compiled else lambda f: f
+                    return {"call": patterns.call(compile, *what, backward)}
+
+                yield Case(f"{p.name}; {form}, {rows}x{columns}", "patterns", make, "call()")
+
+
+def _compile() -> Iterator[Case]:
+    """Whole training steps, and optimizers' steps alone, through ``compile``."""
+    for whole, how in ((True, "whole step compiled"), (False, "model compiled")):
+        steps = {
+            "MLP 64x4, batch 32": _mlp(whole),
+            "GPT 4x128, 64 tokens, batch 12": _gpt(4, 128, 4, 64, 12, whole),
+            "GPT 6x384, 256 tokens, batch 4": _gpt(6, 384, 6, 256, 4, whole),
+        }
+        for name, make in steps.items():
+            yield Case(f"{name}; {how}", "compile", make, "step()", table="training steps")
+    for name, arguments in OPTIMIZERS.items():
+        for count in (1, 50, 500):
+
+            def make_optimizer(
+                torch: Any, options: Options, what: tuple[Any, ...] = (name.split(",")[0], arguments, count)
+            ) -> dict[str, Any]:
+                kind, arguments, count = what
+                torch.manual_seed(0)
+                parameters = [torch.randn(1000, requires_grad=True) for _ in range(count)]
+                for p in parameters:
+                    p.grad = torch.randn(1000)
+                form = {"fused": True} if options.fused else {"foreach": True} if options.foreach else {}
+                optimizer = getattr(torch.optim, kind)(parameters, **arguments, **form)
+                step = optimizer.step
+                return {"step": torch.compile(lambda: step()) if options.compiled else step}
+
+            tensors = f"{count} tensor{'s' if count > 1 else ''} of 1000"
+            yield Case(f"{name}; {tensors}", "compile", make_optimizer, "step()", table="optimizers")
 
 
 def _parts() -> Iterator[Case]:

@@ -1,8 +1,10 @@
 """The long-lived process that measures one side; ``run.py`` starts it and talks JSON lines over pipes.
 
-Requests: ``{"do": "hello"}``, ``{"do": "block", "case": name, "seconds": s}``, ``{"do": "drop"}`` (forget the
-case's data), ``{"do": "memory", "case": name}``. Every answer to a block carries the seconds of one
-repetition and the number of threads in use after it.
+Requests: ``{"do": "hello"}``, ``{"do": "block", "case": name, "seconds": s}``, ``{"do": "fastest", ...}``
+(the same, the fastest part of the block), ``{"do": "drop"}`` (forget the
+case's data and its compiled programs), ``{"do": "memory", "case": name}``, ``{"do": "first", "case": name}`` (the
+first compiled calls above an eager one), ``{"do": "equal", "case": name}`` (whether compiled results have the bits
+of eager ones). Every answer to a block carries the seconds of one repetition and the number of threads in use after it.
 """
 
 from __future__ import annotations
@@ -10,12 +12,16 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import math
 import os
+import statistics
 import sys
+import time
 import timeit
 from pathlib import Path
 from typing import Any
 
+import patterns
 import suites
 
 
@@ -26,6 +32,7 @@ def main() -> None:
     parser.add_argument("--module", required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--fused", action="store_true")
+    parser.add_argument("--foreach", action="store_true")
     parser.add_argument("--compiled", action="store_true")
     arguments = parser.parse_args()
     module, side, failure = None, None, ""
@@ -33,7 +40,7 @@ def main() -> None:
         module = importlib.import_module(arguments.module)
         after_import = _status("VmRSS")
         module.set_num_threads(arguments.threads)
-        side = Side(module, suites.Options(arguments.fused, arguments.compiled))
+        side = Side(module, suites.Options(arguments.fused, arguments.foreach, arguments.compiled))
     except Exception as error:  # noqa: BLE001 - the parent prints it
         failure = _line(error)
     for line in sys.stdin:
@@ -48,8 +55,13 @@ def main() -> None:
                 answer = side.drop()
             elif request["do"] == "memory":
                 answer = {"bytes": side.peak(request["case"]) - after_import}
+            elif request["do"] == "first":
+                answer = {"seconds": side.first_calls(request["case"])}
+            elif request["do"] == "equal":
+                answer = {"equal": side.equal(request["case"])}
             else:
-                answer = side.block(request["case"], request["seconds"])
+                measure = side.fastest if request["do"] == "fastest" else side.block
+                answer = measure(request["case"], request["seconds"])
             answer["threads"] = module.get_num_threads()
         except Exception as error:  # noqa: BLE001 - the parent prints it in the row
             answer = {"error": _line(error)}
@@ -77,8 +89,23 @@ class Side:
         )  # the first estimate may have met a busy machine
         return {"seconds": each, "repetitions": repetitions}
 
+    def fastest(self, name: str, seconds: float) -> dict[str, Any]:
+        """The seconds of one repetition in the fastest of the parts, of 0.2 ms or one repetition, of a block."""
+        if name not in self._timers:
+            self._timers[name] = self._prepare(name, seconds)
+        timer, repetitions = self._timers[name]
+        repetitions = max(1, round(repetitions * 2e-4 / seconds))
+        best, end = math.inf, time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            best = min(best, timer.timeit(repetitions) / repetitions)
+            repetitions = max(1, round(2e-4 / best))
+        self._timers[name] = (timer, max(1, round(seconds / best)))
+        return {"seconds": best, "repetitions": repetitions}
+
     def drop(self) -> dict[str, Any]:
         self._timers.clear()
+        if self._options.compiled:
+            self._module.compiler.reset()  # else PyTorch's next size of a function is compiled for all sizes
         return {}
 
     def peak(self, name: str) -> int:
@@ -87,6 +114,32 @@ class Side:
         case = self._cases[name]
         timeit.Timer(case.statement, globals=case.make(self._module, self._options)).timeit(3)
         return _status("VmHWM")
+
+    def first_calls(self, name: str) -> list[float]:
+        """The seconds of the first three calls of a compiled case above the median of an eager one."""
+        case = self._cases[name]
+        eager = timeit.Timer(case.statement, globals=case.make(self._module, suites.Options()))
+        eager.timeit(3)
+        usual = statistics.median(eager.repeat(7, 1))
+        compiled = timeit.Timer(case.statement, globals=case.make(self._module, self._options))
+        return [seconds - usual for seconds in compiled.repeat(3, 1)]
+
+    def equal(self, name: str) -> bool:
+        """Whether the results of each of four compiled calls have the bits of the eager call's."""
+        case, module = self._cases[name], self._module
+        eager, compiled = (
+            case.make(module, o)["call"] for o in (suites.Options(), suites.Options(compiled=True))
+        )
+
+        def bits(call: Any) -> list[Any]:
+            module.manual_seed(1)
+            kinds = {2: module.int16, 4: module.int32}
+            return [t.detach().view(kinds[t.element_size()]) for t in patterns.listed(call())]
+
+        wanted = bits(eager)
+        return all(
+            all(module.equal(w, g) for w, g in zip(wanted, bits(compiled), strict=True)) for _ in range(4)
+        )
 
     def _prepare(self, name: str, seconds: float) -> tuple[timeit.Timer, int]:
         case = self._cases[name]

@@ -61,11 +61,22 @@ bool has(const std::vector<Access>& list, const Access& x) {
   return std::find(list.begin(), list.end(), x) != list.end();
 }
 
-Dtype input_dtype(const Graph& g, int number) {
-  for (const GraphNode& n : g.nodes) {
-    if (n.prim == Prim::kInput && n.imm == number) return n.dtype;
+/// The dtype of each input; kUndefined for those that nothing needs (what an in-place row overwrites).
+std::vector<Dtype> input_dtypes(const Graph& g, size_t inputs) {
+  std::vector<bool> needed(g.nodes.size());
+  for (const int32_t o : g.outputs) needed[static_cast<size_t>(o)] = true;
+  for (const Graph::Check& c : g.checks) needed[static_cast<size_t>(c.condition)] = true;
+  std::vector<Dtype> dtypes(inputs, Dtype::kUndefined);
+  for (size_t i = g.nodes.size(); i-- > 0;) {
+    const GraphNode& n = g.nodes[i];
+    if (!needed[i]) continue;
+    if (n.prim == Prim::kInput && n.imm < static_cast<int64_t>(inputs))
+      dtypes[static_cast<size_t>(n.imm)] = n.dtype;
+    for (const int32_t x : {n.a, n.b, n.c}) {
+      if (x >= 0) needed[static_cast<size_t>(x)] = true;
+    }
   }
-  return Dtype::kUndefined;  // read by nothing
+  return dtypes;
 }
 
 /// Both lists of sizes cut at the same places, or nothing. No size is 1.
@@ -192,10 +203,13 @@ class Fusion {
       for (const int64_t d : dims) a.strides.push_back(o.strides[static_cast<size_t>(d)]);
       return a;
     };
+    const std::vector<Dtype> dtypes =
+        program ? input_dtypes(record.program->graph(), static_cast<size_t>(record.inputs))
+                : std::vector<Dtype>();
     int at = 0;
     for (const TraceOperand& o : trace_.inputs(record)) {
-      m.inputs.push_back(access(o, program ? input_dtype(record.program->graph(), at++) : Dtype::kUndefined));
-      add(g.reads, o.storage);
+      m.inputs.push_back(access(o, program ? dtypes[static_cast<size_t>(at++)] : Dtype::kUndefined));
+      if (!program || m.inputs.back().dtype != Dtype::kUndefined) add(g.reads, o.storage);
     }
     at = 0;
     for (const TraceOperand& o : trace_.outputs(record)) {
@@ -205,7 +219,9 @@ class Fusion {
                                         : Dtype::kUndefined));
       add(g.writes, o.storage);
     }
-    g.loads = m.inputs;
+    for (const Access& a : m.inputs) {
+      if (a.dtype != Dtype::kUndefined) g.loads.push_back(a);
+    }
     g.stores = m.outputs;
     g.open = program && fuse_;
     if (!program) {
@@ -231,7 +247,7 @@ class Fusion {
         if (std::count_if(m.outputs.begin(), m.outputs.end(),
                           [&](const Access& x) { return x.storage == o.storage; }) > 1)
           g.open = false;
-        for (const Access& i : m.inputs) {
+        for (const Access& i : g.loads) {
           if (i.storage == o.storage && (i != o || g.reduces)) g.open = false;
         }
       }
@@ -295,8 +311,9 @@ class Fusion {
       const size_t first = groups_.size() > kWindow ? groups_.size() - kWindow : 0;
       for (size_t g = groups_.size(); g-- > first;) {
         if (groups_[g].open && related(groups_[g], alone)) {
-          if (std::optional<Group> both = joined(groups_[g], alone)) {
+          if (std::optional<Group> both = joined(groups_[g], alone, true)) {
             groups_[g] = std::move(*both);
+            gather(g, alone);
             return;
           }
         }
@@ -304,6 +321,33 @@ class Fusion {
       }
     }
     groups_.push_back(std::move(alone));
+  }
+
+  /// Moves earlier groups that made what `record` reads down into its group `g`.
+  void gather(size_t g, const Group& record) {
+    const size_t first = g > kWindow ? g - kWindow : 0;
+    for (size_t h = g; h-- > first;) {
+      const Group& maker = groups_[h];
+      const bool makes = std::any_of(record.reads.begin(), record.reads.end(),
+                                     [&](int32_t s) { return has(maker.writes, s); });
+      if (!maker.open || !makes) continue;
+      bool free = true;
+      for (size_t k = h + 1; k < g && free; ++k) {
+        free = !ordered(maker, groups_[k]) &&
+               !(groups_[k].may_raise &&
+                 std::any_of(maker.writes.begin(), maker.writes.end(), [&](int32_t s) { return lasts(s); }));
+      }
+      if (!free) continue;
+      std::optional<Group> both = maker;
+      for (const Member& m : groups_[g].members) {
+        both = joined(*both, single(m.record), false);
+        if (!both) break;
+      }
+      if (!both) continue;
+      groups_[g] = std::move(*both);
+      groups_.erase(groups_.begin() + static_cast<std::ptrdiff_t>(h));
+      --g;
+    }
   }
 
   /// Whether they have anything to do with each other.
@@ -314,14 +358,15 @@ class Fusion {
   }
 
   /// The two as one group, or nothing.
-  std::optional<Group> joined(const Group& g, const Group& r) const {
+  /// @param must_share whether nothing is done for two that share no data
+  std::optional<Group> joined(const Group& g, const Group& r, bool must_share) const {
     if (g.nodes + r.nodes > kMostNodes) return std::nullopt;
     Group a = g, b = r;
     if (!align(a, b)) return std::nullopt;
     const Member& m = b.members[0];
     // Every read of what the group wrote is of exactly that place; a place that is written was read as such.
     bool shares = false;
-    for (const Access& i : m.inputs) {
+    for (const Access& i : b.loads) {
       if (has(a.writes, i.storage) && !has(a.stores, i)) return std::nullopt;
       shares = shares || has(a.stores, i) || has(a.loads, i);
     }
@@ -335,22 +380,22 @@ class Fusion {
         shares = shares || s == o;
       }
     }
-    if (!shares) return std::nullopt;
+    if (must_share && !shares) return std::nullopt;
     if (reduces) {
       // A load of a place that the other part writes: sweeps would see both values.
-      for (const Access& i : m.inputs) {
+      for (const Access& i : b.loads) {
         if (has(b.writes, i.storage)) return std::nullopt;
       }
       if (!worth_sweeping(a, b)) return std::nullopt;
     }
-    for (const Access& i : m.inputs) {
+    for (const Access& i : b.loads) {
       if (!has(a.stores, i) && !has(a.loads, i)) a.loads.push_back(i);
     }
     for (const Access& o : m.outputs) {
       if (!has(a.stores, o)) a.stores.push_back(o);
       add(a.writes, o.storage);
     }
-    for (const Access& i : m.inputs) add(a.reads, i.storage);
+    for (const int32_t s : b.reads) add(a.reads, s);
     a.counts = a.counts || b.counts;
     a.nodes += b.nodes;
     if (reduces) {
@@ -421,6 +466,8 @@ class Fusion {
       for (Access& x : m.inputs) spread(x);
       for (Access& x : m.outputs) spread(x);
     }
+    for (Access& x : b.loads) spread(x);
+    for (Access& x : b.stores) spread(x);
     b.sizes = a.sizes;
     b.groups = a.groups;
     return true;

@@ -320,7 +320,8 @@ class Fusion {
         if (ordered(groups_[g], alone)) break;
       }
     }
-    groups_.push_back(std::move(alone));
+    groups_.push_back(alone);
+    if (alone.open) gather(groups_.size() - 1, alone);
   }
 
   /// Moves earlier groups that made what `record` reads down into its group `g`.

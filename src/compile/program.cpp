@@ -428,7 +428,7 @@ void Program::run_steps(std::vector<std::unique_ptr<Stage>>& steps, bool split, 
       t.strides.resize(space.sizes.size());
       int64_t count = 1;
       for (size_t d = space.sizes.size(); d-- > 0;) {
-        if ((space.groups[d] & g.span) == 0) {
+        if ((space.groups[d] & g.space) != 0) {
           t.strides[d] = count;
           count *= space.sizes[d];
         }
@@ -452,20 +452,28 @@ void Program::run_steps(std::vector<std::unique_ptr<Stage>>& steps, bool split, 
 void Program::run_kernel(Stage& step, const Space& space, std::span<const Binding> operands,
                          std::span<const Scalar> scalars, bool split) {
   const size_t count = operands.size();
-  // 1. Loops: dims of size 1 go, and where nothing is reduced those that nobody moves along (what is made of
-  // a reduction, once instead of for every row); kept before reduced; slowest first by the leading operand's
-  // strides; neighbours merge.
-  SmallVector<int64_t, 8> order;
-  const auto moves = [&](size_t d) {
-    if (step.reduced != 0 || step.uses_iota || space.sizes[d] == 0) return true;
-    return std::any_of(operands.begin(), operands.end(), [&](const Binding& b) { return b.strides[d] != 0; });
-  };
-  for (size_t d = 0; d < space.sizes.size(); ++d) {
-    if (space.sizes[d] != 1 && moves(d)) order.push_back(static_cast<int64_t>(d));
-  }
+  // 1. Loops: dims of size 1 go, and kept dims that nobody moves along (what is made of a reduction is made
+  // once, not for every row); kept before reduced; slowest first by the leading operand's strides; neighbours
+  // merge.
   const auto is_reduced = [&](int64_t d) {
     return (space.groups[static_cast<size_t>(d)] & step.reduced) != 0;
   };
+  const auto moves = [&](size_t d) {
+    return space.sizes[d] == 0 ||
+           std::any_of(operands.begin(), operands.end(), [&](const Binding& o) { return o.strides[d] != 0; });
+  };
+  // Beside a reduction all kept dims stay or go together: its vector dim may not depend on what is computed
+  // with it.
+  bool kept_moves = step.uses_iota;
+  for (size_t d = 0; d < space.sizes.size(); ++d)
+    kept_moves = kept_moves || (!is_reduced(static_cast<int64_t>(d)) && space.sizes[d] != 1 && moves(d));
+  SmallVector<int64_t, 8> order;
+  for (size_t d = 0; d < space.sizes.size(); ++d) {
+    if (space.sizes[d] == 1) continue;
+    const bool stays =
+        is_reduced(static_cast<int64_t>(d)) || step.uses_iota || (step.reduced != 0 ? kept_moves : moves(d));
+    if (stays) order.push_back(static_cast<int64_t>(d));
+  }
   const size_t first = step.reduced != 0 || step.inputs.size() == count ? 0 : step.inputs.size();
   // A leader that is no operand moves through the loops behind the operands.
   const bool led = !space.leader.empty() && step.reduced != 0;

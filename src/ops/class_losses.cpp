@@ -88,7 +88,10 @@ Targets targets(Node x, Node target, Node weight, Node ignore_index, bool index_
   Targets t;
   const Node index = cast(target, Dtype::kInt64);
   t.valid = index != ignore_index;
-  t.hit = (g.iota(kRow, Dtype::kInt64) == index) & t.valid;
+  // One comparison of small integers for each element: what is ignored is at no class, and what is out of
+  // range raises.
+  const Node small = cast(index, Dtype::kInt32);
+  t.hit = g.iota(kRow, Dtype::kInt32) == select(t.valid, small, small.literal(-1));
   g.check(~t.valid | ((index >= 0) & (index < g.extent(Dtype::kInt64, kRow))), "Target is out of bounds.",
           index_error);
   t.weight = select(t.valid, weight.defined() ? sum(select(t.hit, weight, x.literal(0))) : x.literal(1),

@@ -135,7 +135,7 @@ TABLES = {
 FIRST_CALLS = Table(
     ("Lohe compiled", "PyTorch compiled"),
     {},
-    "Calls of a step made anew, in a fresh process, less the time of an eager step: median of three for Lohe, "
+    "Calls of a step made anew, in a fresh process, less the time of an eager step: the least of three for Lohe, "
     "one for PyTorch.",
 )
 

@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--block", type=int, default=500, help="programs between looks at the clock (default 500)")
     parser.add_argument("--ways", default="", help=f"separated by semicolons, of: {'; '.join(WAYS)} (default: all)")
     options = parser.parse_args()
-    package = Path(lohe.__file__).resolve().parent
+    package = Path(lohe.__file__).absolute().parent
     tool = next((p / "bin/tests/trace_fuzz_tool" for p in package.parents if (p / "bin/tests/trace_fuzz_tool").exists()), None)
     if tool is None:
         raise SystemExit("trace_fuzz_tool was not built; run tools/build")

@@ -88,7 +88,8 @@ def compile_report(function: Callable[..., Any] | None = None, *args: Any, **kwa
     """
     site = 0
     if function is not None:
-        found = getattr(function, "_lohe_site", None)
+        compiled = getattr(function, "_compiled_call_impl", None) or function  # of model.compile()
+        found = getattr(compiled, "_lohe_site", None)
         if found is None:
             raise TypeError(f"compile_report: expected what compile() gave, got {type(function).__name__}")
         site = found

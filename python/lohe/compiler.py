@@ -13,6 +13,7 @@ from typing import Any, TypeVar, overload
 
 from lohe import _C
 from lohe._compile_report import CompileReport, compile_report
+from lohe._modes import _BlockOrDecorator
 from lohe.nn.modules.module import Module
 
 __all__ = [
@@ -74,9 +75,6 @@ class OptimizedModule(Module):
         object.__setattr__(self, "_compiled_call", call)
         object.__setattr__(self, "_lohe_site", call._lohe_site)  # type: ignore[attr-defined]
         self.training = module.training
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._compiled_call(*args, **kwargs)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self._compiled_call(*args, **kwargs)
@@ -182,6 +180,11 @@ def disable(fn: Any = None, recursive: bool = True, *, reason: str | None = None
     """A function whose work is not recorded, also where it is called from a compiled one."""
     if fn is None:
         return lambda f: disable(f, recursive, reason=reason)
+    if not recursive:
+        raise NotImplementedError("disable(recursive=False) is not supported: what a plain function calls is plain, too")
+    if isinstance(fn, Module):
+        fn.forward = disable(fn.forward)
+        return fn
 
     @functools.wraps(fn)
     def plain(*args: Any, **kwargs: Any) -> Any:
@@ -233,17 +236,32 @@ def cudagraph_mark_step_begin() -> None:
     """Nothing: there are no CUDA graphs."""
 
 
-class set_stance:  # noqa: N801
-    """Chooses what compiled functions do: 'default' or 'force_eager'. Also a context manager and a decorator."""
+class set_stance(_BlockOrDecorator):  # noqa: N801
+    """Chooses what compiled functions do, from now on, for a block or for a function.
+
+    'default' and 'eager_then_compile' are what compile() does anyway: the first occurrence of a trace runs eagerly.
+    'force_eager' records nothing. Others raise NotImplementedError.
+    """
 
     def __init__(self, stance: str = "default", *, skip_guard_eval_unsafe: bool = False, force_backend: Any = None) -> None:
-        known = ("default", "eager_then_compile", "aot_eager_then_compile", "force_eager", "eager_on_recompile", "fail_on_recompile")
-        if stance not in known:
-            raise RuntimeError(f"invalid torch.compile stance '{stance}'; choose one of {', '.join(known)}")
+        if stance not in ("default", "eager_then_compile", "force_eager"):
+            raise NotImplementedError(
+                f"set_stance({stance!r}) is not supported; choose 'default', 'eager_then_compile' or 'force_eager'"
+            )
+        if force_backend is not None:
+            raise NotImplementedError("set_stance(force_backend=...) is not supported: there is one backend")
+        self._stance = stance
         self._before = _C._record_allow(stance != "force_eager")
 
+    def clone(self) -> set_stance:
+        return set_stance(self._stance)
+
+    def __call__(self, function: Callable) -> Callable:
+        self.__exit__()  # a decorator holds while the function runs, not before
+        return super().__call__(function)
+
     def __enter__(self) -> None:
-        pass
+        _C._record_allow(self._stance != "force_eager")
 
     def __exit__(self, *exc_info: object) -> None:
         _C._record_allow(self._before)

@@ -89,7 +89,7 @@ class OpNode final : public GradNode {
       else
         outputs.emplace_back();
     }
-    keep_lists();
+    lists_ = own_lists({args_.data(), args_.size()});
   }
 
   /// Results are saved once they know this node.
@@ -126,27 +126,6 @@ class OpNode final : public GradNode {
 
  private:
   class Pass;
-
-  /// Lists and strings of the call go into one block of the node's own; tensors are not looked at any more.
-  void keep_lists() {
-    const auto bytes_of = [](const Arg& a) -> size_t {
-      if (a.kind == Arg::kInts || a.kind == Arg::kFloats)
-        return sizeof(int64_t) * static_cast<size_t>(a.count);
-      return a.kind == Arg::kStr ? static_cast<size_t>(a.count) : 0;
-    };
-    size_t total = 0;
-    for (const Arg& a : args_) total += (bytes_of(a) + 7) / 8;
-    if (total == 0) return;
-    lists_.reset(new int64_t[total]);
-    int64_t* at = lists_.get();
-    for (Arg& a : args_) {
-      const size_t bytes = bytes_of(a);
-      if (bytes == 0) continue;
-      std::memcpy(at, a.chars, bytes);
-      a.chars = reinterpret_cast<const char*>(at);  // the pointers of a list are one union
-      at += (bytes + 7) / 8;
-    }
-  }
 
   static size_t edges(const Arg& a) {
     return a.kind == Arg::kTensor ? 1 : a.kind == Arg::kTensors ? static_cast<size_t>(a.count) : 0;

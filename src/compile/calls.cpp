@@ -14,7 +14,7 @@ CallFrame::CallFrame(const Trace& trace, const std::vector<int32_t>& records)
     call.lists = from.lists;
     call.args = from.args;
     for (const TraceCall::Tensor& d : from.tensors) {
-      call.tensors.push_back(tensor(trace, record, d));
+      call.tensors.push_back(tensor(trace, record, d, call));
       call.pointers.push_back(call.tensors.back().get());
     }
     size_t at = 0;
@@ -24,14 +24,16 @@ CallFrame::CallFrame(const Trace& trace, const std::vector<int32_t>& records)
       a.tensors = call.pointers.data() + at;
       at += static_cast<size_t>(a.count);
     }
-    for (const TraceCall::Tensor& d : from.results) call.results.push_back(tensor(trace, record, d));
+    for (const TraceCall::Tensor& d : from.results) call.results.push_back(tensor(trace, record, d, call));
   }
 }
 
-TensorPtr CallFrame::tensor(const Trace& trace, const TraceRecord& record, const TraceCall::Tensor& d) {
+TensorPtr CallFrame::tensor(const Trace& trace, const TraceRecord& record, const TraceCall::Tensor& d,
+                            Call& call) {
   if (d.operand < 0) return {};
   const TraceOperand& o = trace.operands[static_cast<size_t>(record.operand + d.operand)];
   const auto number = static_cast<size_t>(o.storage);
+  call.storages.push_back(number);
   Intrusive<Storage>& stand_in = stand_ins_[number];
   if (!stand_in)
     stand_in = Storage::borrow(nullptr, trace.storages[number].nbytes, nullptr, nullptr, /*writable=*/true);
@@ -42,14 +44,9 @@ TensorPtr CallFrame::tensor(const Trace& trace, const TraceRecord& record, const
   return t;
 }
 
-void CallFrame::place(std::span<char* const> memory) {
-  for (size_t s = 0; s < stand_ins_.size(); ++s) {
-    if (stand_ins_[s]) stand_ins_[s]->move_borrowed(memory[s]);
-  }
-}
-
-void CallFrame::run(size_t number) {
+void CallFrame::run(size_t number, std::span<char* const> memory) {
   Call& call = calls_[number];
+  for (const size_t s : call.storages) stand_ins_[s]->move_borrowed(memory[s]);
   Results results;
   for (const TensorPtr& r : call.results) results.push(r);
   call.op->run(call.args, results);

@@ -14,10 +14,9 @@ class CallFrame {
  public:
   /// @param records the calls among the trace's records, in the order of their later numbers
   CallFrame(const Trace& trace, const std::vector<int32_t>& records);
-  /// Where the storages lie in this run; null for those that no call concerns.
-  void place(std::span<char* const> memory);
+  /// @param memory where the storages lie now, by number
   /// @throws what the primitive raises.
-  void run(size_t call);
+  void run(size_t call, std::span<char* const> memory);
 
  private:
   struct Call {
@@ -27,8 +26,9 @@ class CallFrame {
     std::vector<TensorImpl*> pointers;
     std::vector<Arg> args;
     std::vector<TensorPtr> results;
+    std::vector<size_t> storages;  ///< of its tensors
   };
-  TensorPtr tensor(const Trace& trace, const TraceRecord& record, const TraceCall::Tensor& d);
+  TensorPtr tensor(const Trace& trace, const TraceRecord& record, const TraceCall::Tensor& d, Call& call);
 
   std::vector<Intrusive<Storage>> stand_ins_;  ///< by storage; null: no call concerns it
   std::vector<Call> calls_;

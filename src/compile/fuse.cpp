@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <optional>
 
-#include "base/inline_vector.h"
+#include "compile/nest.h"
 #include "ir/node.h"
 #include "ir/primitives.h"
 #include "lohe/error.h"
@@ -63,18 +63,12 @@ bool has(const std::vector<Access>& list, const Access& x) {
 
 /// The dtype of each input; kUndefined for those that nothing needs (what an in-place row overwrites).
 std::vector<Dtype> input_dtypes(const Graph& g, size_t inputs) {
-  std::vector<bool> needed(g.nodes.size());
-  for (const int32_t o : g.outputs) needed[static_cast<size_t>(o)] = true;
-  for (const Graph::Check& c : g.checks) needed[static_cast<size_t>(c.condition)] = true;
+  const std::vector<bool> needed = g.needed();
   std::vector<Dtype> dtypes(inputs, Dtype::kUndefined);
-  for (size_t i = g.nodes.size(); i-- > 0;) {
+  for (size_t i = 0; i < g.nodes.size(); ++i) {
     const GraphNode& n = g.nodes[i];
-    if (!needed[i]) continue;
-    if (n.prim == Prim::kInput && n.imm < static_cast<int64_t>(inputs))
+    if (needed[i] && n.prim == Prim::kInput && n.imm < static_cast<int64_t>(inputs))
       dtypes[static_cast<size_t>(n.imm)] = n.dtype;
-    for (const int32_t x : {n.a, n.b, n.c}) {
-      if (x >= 0) needed[static_cast<size_t>(x)] = true;
-    }
   }
   return dtypes;
 }
@@ -122,47 +116,6 @@ Dims refined_strides(const Dims& strides, const Dims& fine, const SmallVector<in
     result[f] = strides[static_cast<size_t>(from[f])] * inner;
   }
   return result;
-}
-
-/// How a kernel's loops come out (Program::run_kernel): what the bits of its reductions depend on.
-struct Nest {
-  bool one_row_loop;  ///< the reduced dims merge into one loop, whatever of these operands a kernel has
-  bool along_row;     ///< vectors go along it
-  bool sure;          ///< the same for every choice of operands
-};
-Nest nest_of(const Dims& sizes, std::span<const uint8_t> groups, const Dims& leader,
-             std::span<const Access* const> operands) {
-  SmallVector<int64_t, 8> kept, row;
-  const auto put = [&](SmallVector<int64_t, 8>& list, int64_t d) {
-    size_t at = list.size();
-    list.push_back(d);
-    while (at > 0 &&
-           std::abs(leader[static_cast<size_t>(list[at - 1])]) < std::abs(leader[static_cast<size_t>(d)])) {
-      std::swap(list[at - 1], list[at]);
-      --at;
-    }
-  };
-  for (size_t d = 0; d < sizes.size(); ++d)
-    put((groups[d] & kRow) != 0 ? row : kept, static_cast<int64_t>(d));
-  const auto merges = [&](const Dims& strides, int64_t outer, int64_t inner) {
-    return strides[static_cast<size_t>(outer)] ==
-           strides[static_cast<size_t>(inner)] * sizes[static_cast<size_t>(inner)];
-  };
-  Nest nest{true, true, true};
-  for (size_t i = 0; i + 1 < row.size(); ++i) {
-    bool merged = merges(leader, row[i], row[i + 1]);
-    for (const Access* a : operands) merged = merged && merges(a->strides, row[i], row[i + 1]);
-    nest.one_row_loop = nest.one_row_loop && merged;
-  }
-  nest.along_row = row.empty() || leader[static_cast<size_t>(row[row.size() - 1])] == 1;
-  if (!nest.along_row && !kept.empty()) {
-    const auto k = static_cast<size_t>(kept[kept.size() - 1]);
-    nest.sure = leader[k] != 1 || sizes[k] >= 4 || kept.size() == 1;
-    nest.along_row = leader[k] != 1 || sizes[k] < 4;
-  } else if (!nest.along_row) {
-    nest.along_row = true;
-  }
-  return nest;
 }
 
 class Fusion {
@@ -285,11 +238,20 @@ class Fusion {
       if (g.leader.empty()) g.leader = strides;
       g.open = g.open && g.leader == strides;
     }
-    std::vector<const Access*> all;
-    for (const Access& a : m.inputs) all.push_back(&a);
-    for (const Access& a : m.outputs) all.push_back(&a);
-    const Nest nest = nest_of(g.sizes, {g.groups.data(), g.groups.size()}, g.leader, all);
-    if (!nest.one_row_loop || !nest.sure) g.open = false;
+    g.open = g.open && steady(g);
+  }
+
+  /// Whether the group's reductions go down the loops that they go down alone.
+  static bool steady(const Group& g) {
+    Space space;
+    space.sizes = g.sizes;
+    space.groups = g.groups;
+    space.leader = g.leader;
+    std::vector<Binding> operands;
+    for (const auto* list : {&g.loads, &g.stores}) {
+      for (const Access& a : *list) operands.push_back({nullptr, a.strides});
+    }
+    return is_steady(space, operands);
   }
 
   /// Whether `later` may not run before `earlier`.
@@ -403,11 +365,7 @@ class Fusion {
       if (a.leader.empty() && !a.reduces) a.leader = b.leader;
       if (a.reduces && b.reduces && a.leader != b.leader) return std::nullopt;
       a.reduces = true;
-      std::vector<const Access*> all;
-      for (const Access& x : a.loads) all.push_back(&x);
-      for (const Access& x : a.stores) all.push_back(&x);
-      const Nest nest = nest_of(a.sizes, {a.groups.data(), a.groups.size()}, a.leader, all);
-      if (!nest.one_row_loop || !nest.sure) return std::nullopt;
+      if (!steady(a)) return std::nullopt;
     }
     a.members.push_back(m);
     if (operands(a) > kMostOperands) return std::nullopt;

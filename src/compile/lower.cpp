@@ -91,15 +91,7 @@ class Lowering {
     const size_t n = graph_.nodes.size();
     row_.resize(n);
     depth_.resize(n);
-    needed_.resize(n);
-    for (const int32_t o : graph_.outputs) needed_[static_cast<size_t>(o)] = true;
-    for (const Graph::Check& c : graph_.checks) needed_[static_cast<size_t>(c.condition)] = true;
-    for (size_t i = n; i-- > 0;) {
-      if (!needed_[i]) continue;
-      for (const int32_t x : {graph_.nodes[i].a, graph_.nodes[i].b, graph_.nodes[i].c}) {
-        if (x >= 0) needed_[static_cast<size_t>(x)] = true;
-      }
-    }
+    needed_ = graph_.needed();
     for (size_t i = 0; i < n; ++i) {
       const GraphNode& g = graph_.nodes[i];
       if (is_leaf(g.prim)) {
@@ -688,7 +680,8 @@ class Lowering {
   size_t kept_ = 0;
   int sweeps_ = 0;
   std::vector<int16_t> buffers_;
-  std::vector<char> row_, needed_;
+  std::vector<char> row_;
+  std::vector<bool> needed_;
   std::vector<int> depth_;
   std::vector<Registers> values_;
   std::vector<char> made_;

@@ -10,6 +10,7 @@
 #include "base/fork.h"
 #include "base/inline_vector.h"
 #include "base/threads.h"
+#include "compile/nest.h"
 #include "ir/primitives.h"
 #include "lohe/error.h"
 
@@ -60,15 +61,7 @@ Program::~Program() = default;
 
 void Program::plan(bool split, std::vector<std::unique_ptr<Stage>>& steps) {
   const size_t n = graph_.nodes.size();
-  std::vector<bool> needed(n);
-  for (const int32_t o : graph_.outputs) needed[static_cast<size_t>(o)] = true;
-  for (const Graph::Check& c : graph_.checks) needed[static_cast<size_t>(c.condition)] = true;
-  for (size_t i = n; i-- > 0;) {
-    if (!needed[i]) continue;
-    for (const int32_t x : {graph_.nodes[i].a, graph_.nodes[i].b, graph_.nodes[i].c}) {
-      if (x >= 0) needed[static_cast<size_t>(x)] = true;
-    }
-  }
+  const std::vector<bool> needed = graph_.needed();
   // A reduction goes to the step of its level; a level ends where the next reduction runs over other groups
   // (or, split, where any reduction follows).
   using Key = std::pair<int, ir::Space>;
@@ -257,33 +250,6 @@ Program::Entry& Program::entry(Stage& step, const KernelSpec& spec) {
 
 namespace {
 
-/// One loop of a call after dims were dropped, ordered and merged.
-struct Loop {
-  int64_t size;
-  uint8_t group;
-  bool reduced;
-  Dims strides;         // by operand
-  int64_t logical = 1;  // distance of neighbours in the group's row-major order
-};
-using Loops = InlineVector<Loop, 6>;
-
-void put_first(Loops& loops, Loop loop) {
-  loops.push_back(std::move(loop));
-  std::rotate(loops.begin(), loops.end() - 1, loops.end());
-}
-
-/// A stable sort of some dims, by insertion: std::stable_sort takes heap memory.
-template <class Before>
-void sort_few(SmallVector<int64_t, 8>& list, Before before) {
-  for (size_t i = 1; i < list.size(); ++i) {
-    for (size_t k = i; k > 0 && before(list[k], list[k - 1]); --k) std::swap(list[k], list[k - 1]);
-  }
-}
-
-}  // namespace
-
-namespace {
-
 /// The loop, other than the last, along which operand `o` is dense, if that and the last are long enough for
 /// tiles; else -1.
 int dense_loop(const Loops& loops, size_t o) {
@@ -452,78 +418,11 @@ void Program::run_steps(std::vector<std::unique_ptr<Stage>>& steps, bool split, 
 void Program::run_kernel(Stage& step, const Space& space, std::span<const Binding> operands,
                          std::span<const Scalar> scalars, bool split) {
   const size_t count = operands.size();
-  // 1. Loops: dims of size 1 go, and kept dims that nobody moves along (what is made of a reduction is made
-  // once, not for every row); kept before reduced; slowest first by the leading operand's strides; neighbours
-  // merge.
-  const auto is_reduced = [&](int64_t d) {
-    return (space.groups[static_cast<size_t>(d)] & step.reduced) != 0;
-  };
-  const auto moves = [&](size_t d) {
-    return space.sizes[d] == 0 ||
-           std::any_of(operands.begin(), operands.end(), [&](const Binding& o) { return o.strides[d] != 0; });
-  };
-  // Beside a reduction all kept dims stay or go together: its vector dim may not depend on what is computed
-  // with it.
-  bool kept_moves = step.uses_iota;
-  for (size_t d = 0; d < space.sizes.size(); ++d)
-    kept_moves = kept_moves || (!is_reduced(static_cast<int64_t>(d)) && space.sizes[d] != 1 && moves(d));
-  SmallVector<int64_t, 8> order;
-  for (size_t d = 0; d < space.sizes.size(); ++d) {
-    if (space.sizes[d] == 1) continue;
-    const bool stays =
-        is_reduced(static_cast<int64_t>(d)) || step.uses_iota || (step.reduced != 0 ? kept_moves : moves(d));
-    if (stays) order.push_back(static_cast<int64_t>(d));
-  }
-  const size_t first = step.reduced != 0 || step.inputs.size() == count ? 0 : step.inputs.size();
-  // A leader that is no operand moves through the loops behind the operands.
-  const bool led = !space.leader.empty() && step.reduced != 0;
-  const size_t leader = led ? count : first, moving = count + (led ? 1 : 0);
-  const auto stride = [&](size_t o, size_t d) {
-    return o == count ? space.leader[d] : operands[o].strides[d];
-  };
-  if (!step.uses_iota && count > 0) {
-    sort_few(order, [&](int64_t a, int64_t b) {
-      if (is_reduced(a) != is_reduced(b)) return is_reduced(b);
-      return std::abs(stride(leader, static_cast<size_t>(a))) >
-             std::abs(stride(leader, static_cast<size_t>(b)));
-    });
-  } else {
-    sort_few(order, [&](int64_t a, int64_t b) { return !is_reduced(a) && is_reduced(b); });
-  }
-  Loops loops;
-  int64_t logical[9] = {};  // by group bit position
-  for (auto& l : logical) l = 1;
-  Dims logical_of(space.sizes.size(), 1);
-  for (size_t d = space.sizes.size(); d-- > 0;) {
-    int64_t& l = logical[std::countr_zero(static_cast<unsigned>(space.groups[d]))];
-    logical_of[d] = l;
-    l *= space.sizes[d];
-  }
-  for (const int64_t dim : order) {
-    const auto d = static_cast<size_t>(dim);
-    Loop l{space.sizes[d], space.groups[d], is_reduced(dim), Dims(moving), logical_of[d]};
-    for (size_t o = 0; o < moving; ++o) l.strides[o] = stride(o, d);
-    if (!loops.empty()) {
-      Loop& p = loops.back();
-      bool merges = p.group == l.group && p.reduced == l.reduced &&
-                    (!step.uses_iota || p.logical == l.logical * l.size);
-      for (size_t o = 0; o < moving && merges; ++o) merges = p.strides[o] == l.strides[o] * l.size;
-      if (merges) {
-        p.size *= l.size;
-        p.strides = l.strides;
-        p.logical = l.logical;
-        continue;
-      }
-    }
-    loops.push_back(std::move(l));
-  }
-  if (loops.empty() || loops.front().reduced) {
-    put_first(loops, Loop{1, kOuter, false, Dims(moving), 0});
-  }
-  if (step.reduced != 0 && !loops.back().reduced)
-    loops.push_back(Loop{1, step.reduced, true, Dims(moving), 0});
-  size_t kept = 0;
-  while (kept < loops.size() && !loops[kept].reduced) ++kept;
+  // 1. Loops.
+  Nest shape = make_nest(space, operands, step.inputs.size(), step.reduced, step.uses_iota);
+  Loops& loops = shape.loops;
+  size_t& kept = shape.kept;
+  const size_t moving = loops[0].strides.size();
 
   const bool blocks = split && loops.size() == kept + 1 && loops.back().size >= 2 * kBlock;
   int64_t whole_blocks = 0, tail = 0;
@@ -564,14 +463,9 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
   for (const Loop& l : loops) spec.dims.push_back({l.group, l.reduced});
   const size_t last = loops.size() - 1;
   spec.vector_dim = static_cast<int>(last);
-  if (step.reduced != 0 && count > 0) {
-    // Down the columns when the kept dim is the dense one.
-    const bool row_dense = loops[last].strides[leader] == 1 || loops[last].size == 1;
-    const Loop& k = loops[kept - 1];
-    if (!row_dense && k.strides[leader] == 1 && k.size >= 4) {
-      spec.vector_dim = static_cast<int>(kept) - 1;
-      spec.by_rows = k.size >= kByRows;
-    }
+  if (shape.along_columns) {
+    spec.vector_dim = static_cast<int>(kept) - 1;
+    spec.by_rows = loops[kept - 1].size >= kByRows;
   }
   const auto v = static_cast<size_t>(spec.vector_dim);
   spec.unit_iota = step.uses_iota && loops[v].logical == 1;
@@ -696,7 +590,7 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
     LOHE_INTERNAL_ASSERT(kept <= 2, "a split reduction keeps at most one merged dim");
     if (kept == 2) {
       for (size_t d = 0; d < space.sizes.size(); ++d) {
-        if (space.sizes[d] != 1 && !is_reduced(static_cast<int64_t>(d)))
+        if (space.sizes[d] != 1 && (space.groups[d] & step.reduced) == 0)
           out.strides[1] = operands[step.inputs.size() + o].strides[d];
       }
     }

@@ -5,11 +5,6 @@
 namespace lohe::compiler {
 namespace {
 
-size_t list_bytes(const Arg& a) {
-  if (a.kind == Arg::kInts || a.kind == Arg::kFloats) return sizeof(int64_t) * static_cast<size_t>(a.count);
-  return a.kind == Arg::kStr ? static_cast<size_t>(a.count) : 0;
-}
-
 bool same_arg(const Arg& a, const Arg& b) {
   if (a.kind != b.kind) return false;
   switch (a.kind) {
@@ -86,23 +81,20 @@ bool Trace::same_work(const Trace& o) const {
   return true;
 }
 
+std::string_view name_of(const Trace& trace, const TraceRecord& record) {
+  if (record.program != nullptr) return record.program->name();
+  return trace.calls[static_cast<size_t>(record.call)].op->schema.name;
+}
+
 TraceCall make_call(const ops::OpDef& op, Args args) {
   TraceCall call;
   call.op = &op;
   call.args.assign(args.begin(), args.end());
-  size_t words = 0;
-  for (const Arg& a : args) words += (list_bytes(a) + 7) / 8;
-  if (words > 0) call.lists.reset(new int64_t[words]);
-  int64_t* at = call.lists.get();
   for (Arg& a : call.args) {
     if (a.kind == Arg::kTensor) a.tensor = nullptr;
     if (a.kind == Arg::kTensors) a.tensors = nullptr;
-    const size_t bytes = list_bytes(a);
-    if (bytes == 0) continue;
-    std::memcpy(at, a.chars, bytes);
-    a.chars = reinterpret_cast<const char*>(at);  // the pointers of a list are one union
-    at += (bytes + 7) / 8;
   }
+  call.lists = own_lists(call.args);
   return call;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "compile/program.h"
@@ -81,6 +82,8 @@ struct Trace {
   bool same_work(const Trace& other) const;
 };
 
+/// Of the op, or of the program made for it.
+std::string_view name_of(const Trace& trace, const TraceRecord& record);
 /// Takes a call's arguments; lists and strings are copied.
 TraceCall make_call(const ops::OpDef& op, Args args);
 

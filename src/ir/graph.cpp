@@ -85,6 +85,23 @@ void Graph::check(Node condition, std::string message, bool index_error) {
   checks.push_back({condition.id(), std::move(message), index_error});
 }
 
+void Graph::mark_operands(std::vector<bool>& marked) const {
+  for (size_t i = nodes.size(); i-- > 0;) {
+    if (!marked[i]) continue;
+    for (const int32_t x : {nodes[i].a, nodes[i].b, nodes[i].c}) {
+      if (x >= 0) marked[static_cast<size_t>(x)] = true;
+    }
+  }
+}
+
+std::vector<bool> Graph::needed() const {
+  std::vector<bool> marked(nodes.size());
+  for (const int32_t o : outputs) marked[static_cast<size_t>(o)] = true;
+  for (const Check& c : checks) marked[static_cast<size_t>(c.condition)] = true;
+  mark_operands(marked);
+  return marked;
+}
+
 std::vector<Node> inline_graph(const Graph& from, const std::vector<int32_t>& roots, Graph& into,
                                const std::vector<Node>& inputs, const std::vector<Node>& scalars) {
   std::vector<int32_t> map(from.nodes.size(), -1);
@@ -92,12 +109,7 @@ std::vector<Node> inline_graph(const Graph& from, const std::vector<int32_t>& ro
   for (const int32_t r : roots) {
     if (r >= 0) needed[static_cast<size_t>(r)] = true;
   }
-  for (size_t i = from.nodes.size(); i-- > 0;) {
-    if (!needed[i]) continue;
-    for (const int32_t x : {from.nodes[i].a, from.nodes[i].b, from.nodes[i].c}) {
-      if (x >= 0) needed[static_cast<size_t>(x)] = true;
-    }
-  }
+  from.mark_operands(needed);
   const auto mapped = [&](int32_t id) { return id < 0 ? Node{} : into.at(map[static_cast<size_t>(id)]); };
   for (size_t i = 0; i < from.nodes.size(); ++i) {
     if (!needed[i]) continue;

@@ -171,6 +171,11 @@ class Graph {
   void output(Node n) { outputs.push_back(n.id()); }
   void check(Node condition, std::string message, bool index_error);
 
+  /// Which nodes the outputs and checks come from.
+  std::vector<bool> needed() const;
+  /// Marks what marked nodes come from.
+  void mark_operands(std::vector<bool>& marked) const;
+
   Node at(int32_t id) { return {this, id}; }
   const GraphNode& node(int32_t id) const { return nodes[static_cast<size_t>(id)]; }
 

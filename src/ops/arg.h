@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -77,6 +78,12 @@ struct Arg {
 static_assert(sizeof(Arg) <= 32);
 
 using Args = std::span<const Arg>;
+
+/// Of what a list of numbers or a string points to; 0 for other kinds.
+size_t list_bytes(const Arg& a);
+/// Puts the numbers and characters that the arguments borrow into one block, which they point to from then
+/// on; null where there are none. Tensors in a list are not looked at.
+std::unique_ptr<int64_t[]> own_lists(std::span<Arg> args);
 using TensorPtr = Intrusive<TensorImpl>;
 
 /// What a call gives: up to three tensors in place, any number in a list, or a number.

@@ -11,19 +11,15 @@
 namespace lohe::record {
 namespace {
 
-/// The least recently used go first.
-constexpr size_t kMostTraces = 512, kMostVariants = 8;
-
-std::string name_of(const compiler::Trace& t, const compiler::TraceRecord& r) {
-  return r.program != nullptr ? r.program->name() : t.calls[static_cast<size_t>(r.call)].op->schema.name;
-}
+/// The least recently used go first. A record, with its part of a program, takes about a kilobyte.
+constexpr size_t kMostTraces = 512, kMostRecords = 100'000, kMostVariants = 8;
 
 /// The first difference of two traces, in words.
 std::string difference(const compiler::Trace& a, const compiler::Trace& b) {
   for (size_t i = 0; i < std::min(a.records.size(), b.records.size()); ++i) {
     const compiler::TraceRecord &x = a.records[i], &y = b.records[i];
-    const std::string name = name_of(b, y), at = "operation " + std::to_string(i + 1) + ", " + name + ": ";
-    if (name_of(a, x) != name) return at + "was " + name_of(a, x);
+    const std::string name(name_of(b, y)), at = "operation " + std::to_string(i + 1) + ", " + name + ": ";
+    if (name_of(a, x) != name) return at + "was " + std::string(name_of(a, x));
     if (x.program != y.program) return at + "other dtypes or attributes";
     if (x.space.sizes != y.space.sizes)
       return at + "sizes " + to_string(x.space.sizes) + " became " + to_string(y.space.sizes);
@@ -58,33 +54,38 @@ std::shared_ptr<KnownTrace> TraceCache::meet(const compiler::Trace& trace, uint6
     ++i->second->met;
     return i->second;
   }
-  if (traces_.size() >= kMostTraces) {
-    traces_.erase(std::min_element(traces_.begin(), traces_.end(), [](const auto& a, const auto& b) {
-      return a.second->used < b.second->used;
-    }));
-  }
+  make_room(trace.records.size());
   auto known = std::make_shared<KnownTrace>();
   known->trace = trace.without_numbers();
   known->site = site;
   known->used = ++clock_;
-  known->met = 1;
+  records_ += trace.records.size();
   traces_.emplace(trace.hash, known);
   return known;
 }
 
-std::shared_ptr<const compiler::CompiledTrace> TraceCache::program(const std::shared_ptr<KnownTrace>& entry,
+void TraceCache::make_room(size_t records) {
+  while (!traces_.empty() && (traces_.size() >= kMostTraces || records_ + records > kMostRecords)) {
+    const auto oldest = std::min_element(traces_.begin(), traces_.end(), [](const auto& a, const auto& b) {
+      return a.second->used < b.second->used;
+    });
+    records_ -= oldest->second->trace.records.size();
+    traces_.erase(oldest);
+  }
+}
+
+std::shared_ptr<const compiler::CompiledTrace> TraceCache::program(KnownTrace& known,
                                                                    const compiler::Trace& trace, bool* made) {
   const ForkSection section;
-  const std::lock_guard lock(compiler_);
-  KnownTrace& known = *entry;
+  const std::lock_guard lock(known.mutex);
   if (known.faulty) return nullptr;
   for (const auto& p : known.programs) {
     if (p->serves(trace)) return p;
   }
   const compiler::CompileOptions options{.fuse = settings().fuse, .plan_memory = settings().plan_memory};
+  std::shared_ptr<const compiler::CompiledTrace> program;
   try {
-    if (known.programs.size() >= kMostVariants) known.programs.erase(known.programs.begin());
-    known.programs.push_back(compiler::compile_trace(trace, options));
+    program = compiler::compile_trace(trace, options);
   } catch (const std::exception& e) {
     if (settings().strict) throw;
     known.faulty = true;
@@ -95,24 +96,26 @@ std::shared_ptr<const compiler::CompiledTrace> TraceCache::program(const std::sh
     return nullptr;
   }
   *made = true;
-  if (known.programs.size() > 1) {
+  if (!known.programs.empty()) {
     known.reason = "other results are used";
   } else {
-    std::shared_ptr<KnownTrace> before;
+    known.reason = "first";
     for (const auto& other : this->known()) {
-      if (other != entry && other->site == known.site && !other->programs.empty()) {
-        before = other;
-        break;
-      }
+      if (other.get() == &known || other->site != known.site || !other->compiled) continue;
+      known.reason = difference(other->trace, known.trace);
+      break;
     }
-    known.reason = before == nullptr ? "first" : difference(before->trace, known.trace);
   }
-  return known.programs.back();
+  if (known.programs.size() >= kMostVariants) known.programs.erase(known.programs.begin());
+  known.programs.push_back(program);
+  known.compiled = true;
+  return program;
 }
 
 void TraceCache::clear() {
   const std::lock_guard lock(mutex_);
   traces_.clear();
+  records_ = 0;
 }
 
 std::vector<std::shared_ptr<KnownTrace>> TraceCache::known() {

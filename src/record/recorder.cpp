@@ -89,14 +89,13 @@ Intrusive<Storage> Recorder::promise(int64_t nbytes) {
   return storage;
 }
 
-void Recorder::add_operand(TraceRecord& record, const TensorImpl& t, std::span<const int64_t> strides) {
+void Recorder::add_operand(const TensorImpl& t, std::span<const int64_t> strides) {
   const int32_t number = number_of(t.storage_ptr(), false);
   const int64_t offset = t.offset() * t.itemsize();
   uint64_t h = hash_combine(static_cast<uint64_t>(number), static_cast<uint64_t>(offset));
   for (const int64_t s : strides) h = h * 31 + static_cast<uint64_t>(s);
   trace_.hash = hash_combine(trace_.hash, h);
   trace_.operands.push_back({number, offset, Dims(strides)});
-  (void)record;
 }
 
 void Recorder::add_record(TraceRecord record) {
@@ -118,7 +117,7 @@ void Recorder::add(compiler::Program& program, const compiler::Space& space,
   record.outputs = static_cast<int32_t>(places.size() - inputs);
   record.scalar = static_cast<int32_t>(trace_.scalars.size());
   record.scalars = static_cast<int32_t>(numbers.size());
-  for (const compiler::Place& p : places) add_operand(record, *p.tensor, p.strides);
+  for (const compiler::Place& p : places) add_operand(*p.tensor, p.strides);
   for (const Scalar& s : numbers) trace_.scalars.push_back(s);
   add_record(std::move(record));
 }
@@ -138,7 +137,7 @@ void Recorder::add_call(const ops::OpDef& op, Args args, const Results& results)
     d.neg = t->neg();
     d.wrapped_number = t->wrapped_number;
     d.sizes = t->size_dims();
-    add_operand(record, *t, t->strides());
+    add_operand(*t, t->strides());
   };
   // What is read only stands before what is written.
   for (const Arg& a : args) {
@@ -187,7 +186,7 @@ void Recorder::run() {
     // The first time unfused: a trace that never comes again costs no compiling.
     std::shared_ptr<const compiler::CompiledTrace> program;
     bool made = false;
-    if (known->met >= settings().compile_at) program = TraceCache::global().program(known, trace, &made);
+    if (known->met >= settings().compile_at) program = TraceCache::global().program(*known, trace, &made);
     counts_.compilations += made ? 1 : 0;
     ++(program ? counts_.compiled : counts_.unfused);
     if (program)
@@ -204,6 +203,14 @@ void Recorder::run() {
           made[s] = true;
         else
           lost[s] = !made[s] && trace.storages[s].fresh;
+      }
+    }
+    for (size_t s = 0; s < storages.size(); ++s) {
+      if (!storages[s] || lost[s]) continue;
+      try {
+        storages[s]->provide();  // torch.empty(): nothing was to be written
+      } catch (const std::exception&) {
+        lost[s] = true;
       }
     }
     leave([&](size_t s) -> PendingWork* { return lost[s] ? &failed : nullptr; });

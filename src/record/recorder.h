@@ -42,7 +42,7 @@ class Recorder final : public PendingWork {
  private:
   Recorder() = default;
   int32_t number_of(const Intrusive<Storage>& storage, bool fresh);
-  void add_operand(compiler::TraceRecord& record, const TensorImpl& t, std::span<const int64_t> strides);
+  void add_operand(const TensorImpl& t, std::span<const int64_t> strides);
   void add_record(compiler::TraceRecord record);
   void run();
 

@@ -41,14 +41,12 @@ void run_unfused(const Trace& trace, Storages& storages, std::vector<bool>& done
                           all.subspan(static_cast<size_t>(record.inputs)),
                           {trace.scalars.data() + record.scalar, static_cast<size_t>(record.scalars)});
     } else {
-      calls.place(memory);
-      calls.run(next_call++);
+      calls.run(next_call++, memory);
     }
     done[r] = true;
     for (const TraceOperand& o : operands) {
       const auto s = static_cast<size_t>(o.storage);
-      if (last_use[s] != r || !storages[s] || trace.storages[s].observed) continue;
-      storages[s] = nullptr;
+      if (last_use[s] == r && !trace.storages[s].observed) storages[s] = nullptr;
     }
   }
   for (const auto& s : storages) {
@@ -85,7 +83,6 @@ void run_compiled(const CompiledTrace& compiled, const Trace& trace, Storages& s
     }
   }
   const CompiledTrace::FrameUse frame(compiled, trace);
-  frame->place({memory.data(), storages.size()});
   size_t next_call = 0;
   using Clock = std::chrono::steady_clock;
   const bool timed = profiling.load(std::memory_order_relaxed);
@@ -95,7 +92,7 @@ void run_compiled(const CompiledTrace& compiled, const Trace& trace, Storages& s
     if (step.program != nullptr) {
       for (const Launch& l : step.launches) run(l, memory, trace.scalars);
     } else {
-      frame->run(next_call++);
+      frame->run(next_call++, memory);
     }
     for (const int32_t r : step.records) done[static_cast<size_t>(r)] = true;
     if (timed) {

@@ -284,6 +284,19 @@ def test_what_a_failed_operation_would_have_made_cannot_be_read() -> None:
         held[0].tolist()
 
 
+def test_memory_that_nobody_was_to_write_can_be_read_after_an_error() -> None:
+    held: list[Any] = []
+
+    @lohe.compile
+    def f() -> None:
+        held.append(lohe.empty(1 << 16))
+        F.embedding(lohe.tensor([9]), lohe.ones(4, 2))
+
+    with pytest.raises(IndexError):
+        f()
+    assert held[0].fill_(2).sum().item() == 2 << 16
+
+
 def test_a_version_check_still_raises() -> None:
     @lohe.compile
     def f() -> None:
@@ -442,6 +455,10 @@ def test_a_compiled_module_keeps_its_state_and_attributes(oracle: Any) -> None:
     assert not model.training and not compiled.training
     compiled.note = 3
     assert model.note == 3 and len(compiled) == 5
+    seen = []
+    compiled.register_forward_hook(lambda module, args, result: seen.append(tuple(result.shape)))
+    compiled(lohe.randn(2, 12))
+    assert seen == [(2, 5)]
 
 
 @pytest.mark.parametrize(
@@ -469,7 +486,41 @@ def test_disabled_compiling_gives_the_function_back() -> None:
         return x
 
     assert lohe.compile(f, disable=True) is f and lohe.compile(f, backend="eager") is f
+    g = lohe.compile(lambda: (lohe.ones(3) + 1).sum())
+    before = _counts()["traces"]
     with lohe.compiler.set_stance("force_eager"):
-        before = _counts()["traces"]
-        lohe.compile(lambda: lohe.ones(3) + 1)()
-        assert _counts()["traces"] == before
+        g()
+    stance = lohe.compiler.set_stance("force_eager")(lambda: g())
+    stance()
+    assert _counts()["traces"] == before
+    g()
+    assert _counts()["traces"] == before + 1
+    with pytest.raises(NotImplementedError, match="fail_on_recompile"):
+        lohe.compiler.set_stance("fail_on_recompile")
+    with pytest.raises(NotImplementedError, match="recursive"):
+        lohe.compiler.disable(f, recursive=False)
+
+
+def test_a_disabled_module_is_not_recorded_inside_a_compiled_one() -> None:
+    seen: list[bool] = []
+
+    class Plain(nn.Module):
+        def forward(self, x: Any) -> Any:
+            seen.append(lohe.compiler.is_compiling())
+            return x * 2
+
+    model = nn.Sequential(nn.Linear(3, 3), lohe.compiler.disable(Plain()), nn.ReLU())
+    x = lohe.randn(2, 3)
+    want = model(x)
+    compiled = lohe.compile(model)
+    for _ in range(3):
+        assert _bits(compiled(x)) == _bits(want)
+    assert seen == [False] * 4
+
+
+def test_a_report_knows_what_model_compile_made() -> None:
+    model = _model().eval()
+    model.compile()
+    for _ in range(3):
+        model(lohe.ones(2, 12))
+    assert len(lohe.compile_report(model).programs) == 1

@@ -24,7 +24,7 @@ ProgramReport::Step report_of(const compiler::Trace& trace, const compiler::Comp
   if (!s.kernel) {
     const compiler::TraceRecord& record = trace.records[static_cast<size_t>(step.call)];
     const compiler::TraceCall& call = trace.calls[static_cast<size_t>(record.call)];
-    s.name = call.op->schema.name;
+    s.name = name_of(trace, record);
     if (!call.results.empty()) s.sizes.assign(call.results[0].sizes.begin(), call.results[0].sizes.end());
   }
   std::vector<bool> counted(trace.storages.size());
@@ -56,6 +56,7 @@ std::vector<ProgramReport> compile_report(uint64_t site) {
   std::vector<ProgramReport> reports;
   for (const auto& known : record::TraceCache::global().known()) {
     if (site != 0 && known->site != site) continue;
+    const std::lock_guard lock(known->mutex);
     for (const auto& program : known->programs) {
       ProgramReport r{.site = known->site,
                       .reason = known->reason,

@@ -259,6 +259,7 @@ class Search:
         torch.set_num_threads(1)
         self.torch = torch
         self.options = options
+        self.compared = 0  # runs of recorded programs that were
         self.base = Worker({})
         settings = SETTINGS | RECORDED
         wanted = [name for name in settings if not options.settings or name in options.settings.split(";")]
@@ -303,11 +304,13 @@ class Search:
         for trace in (plain, got):
             if isinstance(trace, str):
                 return Finding("crash", -1, trace)
-        # A check inside a kernel raises where the work is done: such a program goes on differently.
-        if plain.errors or plain.backward_error:
-            return None
-        if got.errors:
-            return Finding("errors", -1, f"nothing became {got.errors}")
+        # A check inside a kernel raises where the work is done, and such a program goes on differently; all other
+        # errors come at their own step.
+        if any(step < 0 for step in got.errors):
+            return None if plain.errors or plain.backward_error else Finding("errors", -1, f"nothing became {got.errors}")
+        if got.errors.keys() != plain.errors.keys():
+            return Finding("errors", -1, f"{plain.errors} became {got.errors}")
+        self.compared += 1
         return compare_bits(got, plain)
 
     def shrink(self, program: Program, fails: Callable[[Program], bool]) -> Program:
@@ -403,7 +406,7 @@ def main(arguments: list[str] | None = None) -> int:
         if sum(counts.values()) == options.most:
             break
     search.close()
-    print(f"{done} programs, {sum(counts.values())} findings {dict(counts)}")
+    print(f"{done} programs, {search.compared} recorded runs compared, {sum(counts.values())} findings {dict(counts)}")
     return 1 if counts else 0
 
 

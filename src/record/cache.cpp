@@ -113,12 +113,14 @@ std::shared_ptr<const compiler::CompiledTrace> TraceCache::program(KnownTrace& k
 }
 
 void TraceCache::clear() {
+  const ForkSection section;
   const std::lock_guard lock(mutex_);
   traces_.clear();
   records_ = 0;
 }
 
 std::vector<std::shared_ptr<KnownTrace>> TraceCache::known() {
+  const ForkSection section;
   const std::lock_guard lock(mutex_);
   std::vector<std::shared_ptr<KnownTrace>> list;
   for (const auto& [hash, trace] : traces_) list.push_back(trace);

@@ -1,5 +1,8 @@
 #include "record/recorder.h"
 
+#include <algorithm>
+
+#include "base/fork.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "lohe/error.h"
@@ -34,11 +37,16 @@ class WithoutInterpreter {
   void* state_;
 };
 
+/// A lock is never held by a thread that waits for the interpreter: a thread that forks has the interpreter,
+/// and takes all locks.
 std::unique_lock<std::mutex> locked(std::mutex& mutex) {
   std::unique_lock lock(mutex, std::try_to_lock);
-  if (!lock.owns_lock()) {
-    const WithoutInterpreter waiting;
-    lock.lock();
+  while (!lock.owns_lock()) {
+    {
+      const WithoutInterpreter waiting;
+      const std::lock_guard other(mutex);
+    }
+    lock.try_lock();
   }
   return lock;
 }
@@ -57,9 +65,53 @@ Failed failed;
 
 }  // namespace
 
+/// All recorders, so that a fork finds none in the middle of a change. Work that a thread had recorded is
+/// still there in a child that the thread did not reach, and is done there when its results are asked for:
+/// that is why recorders do not lie in the memory of their threads, which a child uses again.
+class Recorders {
+ public:
+  static Recorders& global() {
+    static auto* recorders = new Recorders;  // threads may end after main()
+    return *recorders;
+  }
+  Recorder* make() {
+    auto* recorder = new Recorder;
+    const std::lock_guard lock(mutex_);
+    list_.push_back(recorder);
+    return recorder;
+  }
+  void discard(Recorder* recorder) {
+    {
+      const std::lock_guard lock(mutex_);
+      std::erase(list_, recorder);
+    }
+    delete recorder;
+  }
+
+ private:
+  Recorders() {
+    at_fork([] { global().lock(); }, [] { global().unlock(); }, [] { global().unlock(); });
+  }
+  void lock() {
+    mutex_.lock();
+    for (Recorder* r : list_) r->mutex_.lock();
+  }
+  void unlock() {
+    for (Recorder* r : list_) r->mutex_.unlock();
+    mutex_.unlock();
+  }
+
+  std::mutex mutex_;
+  std::vector<Recorder*> list_;
+};
+
 Recorder& Recorder::of_this_thread() {
-  static thread_local Recorder recorder;
-  return recorder;
+  struct Own {
+    Recorder* recorder = Recorders::global().make();
+    ~Own() { Recorders::global().discard(recorder); }
+  };
+  static thread_local const Own own;
+  return *own.recorder;
 }
 
 Recorder::~Recorder() {
@@ -98,17 +150,27 @@ void Recorder::add_operand(const TensorImpl& t, std::span<const int64_t> strides
   trace_.operands.push_back({number, offset, Dims(strides)});
 }
 
-void Recorder::add_record(TraceRecord record) {
+bool Recorder::add_record(TraceRecord record) {
   trace_.hash = hash_combine(trace_.hash, reinterpret_cast<uintptr_t>(record.program));
   for (const int64_t s : record.space.sizes) trace_.hash = trace_.hash * 31 + static_cast<uint64_t>(s);
   trace_.records.push_back(std::move(record));
   ++counts_.records;
-  if (trace_.records.size() >= kMostRecords) run();
+  return trace_.records.size() >= kMostRecords;
+}
+
+void Recorder::set_site(uint64_t site) {
+  const auto lock = locked(mutex_);
+  site_ = site;
+}
+
+Recorder::Counts Recorder::counts() {
+  const auto lock = locked(mutex_);
+  return counts_;
 }
 
 void Recorder::add(compiler::Program& program, const compiler::Space& space,
                    std::span<const compiler::Place> places, size_t inputs, std::span<const Scalar> numbers) {
-  const auto lock = locked(mutex_);
+  auto lock = locked(mutex_);
   TraceRecord record;
   record.program = &program;
   record.space = space;
@@ -119,11 +181,13 @@ void Recorder::add(compiler::Program& program, const compiler::Space& space,
   record.scalars = static_cast<int32_t>(numbers.size());
   for (const compiler::Place& p : places) add_operand(*p.tensor, p.strides);
   for (const Scalar& s : numbers) trace_.scalars.push_back(s);
-  add_record(std::move(record));
+  const bool full = add_record(std::move(record));
+  lock.unlock();
+  if (full) settle();
 }
 
 void Recorder::add_call(const ops::OpDef& op, Args args, const Results& results) {
-  const auto lock = locked(mutex_);
+  auto lock = locked(mutex_);
   TraceRecord record;
   record.call = static_cast<int32_t>(trace_.calls.size());
   record.operand = static_cast<int32_t>(trace_.operands.size());
@@ -151,12 +215,15 @@ void Recorder::add_call(const ops::OpDef& op, Args args, const Results& results)
   record.outputs = static_cast<int32_t>(trace_.operands.size()) - record.operand - record.inputs;
   trace_.hash = hash_combine(trace_.hash, static_cast<uint64_t>(op.id));
   trace_.calls.push_back(std::move(call));
-  add_record(std::move(record));
+  const bool full = add_record(std::move(record));
+  lock.unlock();
+  if (full) settle();
 }
 
 void Recorder::settle() {
   if (runner_.load() == std::this_thread::get_id()) return;
   const WithoutInterpreter working;
+  const ForkSection section;
   const std::lock_guard lock(mutex_);
   run();
 }

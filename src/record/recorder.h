@@ -31,22 +31,24 @@ class Recorder final : public PendingWork {
   void add_call(const ops::OpDef& op, Args args, const Results& results);
 
   /// Whose work is recorded from here on, for reports.
-  void set_site(uint64_t site) { site_ = site; }
+  void set_site(uint64_t site);
 
   /// How often a trace was carried out, by how.
   struct Counts {
     int64_t traces = 0, records = 0, unfused = 0, compiled = 0, compilations = 0;
   };
-  Counts counts() const { return counts_; }
+  Counts counts();
 
  private:
   Recorder() = default;
   int32_t number_of(const Intrusive<Storage>& storage, bool fresh);
   void add_operand(const TensorImpl& t, std::span<const int64_t> strides);
-  void add_record(compiler::TraceRecord record);
+  /// Whether the trace has grown to its limit.
+  bool add_record(compiler::TraceRecord record);
   void run();
+  friend class Recorders;
 
-  std::mutex mutex_;  ///< of everything below
+  std::mutex mutex_;  ///< of everything below; taken inside a fork section by whoever carries the trace out
   compiler::Trace trace_;
   std::vector<Intrusive<Storage>> storages_;  ///< by number in the trace
   std::atomic<std::thread::id> runner_{};     ///< the thread that is in run()

@@ -152,6 +152,53 @@ def test_a_child_works_after_a_fork_while_the_pool_is_busy() -> None:
         thread.join()
 
 
+def test_a_child_works_after_a_fork_while_another_thread_records() -> None:
+    x = lohe.ones(2_000)
+    stop = threading.Event()
+    compile = lohe.compile  # imported before the fork: a module's lock does not survive it
+
+    def keep_recording() -> None:
+        step = compile(lambda: (x * 2 + 1).sum())
+        while not stop.is_set():
+            step()
+
+    def child() -> bool:
+        double = compile(lambda: (x * 2).sum())
+        return x.sum().item() == 2_000.0 and all(double().item() == 4_000.0 for _ in range(3))
+
+    threads = [threading.Thread(target=keep_recording) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(20):
+            _in_child(child)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_work_that_another_thread_recorded_is_done_in_a_child() -> None:
+    recorded, stop = threading.Event(), threading.Event()
+    results = []
+
+    def record() -> None:
+        with lohe.compiler.lazy():
+            results.append(lohe.ones(100) * 2)
+            recorded.set()
+            stop.wait()
+
+    thread = threading.Thread(target=record)
+    thread.start()
+    recorded.wait()
+    try:
+        _in_child(lambda: results[0].sum().item() == 200.0)
+    finally:
+        stop.set()
+        thread.join()
+    assert results[0].sum().item() == 200.0
+
+
 def test_a_child_of_a_child_and_its_parent_go_on() -> None:
     lohe.set_num_threads(3)
     before = (lohe.arange(300_000.0) * 0.5).sum().item()
@@ -172,7 +219,11 @@ def test_a_child_of_a_child_and_its_parent_go_on() -> None:
 def _interrupt(program: str, after: str) -> tuple[int, str]:
     """Runs a program, sends SIGINT once it has printed `after`; its exit status and output."""
     with subprocess.Popen(
-        [sys.executable, "-u", "-c", program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ.copy()
+        [sys.executable, "-u", "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ.copy(),
     ) as process:
         assert process.stdout is not None
         seen = ""
@@ -237,7 +288,10 @@ def test_an_interrupt_inside_a_backward_hook_leaves_the_graph_usable() -> None:
 # ---- memory
 
 
-@pytest.mark.parametrize("make", [lambda n: lohe.empty(n), lambda n: lohe.zeros(n), lambda n: lohe.ones(2).expand(n // 2, 2).clone()])
+@pytest.mark.parametrize(
+    "make",
+    [lambda n: lohe.empty(n), lambda n: lohe.zeros(n), lambda n: lohe.ones(2).expand(n // 2, 2).clone()],
+)
 @pytest.mark.eager
 def test_running_out_of_memory_names_the_request_and_breaks_nothing(make: Callable[[int], Any]) -> None:
     model, x = nn.Linear(4, 4), lohe.ones(2, 4)

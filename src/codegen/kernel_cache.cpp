@@ -92,6 +92,7 @@ const ir::Kernel* lasting_copy(const ir::Kernel& kernel) {
   result->name = kernel.name;
   result->buffers = kernel.buffers;
   result->insts = kernel.insts;
+  result->tables = kernel.tables;
   result->body = copy(kernel.body);
   result->params = kernel.params;
   return result;

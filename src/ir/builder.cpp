@@ -132,8 +132,18 @@ V Builder::fma(V a, V b, V c) {
   return emit({.op = Op::kFma, .type = a.type(), .a = a.id, .b = b.id, .c = c.id});
 }
 
+V Builder::table(V index, const std::array<double, 16>& numbers) {
+  Table table;
+  for (size_t i = 0; i < table.size(); ++i)
+    table[i] = std::bit_cast<uint32_t>(static_cast<float>(numbers[i]));
+  const auto found = std::find(kernel_.tables.begin(), kernel_.tables.end(), table);
+  const auto number = static_cast<uint64_t>(found - kernel_.tables.begin());
+  if (found == kernel_.tables.end()) kernel_.tables.push_back(table);
+  return emit({.op = Op::kTable, .type = Type::kF32, .a = index.id, .imm = number});
+}
+
 bool Builder::fold(const Inst& inst, uint64_t* bits) const {
-  if (is_leaf(inst.op) || is_load(inst.op)) return false;
+  if (is_leaf(inst.op) || is_load(inst.op) || inst.op == Op::kTable) return false;
   uint64_t operands[3] = {};
   const Value ids[3] = {inst.a, inst.b, inst.c};
   for (int i = 0; i < operand_count(inst.op); ++i) {

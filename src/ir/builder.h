@@ -54,6 +54,8 @@ class Builder {
   V unary(Op op, V a);
   V binary(Op op, V a, V b);
   V fma(V a, V b, V c);
+  /// numbers[index % 16], each rounded to kF32; the index is kU32.
+  V table(V index, const std::array<double, 16>& numbers);
 
   /// A loop over [begin, end) of every dim; `body` gets the indices and may return elements for reductions.
   using Body = std::function<void(const std::vector<V>& indices)>;

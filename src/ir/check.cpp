@@ -158,6 +158,8 @@ class Checker {
     const Type operand = type(selects ? i.b : i.a);
     const Value operands[] = {i.a, i.b, i.c};
     for (int k = 0; k < count; ++k) use(operands[k], selects && k == 0 ? Type::kBool : operand);
+    require(i.op != Op::kTable || i.imm < kernel_.tables.size(), "table ", i.imm, " of ",
+            kernel_.tables.size());
     require(lane_function(i.op, i.type, operand) != nullptr, "is not defined for operands of type ",
             name(operand));
   }

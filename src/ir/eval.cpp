@@ -19,11 +19,11 @@ const char* name(Type t) {
 
 const char* name(Op op) {
   static constexpr const char* names[] = {
-      "const", "param", "begin", "end",        "index",  "carry", "load",   "load_unit", "add",   "sub",
-      "mul",   "neg",   "abs",   "min",        "max",    "div",   "rem",    "fma",       "scale", "sqrt",
-      "floor", "ceil",  "trunc", "round_even", "and",    "or",    "xor",    "not",       "shl",   "shr",
-      "eq",    "ne",    "lt",    "le",         "select", "cast",  "bitcast"};
-  static_assert(std::size(names) == static_cast<size_t>(Op::kBitcast) + 1);
+      "const", "param", "begin", "end",        "index",  "carry", "load",    "load_unit", "add",   "sub",
+      "mul",   "neg",   "abs",   "min",        "max",    "div",   "rem",     "fma",       "scale", "sqrt",
+      "floor", "ceil",  "trunc", "round_even", "and",    "or",    "xor",     "not",       "shl",   "shr",
+      "eq",    "ne",    "lt",    "le",         "select", "cast",  "bitcast", "table"};
+  static_assert(std::size(names) == static_cast<size_t>(Op::kTable) + 1);
   return names[static_cast<int>(op)];
 }
 
@@ -73,6 +73,7 @@ int operand_count(Op op) {
     case Op::kNot:
     case Op::kCast:
     case Op::kBitcast:
+    case Op::kTable:
       return 1;
     case Op::kFma:
     case Op::kSelect:
@@ -401,11 +402,18 @@ LaneFunction copy_function(Type to, Type from) {
   }
 }
 
+void look_up(void* r, const void* a, const void* table, const void*, int n) {
+  for (int i = 0; i < n; ++i)
+    static_cast<uint32_t*>(r)[i] =
+        (*static_cast<const Table*>(table))[static_cast<const uint32_t*>(a)[i] % 16];
+}
+
 }  // namespace
 
 LaneFunction lane_function(Op op, Type result, Type operand) {
   if (op == Op::kCast) return result == operand ? nullptr : cast_function(result, operand);
   if (op == Op::kBitcast) return copy_function(result, operand);
+  if (op == Op::kTable) return result == Type::kF32 && operand == Type::kU32 ? look_up : nullptr;
   const bool compares = op == Op::kEq || op == Op::kNe || op == Op::kLt || op == Op::kLe;
   if (result != (compares ? Type::kBool : operand)) return nullptr;
   if (op == Op::kSelect) {

@@ -225,6 +225,7 @@ class Interpreter {
       step.memory = static_cast<char*>(buffers_[inst.buffer]);
       step.is_bool = inst.type == Type::kBool;
     } else {
+      if (inst.op == Op::kTable) step.b = reinterpret_cast<const char*>(&kernel_.tables[inst.imm]);
       step.function = lane_function(inst.op, inst.type, type(inst.op == Op::kSelect ? inst.b : inst.a));
       LOHE_INTERNAL_ASSERT(step.function != nullptr, "kernel ", kernel_.name, ": %", v, " = ", name(inst.op),
                            " is not defined for its types");

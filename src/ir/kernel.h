@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -85,6 +86,7 @@ enum class Op : uint8_t {
   kSelect,   ///< a ? b : c
   kCast,     ///< see Builder::cast
   kBitcast,  ///< same size
+  kTable,    ///< Kernel::tables[imm][a % 16]; a is kU32
 };
 
 /// An SSA value: index into Kernel::insts.
@@ -152,6 +154,9 @@ struct Buffer {
   bool scratch = false;  ///< private to one call; its size is in Kernel::scratch_elements
 };
 
+/// Sixteen numbers of kF32, as bits: what one permutation of a 64-byte register looks up.
+using Table = std::array<uint32_t, 16>;
+
 /// int32_t kernel(void* const* buffers, const int64_t* params, int64_t begin, int64_t end): 0 or the code of
 /// a Check. A call does outer iterations [begin, end) and nothing else; calls on disjoint ranges may run at
 /// the same time.
@@ -159,6 +164,7 @@ struct Kernel {
   std::string name;
   std::vector<Buffer> buffers;
   std::vector<Inst> insts;
+  std::vector<Table> tables;
   Block body;
   int params = 0;
 };

@@ -100,11 +100,11 @@ V sigmoid(V x) {
 
 V tanh(V x) {
   const V a = abs(x);
+  if (single(x)) return copy_sign(piecewise(a, kTanhPieces), x);
   const V z = x * x;
-  const V small = fma(a * z, single(x) ? polynomial(z, kTanhF32) : polynomial2(z, kTanhF64), a);
+  const V small = fma(a * z, polynomial2(z, kTanhF64), a);
   // 1 - 2 / (exp(2a) + 1), which rounds to 1 from here on.
-  const double one_from = single(x) ? 9.5 : 20.0;
-  const V bounded = minimum(literal(x, one_from), a);
+  const V bounded = minimum(literal(x, 20), a);
   const Parts d = cut(bounded + bounded);
   const V large = 1 - 2 / fma(exp_of_rest(d.r), power_of_two(d.n), literal(x, 1));
   return copy_sign(select(a < 0.625, small, large), x);

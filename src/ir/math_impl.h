@@ -62,6 +62,18 @@ V polynomial2(V x, const double (&c)[N]) {
   return fma(odd, x, even);
 }
 
+/// f(a) for a >= 0 or NaN, kF32, from pieces looked up by the leading bits of a number that grows with a: one
+/// short chain of operations, where a select between formulas computes both. Above `last` f is 1.
+inline V piecewise(V a, const Pieces& f) {
+  a = minimum(literal(a, f.last), a);
+  const V index = shift_right(bits_of(fma(a, literal(a, f.scale), literal(a, 1))), 21);
+  const auto row = [&](size_t i) { return a.builder->table(index, f.rows[i]); };
+  const V u = a - row(0);
+  V q = row(7);
+  for (size_t i = 6; i >= 3; --i) q = fma(q, u, row(i));
+  return fma(q, u, fma(row(2), u, row(1)));
+}
+
 /// The same with one rounding of the size of c[0], for c[0] above the rest.
 template <int N>
 V polynomial_rest(V x, const double (&c)[N]) {

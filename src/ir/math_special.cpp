@@ -45,17 +45,8 @@ V sine_pi(V t) {
 
 V erf(V x) {
   const V a = abs(x);
-  const V inside = a < 1;
-  V inner, outer;
-  if (single(x)) {
-    inner = fma(a, polynomial(x * x, kErfF32), a);
-    // erf rounds to 1 from 3.92 on.
-    outer = 1 - polynomial(minimum(literal(x, 3.92), a) - 2.46, kErfTailF32);
-  } else {
-    inner = erf_inner(a);
-    outer = 1 - erfc_tail(a);
-  }
-  return copy_sign(select(inside, inner, outer), x);
+  if (single(x)) return copy_sign(piecewise(a, kErfPieces), x);
+  return copy_sign(select(a < 1, erf_inner(a), 1 - erfc_tail(a)), x);
 }
 
 V erfc(V x) {

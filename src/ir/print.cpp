@@ -17,11 +17,21 @@ class Printer {
       out_ += "buffer " + std::to_string(i) + ": " + name(buffer.type) + (buffer.written ? " written" : "") +
               (buffer.scratch ? " scratch" : "") + "\n";
     }
+    for (size_t i = 0; i < kernel_.tables.size(); ++i) {
+      out_ += "table " + std::to_string(i) + ":";
+      for (const uint32_t x : kernel_.tables[i]) out_ += " " + hexadecimal(x);
+      out_ += "\n";
+    }
     print(kernel_.body, 0);
     return std::move(out_);
   }
 
  private:
+  static std::string hexadecimal(uint64_t bits) {
+    char text[24];
+    std::snprintf(text, sizeof text, "0x%" PRIx64, bits);
+    return text;
+  }
   static std::string number(Value v) { return "%" + std::to_string(v); }
   static std::string list(const std::vector<Value>& values) {
     std::string text;
@@ -42,12 +52,8 @@ class Printer {
   std::string text(Value v) const {
     const Inst& inst = kernel_.insts[static_cast<size_t>(v)];
     std::string text = number(v) + ":" + name(inst.type) + " = " + name(inst.op);
-    if (inst.op == Op::kConst) {
-      char bits[24];
-      std::snprintf(bits, sizeof bits, " 0x%" PRIx64, inst.imm);
-      text += bits;
-    }
-    if (inst.op == Op::kParam) text += " " + std::to_string(inst.imm);
+    if (inst.op == Op::kConst) text += " " + hexadecimal(inst.imm);
+    if (inst.op == Op::kParam || inst.op == Op::kTable) text += " " + std::to_string(inst.imm);
     if (is_load(inst.op)) text += " buffer " + std::to_string(inst.buffer);
     for (const Value operand : {inst.a, inst.b, inst.c}) {
       if (operand != kNoValue) text += " " + number(operand);

@@ -238,6 +238,19 @@ TEST(CodegenOps, BitcastsKeepBits) {
   }
 }
 
+TEST(CodegenOps, TablesAreLookedUpByTheIndexsLowestBitsAtEveryWidth) {
+  std::array<double, 16> numbers;
+  for (size_t i = 0; i < numbers.size(); ++i)
+    numbers[i] = (i % 2 == 0 ? 1.0 : -1.0) / static_cast<double>(i + 3);
+  numbers[7] = -0.0;
+  expect_op("table", {Type::kU32}, Type::kF32,
+            [&](const std::vector<V>& x) { return x[0].builder->table(x[0], numbers); });
+  // Elements of eight bytes halve the number of lanes.
+  expect_op("table_wide", {Type::kU32}, Type::kF64, [&](const std::vector<V>& x) {
+    return x[0].builder->cast(x[0].builder->table(x[0], numbers), Type::kF64);
+  });
+}
+
 TEST(CodegenOps, EveryHalfConvertsExactly) {
   Bytes every(65536 * 2);
   for (uint32_t i = 0; i < 65536; ++i) {

@@ -196,6 +196,15 @@ TEST(IrCheck, RejectsMalformedKernelsWithTheReason) {
          k.insts.push_back({.op = Op::kConst, .type = Type::kU8, .imm = 256});
          k.body.push_back(Define{static_cast<Value>(k.insts.size() - 1)});
        }},
+      {"table 1 of 1",
+       [](Kernel& k) {
+         k.tables.resize(1);
+         k.insts.push_back({.op = Op::kConst, .type = Type::kU32});
+         const auto index = static_cast<Value>(k.insts.size() - 1);
+         k.insts.push_back({.op = Op::kTable, .type = Type::kF32, .a = index, .imm = 1});
+         k.body.push_back(Define{index});
+         k.body.push_back(Define{index + 1});
+       }},
       {"expected i64", [](Kernel& k) { store(k).index = store(k).value; }},
       {"arithmetic only",
        [](Kernel& k) {

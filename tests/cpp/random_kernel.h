@@ -369,6 +369,11 @@ class RandomKernelMaker {
       static const Op kUnary[] = {Op::kNeg, Op::kAbs, Op::kNot};
       return b_.unary(kUnary[random_.below(3)], x);
     }
+    if (form == 5 && type == Type::kU32) {
+      std::array<double, 16> numbers;
+      for (double& n : numbers) n = static_cast<double>(random_.below(1 << 20)) * 0x1p-18 - 2;
+      return b_.table(x, numbers);
+    }
     if (form == 4) {
       const bool left = random_.chance(50);
       const V count = b_.constant_int(type, random_.below(70));

@@ -150,7 +150,7 @@ def tables() -> list[tuple[str, str, list[mp.mpf], float, bool]]:
     tanh_tail = taylor_safe(
         lambda z: (mp.tanh(root(z)) / root(z) - 1) / z, lambda z: -mp.mpf(1) / 3 + z * 2 / 15
     )
-    for suffix, degree in (("F32", 4), ("F64", 10)):
+    for suffix, degree in (("F64", 10),):
         fit(
             "kTanh" + suffix,
             "(tanh(x) / x - 1) / z, z = x^2, |x| <= 0.625, weight z",
@@ -174,7 +174,7 @@ def tables() -> list[tuple[str, str, list[mp.mpf], float, bool]]:
     erf_head = taylor_safe(
         lambda z: mp.erf(root(z)) / root(z) - 1, lambda z: 2 / mp.sqrt(mp.pi) * (1 - z / 3) - 1
     )
-    for suffix, degree in (("F32", 6), ("F64", 11)):
+    for suffix, degree in (("F64", 11),):
         fit(
             "kErf" + suffix,
             "erf(x) / x - 1, z = x^2, |x| <= 1",
@@ -184,15 +184,6 @@ def tables() -> list[tuple[str, str, list[mp.mpf], float, bool]]:
             1,
             degree,
         )
-    fit(
-        "kErfTailF32",
-        "erfc(u + 2.46) on |u| <= 1.46",
-        lambda u: mp.erfc(u + mp.mpf("2.46")),
-        lambda u: mp.mpf(1),
-        "-1.461",
-        "1.461",
-        14,
-    )
     k = mp.mpf(4)
 
     def erfcx_of(t: mp.mpf) -> mp.mpf:
@@ -323,6 +314,59 @@ def tables() -> list[tuple[str, str, list[mp.mpf], float, bool]]:
     return result
 
 
+def pieces(f: Function, last: float, scale: float, degree: int) -> tuple[list[list[float]], float]:
+    """f on [0, last], f(0) = 0, in sixteen pieces: rows centre, f(centre), slope, then the coefficients of q, constant first.
+
+    Piece i begins where 1 + scale x is 1, 1.25, 1.5, 1.75, 2, 2.5, ...: the exponent and two bits of the
+    mantissa of 1 + scale x, which is below 16, number it. Row entries stand where the last four bits of that
+    number say. f(x) = f(centre) + slope u + u q(u), u = x - centre: with the slope, a number of few bits, q is
+    small and so is what its roundings do. Centres are floats whose f is nearly a float; the last one is `last`, where
+    f counts as 1. Also returns the largest relative error, the rounding of the coefficients
+    included.
+    """
+    starts = [((1 + i % 4 / 4) * 2 ** (i // 4) - 1) / scale for i in range(17)]
+    rows, worst = [[0.0] * 16 for _ in range(degree + 3)], mp.mpf(0)
+    for i in range(16):
+        # A little beyond the ends: 1 + scale x is rounded.
+        low = mp.mpf(starts[i]) * (1 - mp.mpf(2) ** -20)
+        high = mp.mpf(min(starts[i + 1], last)) * (1 + mp.mpf(2) ** -20)
+        if i == 0:
+            centre, value, low = mp.mpf(0), mp.mpf(0), mp.mpf(10) ** -12
+        elif starts[i + 1] >= last:
+            centre, value = mp.mpf(last), mp.mpf(1)
+        else:
+            candidate = np.float32((low + high) / 2)
+            tried = []
+            for _ in range(2000):
+                y = f(mp.mpf(float(candidate)))
+                tried.append((abs(y - mp.mpf(float(np.float32(float(y))))), float(candidate)))
+                candidate = np.nextafter(candidate, np.float32(100))
+            centre = mp.mpf(min(tried)[1])
+            value = mp.mpf(float(np.float32(float(f(centre)))))
+        exact = f(centre)
+        near = mp.mpf(10) ** -20
+        slope = mp.nint(mp.diff(f, max(centre, near)) * 8) / 8
+
+        def rest(u: mp.mpf, centre: mp.mpf = centre, exact: mp.mpf = exact, slope: mp.mpf = slope) -> mp.mpf:
+            return ((f(centre + u) - exact) / u if abs(u) > near else mp.diff(f, max(centre, near))) - slope
+
+        def weight(u: mp.mpf, centre: mp.mpf = centre) -> mp.mpf:
+            return max(abs(u), mp.mpf("1e-3")) / max(f(centre + u), mp.mpf("1e-3"))
+
+        q, _ = remez(rest, weight, low - centre, high - centre, degree - 1)
+        place = (12 + i) % 16
+        column = [float(centre), float(value), float(slope)] + [float(np.float32(float(c))) for c in q]
+        if i == 0 and abs(column[3]) < 1e-7:
+            column[3] = 0.0  # f(x) = x for small x
+        for row, x in zip(rows, column, strict=True):
+            row[place] = x
+        for j in range(200):
+            u = low + (high - low) * j / 199 - centre
+            y = value + slope * u + u * mp.polyval([mp.mpf(c) for c in reversed(column[3:])], u)
+            worst = max(worst, abs(y - f(centre + u)) / f(centre + u))
+    return rows, float(worst)
+
+
 def two_over_pi() -> tuple[list[list[float]], list[float]]:
     """The bits of 2/pi for reduction: float32's four bands of three parts, float64's 53-bit chunks."""
     mp.mp.prec = 1600
@@ -358,6 +402,8 @@ def header() -> str:
     out = [
         "#pragma once",
         "",
+        "#include <array>",
+        "",
         "/// By tools/gen/fit_polynomials.py: polynomial coefficients, constant term first.",
         "namespace lohe::ir::math {",
         "",
@@ -370,6 +416,27 @@ def header() -> str:
             f"inline constexpr double {name}[] = {{",
             wrap(rounded) + "};",
         ]
+    out += [
+        "/// A function in sixteen pieces, see piecewise(): rows are centre, value there, slope, coefficients.",
+        "struct Pieces {",
+        "  double last, scale;",
+        "  std::array<double, 16> rows[8];",
+        "};",
+    ]
+    for name, what, f, last, scale in (
+        ("kTanhPieces", "tanh(x)", mp.tanh, 10.0, 1.484375),
+        ("kErfPieces", "erf(x)", mp.erf, 4.15625, 3.59375),
+    ):
+        rows, worst = pieces(f, last, scale, 5)
+        print(f"{name:14s} error 2^{float(mp.log(worst, 2)):.1f}", file=sys.stderr)
+        out += [
+            f"/// {what}: 2^{float(mp.log(worst, 2)):.1f}",
+            f"inline constexpr Pieces {name} = {{",
+            f"    {last!r}, {scale!r}, {{",
+        ]
+        for row in rows:
+            out += ["        {" + wrap([repr(x) for x in row], " " * 9).lstrip() + "},"]
+        out += ["    }};"]
     bands, chunks = two_over_pi()
     out += [
         "/// 2/pi in three parts for |x| below 2^32, 2^64, 2^96, 2^128, less bits that give multiples of 4.",

@@ -315,6 +315,39 @@ llvm::Value* Arithmetic::cast(llvm::Value* x, Type from, Type to) {
   return ir::is_signed_int(from) ? b_.CreateSExtOrTrunc(x, target) : b_.CreateZExtOrTrunc(x, target);
 }
 
+llvm::Value* Arithmetic::look_up(const ir::Table& table, llvm::Value* index) {
+  const auto part = [&](size_t begin, size_t end) {
+    std::vector<llvm::Constant*> numbers;
+    for (size_t i = begin; i < end; ++i) numbers.push_back(constant(Type::kF32, table[i]));
+    return llvm::ConstantVector::get(numbers);
+  };
+  const int width = width_of(index);
+  if (width == 16 && level_ == CpuLevel::kAvx512)  // uses four bits of the index
+    return b_.CreateIntrinsic(llvm::Intrinsic::x86_avx512_permvar_sf_512, {}, {part(0, 16), index});
+  if (width == 8 && level_ != CpuLevel::kV2) {  // three
+    // The fourth says whether the first half's entry is changed into the second's.
+    std::vector<llvm::Constant*> change;
+    for (size_t k = 0; k < 8; ++k) change.push_back(constant(Type::kF32, table[k] ^ table[k + 8]));
+    const auto look = [&](llvm::Constant* half) {
+      llvm::Value* found = b_.CreateIntrinsic(llvm::Intrinsic::x86_avx2_permps, {}, {half, index});
+      return b_.CreateBitCast(found, index->getType());
+    };
+    llvm::Value* second =
+        b_.CreateAShr(b_.CreateShl(index, int_like(index, 32, 28)), int_like(index, 32, 31));
+    llvm::Value* changes = b_.CreateAnd(look(llvm::ConstantVector::get(change)), second);
+    return b_.CreateBitCast(b_.CreateXor(look(part(0, 8)), changes), shaped(b_.getFloatTy(), index));
+  }
+  llvm::Constant* numbers = part(0, 16);
+  auto* memory = new llvm::GlobalVariable(module_, numbers->getType(), true,
+                                          llvm::GlobalValue::PrivateLinkage, numbers, "table");
+  memory->setUnnamedAddr(llvm::GlobalValue::UnnamedAddr::Global);
+  llvm::Type* element = b_.getFloatTy();
+  llvm::Value* at = b_.CreateGEP(element, memory, b_.CreateAnd(index, int_like(index, 32, 15)));
+  const llvm::Align align(sizeof(float));
+  if (width == 0) return b_.CreateAlignedLoad(element, at, align);
+  return b_.CreateMaskedGather(shaped(element, index), at, align);
+}
+
 llvm::Value* Arithmetic::float_to_int(llvm::Value* x, Type from, Type to) {
   LOHE_INTERNAL_ASSERT(to == Type::kI32 || to == Type::kI64, "float to ", ir::name(to),
                        " goes through i32 or i64");
@@ -397,6 +430,15 @@ llvm::Value* Arithmetic::float_to_bfloat(llvm::Value* x) {
   llvm::Value* rounded = b_.CreateAdd(b_.CreateAdd(bits, int_like(x, 32, 0x7FFF)), lowest);
   llvm::Value* quiet = b_.CreateOr(bits, int_like(x, 32, 0x00400000));
   llvm::Value* value = b_.CreateSelect(b_.CreateFCmpUNO(x, x), quiet, rounded);
+  if (width_of(x) == 16 && level_ == CpuLevel::kAvx512) {
+    // A shift and a truncation are three instructions.
+    std::vector<llvm::Constant*> odd;
+    for (int i = 0; i < 32; ++i) odd.push_back(b_.getInt16(static_cast<uint16_t>((2 * i + 1) % 32)));
+    llvm::Value* shorts = b_.CreateBitCast(value, llvm::FixedVectorType::get(b_.getInt16Ty(), 32));
+    llvm::Value* upper = b_.CreateIntrinsic(llvm::Intrinsic::x86_avx512_permvar_hi_512, {},
+                                            {shorts, llvm::ConstantVector::get(odd)});
+    return b_.CreateExtractVector(shaped(b_.getInt16Ty(), x), upper, b_.getInt64(0));
+  }
   return b_.CreateTrunc(b_.CreateLShr(value, int_like(x, 32, 16)), shaped(b_.getInt16Ty(), x));
 }
 

@@ -131,6 +131,9 @@ class Emitter {
       case Op::kLoadUnit:
         values_[v] = load(inst);
         return;
+      case Op::kTable:
+        values_[v] = arithmetic_.look_up(kernel_.tables[inst.imm], scalar(inst.a));
+        return;
       default:
         break;
     }

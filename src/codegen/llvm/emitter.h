@@ -31,6 +31,8 @@ class Arithmetic {
   /// Operands of one shape; `from` is the type of the first operand of casts, bitcasts and comparisons.
   llvm::Value* apply(ir::Op op, ir::Type type, ir::Type from, llvm::Value* a, llvm::Value* b, llvm::Value* c);
   llvm::Value* cast(llvm::Value* x, ir::Type from, ir::Type to);
+  /// table[index % 16].
+  llvm::Value* look_up(const ir::Table& table, llvm::Value* index);
   /// Bool <-> the byte that memory holds.
   llvm::Value* to_memory(llvm::Value* x, ir::Type t);
   llvm::Value* from_memory(llvm::Value* x, ir::Type t);

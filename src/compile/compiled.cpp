@@ -48,8 +48,14 @@ void plan(std::vector<Interval> intervals, bool share, CompiledTrace& compiled) 
 int64_t prepare(FusedStep& step) {
   if (step.program == nullptr) return 0;
   std::vector<Binding> bound;
-  for (size_t i = 0; i < step.operands.size(); ++i)
-    bound.push_back({Preparation::operand(static_cast<int32_t>(i)), step.operands[i].strides});
+  for (size_t i = 0; i < step.operands.size(); ++i) {
+    // Operands in one place have one address: the program may ask.
+    size_t first = 0;
+    while (step.operands[first].storage != step.operands[i].storage ||
+           step.operands[first].offset != step.operands[i].offset)
+      ++first;
+    bound.push_back({Preparation::operand(static_cast<int32_t>(first)), step.operands[i].strides});
+  }
   Preparation preparation;
   Space space = step.space;
   space.preparation = &preparation;

@@ -19,7 +19,7 @@ using namespace ir;
 /// Groups looked at before a record starts one of its own.
 constexpr size_t kWindow = 24;
 /// Beyond these a kernel takes long to make, and spills.
-constexpr size_t kMostNodes = 192, kMostOperands = 20;
+constexpr size_t kMostNodes = 192, kMostOperands = 32;
 /// Bytes of a row that is swept twice from a near cache.
 constexpr int64_t kNearRow = 256 << 10;
 
@@ -45,6 +45,7 @@ struct Group {
   std::vector<Member> members;
   std::vector<Access> loads, stores;     ///< from and to memory; a store that is overwritten is not listed
   std::vector<int32_t> reads, writes;    ///< storages
+  std::vector<int32_t> late;             ///< of `writes`: what waits for a reduction of the group
   bool reduces = false, counts = false;  ///< holds reductions; holds positions or numbers of elements
   Dims leader;                           ///< strides by which the reductions' loops are ordered
   size_t nodes = 0;
@@ -187,7 +188,10 @@ class Fusion {
       if (g.may_raise || record.space.iota_base != 0) g.open = false;
       // Reductions of nothing.
       if (std::find(g.sizes.begin(), g.sizes.end(), 0) != g.sizes.end()) g.open = false;
-      for (const GraphNode& n : graph.nodes) {
+      const std::vector<bool> needed = graph.needed();
+      for (size_t i = 0; i < graph.nodes.size(); ++i) {
+        const GraphNode& n = graph.nodes[i];
+        if (!needed[i]) continue;
         g.reduces = g.reduces || is_reduction(n.prim);
         g.counts = g.counts || n.prim == Prim::kIota || n.prim == Prim::kExtent || n.prim == Prim::kArgmax ||
                    n.prim == Prim::kArgmin;
@@ -204,6 +208,7 @@ class Fusion {
           if (i.storage == o.storage && (i != o || g.reduces)) g.open = false;
         }
       }
+      if (g.reduces) g.late = g.writes;
       if (g.reduces && g.open) lead(record, m, g);
     }
     g.members.push_back(std::move(m));
@@ -345,9 +350,9 @@ class Fusion {
     }
     if (must_share && !shares) return std::nullopt;
     if (reduces) {
-      // A load of a place that the other part writes: sweeps would see both values.
+      // A load from memory that the other part writes: sweeps would see both values.
       for (const Access& i : b.loads) {
-        if (has(b.writes, i.storage)) return std::nullopt;
+        if (has(b.writes, i.storage) && !has(a.stores, i)) return std::nullopt;
       }
       if (!worth_sweeping(a, b)) return std::nullopt;
     }
@@ -359,6 +364,9 @@ class Fusion {
       add(a.writes, o.storage);
     }
     for (const int32_t s : b.reads) add(a.reads, s);
+    if (b.reduces || waits(b, a.late)) {
+      for (const int32_t s : b.writes) add(a.late, s);
+    }
     a.counts = a.counts || b.counts;
     a.nodes += b.nodes;
     if (reduces) {
@@ -451,8 +459,8 @@ class Fusion {
     g.sizes = fine;
   }
 
-  /// Values that vary along the rows and go to memory are made in a sweep of their own: that pays where the
-  /// row is still near, or where nothing of the kind is stored.
+  /// Whether what a reduction of the group would be computed from, or computes, is written in the same sweep,
+  /// or in one that finds the row still near.
   bool worth_sweeping(const Group& a, const Group& b) const {
     const Dims& leader = a.reduces ? a.leader : b.leader;
     int64_t row = 1;
@@ -462,22 +470,23 @@ class Fusion {
       row *= a.sizes[d];
       dense = dense || leader[d] == 1;
     }
-    if (dense && row * 4 * static_cast<int64_t>(a.loads.size() + 1) <= kNearRow) return true;
-    // Before the reduction, and read by it alone.
-    const std::vector<Access>& before = a.reduces ? b.members[0].outputs : a.stores;
-    if (a.reduces) {
-      for (const Access& o : before) {
-        for (size_t d = 0; d < a.sizes.size(); ++d) {
-          if (a.groups[d] == kRow && o.strides[d] != 0) return false;
-        }
-      }
-      return true;
+    if (dense && row * 4 * static_cast<int64_t>(a.loads.size() + 1) < kNearRow) return true;
+    // Further sweeps would read all of it again; and not find what is overwritten.
+    for (const Access& l : a.loads) {
+      if (has(a.writes, l.storage)) return false;
     }
-    for (const Access& o : before) {
-      if (lasts(o.storage) || users_[static_cast<size_t>(o.storage)] > inner_users(a, o.storage) + 1)
-        return false;
-    }
-    return true;
+    const Group& second = a.reduces ? b : a;
+    return !waits(second, a.late) ||
+           std::none_of(second.stores.begin(), second.stores.end(), [&](const Access& o) {
+             for (size_t d = 0; d < a.sizes.size(); ++d) {
+               if (a.groups[d] == kRow && o.strides[d] != 0) return true;
+             }
+             return false;
+           });
+  }
+  /// Whether `g` reads any of these.
+  static bool waits(const Group& g, const std::vector<int32_t>& storages) {
+    return std::any_of(g.reads.begin(), g.reads.end(), [&](int32_t s) { return has(storages, s); });
   }
 
   bool uses(int32_t record, int32_t storage) const {

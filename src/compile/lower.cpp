@@ -8,9 +8,9 @@
 #include "ir/primitives.h"
 #include "lohe/error.h"
 
-/// The reduced dims are swept once for every depth of dependent reductions (softmax: maximum, sum, result),
-/// and once more for results that vary over them. A value that is dear to make and needed in a later sweep is
-/// kept in a scratch row.
+/// The reduced dims are swept once for every depth of dependent reductions (softmax: maximum, sum, result).
+/// Results that vary over them are written in the first sweep that knows them, which may be one more than the
+/// reductions need. A value that is dear to make and needed in a later sweep is kept in a scratch row.
 namespace lohe::compiler {
 namespace {
 
@@ -269,7 +269,7 @@ class Lowering {
     const std::vector<std::pair<V, V>> bounds = reduced_bounds();
     for (int sweep = 1; sweep <= sweeps_; ++sweep) {
       const std::vector<int32_t> reductions = reductions_of(sweep);
-      const std::vector<bool> want = closure(operands_of(reductions));
+      const std::vector<bool> want = closure(targets_of(sweep));
       make_kept(want);
       std::vector<int32_t> keep = sweeps_vector ? worth_keeping(want, sweep) : std::vector<int32_t>{};
       std::vector<Builder::Reduction> folds;
@@ -290,6 +290,7 @@ class Lowering {
         enter(outer, at);
         make_row(want);
         for (const int32_t k : keep) keep_in_scratch(k);
+        finish(sweep);
         std::vector<std::vector<V>> elements;
         for (const int32_t r : reductions) elements.push_back(elements_of(r));
         return elements;
@@ -301,21 +302,18 @@ class Lowering {
         made_[static_cast<size_t>(reductions[i])] = true;
       }
     }
-    // Results that do not vary over the reduced dims, then those that do.
-    const std::vector<int32_t> kept_targets = final_targets(false), row_targets = final_targets(true);
-    if (!kept_targets.empty()) {
-      make_kept(closure(kept_targets));
-      finish(false);
+    if (const std::vector<int32_t> targets = finished_in(kAfter); !targets.empty()) {
+      make_kept(closure(targets));
+      finish(kAfter);
     }
-    if (!row_targets.empty()) {
-      const std::vector<bool> want = closure(row_targets);
+    if (const std::vector<int32_t> targets = finished_in(sweeps_ + 1); !targets.empty()) {
+      const std::vector<bool> want = closure(targets);
       make_kept(want);
-      const auto last = [&](const std::vector<V>& at) {
+      b_.loop(bounds, sweeps_vector, [&](const std::vector<V>& at) {
         enter(outer, at);
         make_row(want);
-        finish(true);
-      };
-      b_.loop(bounds, sweeps_vector, last);
+        finish(sweeps_ + 1);
+      });
       at_ = outer;
     }
   }
@@ -351,27 +349,45 @@ class Lowering {
     return {parts[0], parts.size() > 1 ? parts[1] : V{}};
   }
 
-  /// Results and checks that do or do not vary over the reduced dims.
-  std::vector<int32_t> final_targets(bool row) const {
+  /// When results and checks are finished that do not vary over the reduced dims: after the reductions.
+  static constexpr int kAfter = 0;
+  /// The sweep that finishes an output or a check: the first that knows its value.
+  int sweep_of(int32_t value, bool row) const {
+    return row ? depth_[static_cast<size_t>(value)] + 1 : kAfter;
+  }
+  int sweep_of_output(size_t o) const {
+    const bool row = in_row(o);
+    return row && spec_.outputs[o].overwrites ? sweeps_ + 1 : sweep_of(graph_.outputs[o], row);
+  }
+  int sweep_of_check(const Graph::Check& c) const {
+    return sweep_of(c.condition, row_[static_cast<size_t>(c.condition)] != 0);
+  }
+  std::vector<int32_t> finished_in(int sweep) const {
     std::vector<int32_t> targets;
     for (size_t o = 0; o < graph_.outputs.size(); ++o) {
-      if (in_row(o) == row) targets.push_back(graph_.outputs[o]);
+      if (sweep_of_output(o) == sweep) targets.push_back(graph_.outputs[o]);
     }
     for (const Graph::Check& c : graph_.checks) {
-      if ((row_[static_cast<size_t>(c.condition)] != 0) == row) targets.push_back(c.condition);
+      if (sweep_of_check(c) == sweep) targets.push_back(c.condition);
     }
     return targets;
   }
-  void finish(bool row) {
+  void finish(int sweep) {
     int code = 0;
     for (const Graph::Check& c : graph_.checks) {
       ++code;
-      if ((row_[static_cast<size_t>(c.condition)] != 0) == row)
-        b_.check(values_[static_cast<size_t>(c.condition)].re, code);
+      if (sweep_of_check(c) == sweep) b_.check(values_[static_cast<size_t>(c.condition)].re, code);
     }
     for (size_t o = 0; o < graph_.outputs.size(); ++o) {
-      if (in_row(o) == row) store_output(o, values_[static_cast<size_t>(graph_.outputs[o])]);
+      if (sweep_of_output(o) == sweep) store_output(o, values_[static_cast<size_t>(graph_.outputs[o])]);
     }
+  }
+  /// What a sweep computes: its reductions' operands, and what it finishes.
+  std::vector<int32_t> targets_of(int sweep) const {
+    std::vector<int32_t> targets = operands_of(reductions_of(sweep));
+    const std::vector<int32_t> finished = finished_in(sweep);
+    targets.insert(targets.end(), finished.begin(), finished.end());
+    return targets;
   }
 
   // Turned tiles: a tile of each turned input is read along its own dense dim into scratch, whose rows lie an
@@ -429,8 +445,8 @@ class Lowering {
               at_[v] = j[0];
               scratch_.clear();
               made_.assign(graph_.nodes.size(), false);
-              make_kept(closure(final_targets(false)));
-              finish(false);
+              make_kept(closure(finished_in(kAfter)));
+              finish(kAfter);
             });
           });
         });
@@ -464,21 +480,21 @@ class Lowering {
       columns_.clear();
       tile_at_ = {begin, end};
       for (int sweep = 1; sweep <= sweeps_; ++sweep) sweep_rows(outer, sweep, unrolled);
-      if (!final_targets(false).empty()) {
-        const std::vector<bool> want = closure(final_targets(false));
+      if (const std::vector<int32_t> targets = finished_in(kAfter); !targets.empty()) {
+        const std::vector<bool> want = closure(targets);
         over_columns(outer, [&] {
           make_kept(want);
-          finish(false);
+          finish(kAfter);
         });
       }
-      if (!final_targets(true).empty()) {
-        const std::vector<bool> want = closure(final_targets(true));
+      if (const std::vector<int32_t> targets = finished_in(sweeps_ + 1); !targets.empty()) {
+        const std::vector<bool> want = closure(targets);
         b_.loop(reduced_bounds(), false, [&](const std::vector<V>& rows) {
           over_columns(outer, [&] {
             make_kept(want);
             at_.insert(at_.end(), rows.begin(), rows.end());
             make_row(want);
-            finish(true);
+            finish(sweeps_ + 1);
           });
         });
       }
@@ -505,7 +521,7 @@ class Lowering {
 
   void sweep_rows(const std::vector<V>& outer, int sweep, int unrolled) {
     const std::vector<int32_t> reductions = reductions_of(sweep);
-    const std::vector<bool> want = closure(operands_of(reductions));
+    const std::vector<bool> want = closure(targets_of(sweep));
     const V base = -tile_at_.first;
     const auto store = [&](const std::vector<int16_t>& buffers, const std::vector<V>& parts) {
       for (size_t i = 0; i < parts.size(); ++i) b_.store_unit(buffers[i], base, parts[i]);
@@ -531,6 +547,7 @@ class Lowering {
           at_.insert(at_.end(), rows.begin(), rows.end());
           at_.push_back(last + i);
           make_row(want);
+          finish(sweep);
           for (const int32_t r : reductions)
             sums[r] = reduction_combine(b_, node(r).prim, node(node(r).a).dtype, sums[r], elements_of(r));
         }
@@ -553,10 +570,10 @@ class Lowering {
 
   /// Puts the values of a column that later rows read, and that can be known now, into scratch.
   void settle(const std::vector<V>& outer, int sweep) {
-    std::vector<int32_t> later = final_targets(true);
-    for (int s = sweep + 1; s <= sweeps_; ++s) {
-      const std::vector<int32_t> operands = operands_of(reductions_of(s));
-      later.insert(later.end(), operands.begin(), operands.end());
+    std::vector<int32_t> later;
+    for (int s = sweep + 1; s <= sweeps_ + 1; ++s) {
+      const std::vector<int32_t> targets = targets_of(s);
+      later.insert(later.end(), targets.begin(), targets.end());
     }
     const std::vector<bool> want = closure(later);
     std::vector<int32_t> settled;
@@ -643,12 +660,9 @@ class Lowering {
 
   std::vector<int32_t> worth_keeping(const std::vector<bool>& want, int sweep) {
     std::vector<int32_t> later_targets;
-    for (size_t i = 0; i < graph_.nodes.size(); ++i) {
-      if (needed_[i] && is_reduction(graph_.nodes[i].prim) && depth_[i] > sweep)
-        later_targets.push_back(graph_.nodes[i].a);
-    }
-    for (const int32_t o : graph_.outputs) {
-      if (row_[static_cast<size_t>(o)]) later_targets.push_back(o);
+    for (int s = sweep + 1; s <= sweeps_ + 1; ++s) {
+      const std::vector<int32_t> targets = targets_of(s);
+      later_targets.insert(later_targets.end(), targets.begin(), targets.end());
     }
     std::vector<bool> later = closure(later_targets);
     std::vector<int32_t> keep;

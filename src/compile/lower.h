@@ -25,6 +25,7 @@ struct Operand {
   Dtype dtype;        ///< in memory
   uint32_t dims = 0;  ///< bit i: moves along loop i
   Step step = Step::kZero;
+  bool overwrites = false;  ///< an output in the place of an input: no sweep that reads it may follow
   bool operator==(const Operand&) const = default;
 };
 

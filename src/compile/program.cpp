@@ -46,7 +46,8 @@ struct Program::Stage {
       outputs;  ///< operand numbers: >= 0 temporaries (as input numbers), < 0: program output -1 - k
   std::vector<std::unique_ptr<Entry>> entries;
   std::atomic<Entry*> last{nullptr};
-  std::vector<std::unique_ptr<Program>> folds;  ///< of a split step: each output's reduction over the blocks
+  std::vector<std::unique_ptr<Program>>
+      folds;  ///< of a split step: each reduction's over the blocks; null: no reduction
 };
 
 Program::Program(Graph graph, std::string name) : graph_(std::move(graph)), name_(std::move(name)) {
@@ -92,7 +93,14 @@ void Program::plan(bool split, std::vector<std::unique_ptr<Stage>>& steps) {
   }
   const auto home = [&](int32_t id) {
     Key k = upstream[static_cast<size_t>(id)];
-    if (k.first < 0) return reductions.empty() || split ? Key{1000, 0} : reductions.begin()->first;
+    // What waits for nothing is made in the first sweep; but only what varies along the rows where blocks of
+    // them are separate calls.
+    if (k.first < 0) {
+      if (reductions.empty()) return Key{1000, 0};
+      const Key first = reductions.begin()->first;
+      const bool varies = (graph_.nodes[static_cast<size_t>(id)].space & first.second) != 0;
+      return split && !varies ? Key{1000, 0} : first;
+    }
     if (mixed[static_cast<size_t>(id)] || split) return Key{1000, 0};
     return k;
   };
@@ -214,6 +222,10 @@ void Program::plan(bool split, std::vector<std::unique_ptr<Stage>>& steps) {
     if (split && key.second != 0) {
       for (const int32_t o : step->graph.outputs) {
         const GraphNode& g = step->graph.node(o);
+        if (!is_reduction(g.prim)) {
+          step->folds.push_back(nullptr);
+          continue;
+        }
         Graph fold;
         fold.output(fold.reduce(g.prim, fold.input(0, g.dtype, kOuter | kRow), kRow));
         step->folds.push_back(std::make_unique<Program>(std::move(fold), name_ + "_blocks"));
@@ -426,23 +438,24 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
 
   const bool blocks = split && loops.size() == kept + 1 && loops.back().size >= 2 * kBlock;
   int64_t whole_blocks = 0, tail = 0;
-  std::vector<Binding> partial;
+  std::vector<Binding> partial(count);  // by operand; of reductions
   std::vector<std::pair<char*, size_t>> partial_memory;
   if (blocks) {
     Loop& row = loops.back();
     whole_blocks = row.size / kBlock;
     tail = row.size % kBlock;
     Loop block{whole_blocks, row.group, false, Dims(moving), row.logical * kBlock};
-    for (size_t o = 0; o < step.inputs.size(); ++o) block.strides[o] = row.strides[o] * kBlock;
+    for (size_t o = 0; o < count; ++o) block.strides[o] = row.strides[o] * kBlock;
     row.size = kBlock;
     put_first(loops, std::move(block));
     ++kept;
-    // Outputs become [blocks (+ tail), kept...] buffers.
+    // Reductions become [blocks (+ tail), kept...] buffers.
     const int64_t n = whole_blocks + (tail != 0 ? 1 : 0);
     for (size_t o = step.inputs.size(); o < count; ++o) {
+      if (step.folds[o - step.inputs.size()] == nullptr) continue;
       const GraphNode& g = step.graph.node(step.graph.outputs[o - step.inputs.size()]);
       int64_t size = 1;
-      Binding p;
+      Binding& p = partial[o];
       for (size_t d = kept; d-- > 0;) {
         loops[d].strides[o] = size;
         size *= d == 0 ? n : loops[d].size;
@@ -454,7 +467,6 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
         p.data = static_cast<char*>(allocate(bytes));
         partial_memory.push_back({p.data, bytes});
       }
-      partial.push_back(std::move(p));
     }
   }
 
@@ -489,6 +501,8 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
       spec.inputs.push_back(operand);
     } else {
       operand.dtype = step.graph.node(step.graph.outputs[o - step.inputs.size()]).dtype;
+      for (size_t i = 0; step.reduced != 0 && i < step.inputs.size(); ++i)
+        operand.overwrites = operand.overwrites || operands[i].data == operands[o].data;
       spec.outputs.push_back(operand);
     }
   }
@@ -556,15 +570,16 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
     launch(loops, {pointers.data(), pointers.size()}, 0);
     return;
   }
-  for (size_t o = 0; o < partial.size(); ++o) pointers[step.inputs.size() + o] = partial[o].data;
+  for (size_t o = 0; o < count; ++o) {
+    if (o >= step.inputs.size() && step.folds[o - step.inputs.size()] != nullptr)
+      pointers[o] = partial[o].data;
+  }
   launch(loops, {pointers.data(), pointers.size()}, 0);
   if (tail != 0) {
     Loops rest = loops;
-    for (size_t o = 0; o < step.inputs.size(); ++o)
-      pointers[o] += rest[0].strides[o] * whole_blocks * itemsize(spec.inputs[o].dtype);
-    for (size_t o = 0; o < partial.size(); ++o) {
-      pointers[step.inputs.size() + o] +=
-          rest[0].strides[step.inputs.size() + o] * whole_blocks * itemsize(spec.outputs[o].dtype);
+    for (size_t o = 0; o < count; ++o) {
+      const Operand& operand = o < step.inputs.size() ? spec.inputs[o] : spec.outputs[o - step.inputs.size()];
+      pointers[o] += rest[0].strides[o] * whole_blocks * itemsize(operand.dtype);
     }
     rest[0].size = 1;
     rest.back().size = tail;
@@ -572,18 +587,20 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
   }
   // 4. Over the blocks, one reduction at a time.
   const int64_t n = whole_blocks + (tail != 0 ? 1 : 0);
-  for (size_t o = 0; o < partial.size(); ++o) {
+  for (size_t o = step.inputs.size(); o < count; ++o) {
+    const std::unique_ptr<Program>& fold = step.folds[o - step.inputs.size()];
+    if (fold == nullptr) continue;
     Space s;
     s.preparation = space.preparation;
-    Binding in{partial[o].data, {}}, out{operands[step.inputs.size() + o].data, {}};
+    Binding in{partial[o].data, {}}, out{operands[o].data, {}};
     s.sizes.push_back(n);
     s.groups.push_back(kRow);
-    in.strides.push_back(loops[0].strides[step.inputs.size() + o]);
+    in.strides.push_back(loops[0].strides[o]);
     out.strides.push_back(0);
     for (size_t d = 1; d < kept; ++d) {
       s.sizes.push_back(loops[d].size);
       s.groups.push_back(kOuter);
-      in.strides.push_back(loops[d].strides[step.inputs.size() + o]);
+      in.strides.push_back(loops[d].strides[o]);
       // Where this loop goes in the result: the loops were merged from dims of the space.
       out.strides.push_back(0);
     }
@@ -591,10 +608,10 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
     if (kept == 2) {
       for (size_t d = 0; d < space.sizes.size(); ++d) {
         if (space.sizes[d] != 1 && (space.groups[d] & step.reduced) == 0)
-          out.strides[1] = operands[step.inputs.size() + o].strides[d];
+          out.strides[1] = operands[o].strides[d];
       }
     }
-    step.folds[o]->run(s, std::array{in}, std::array{out}, {});
+    fold->run(s, std::array{in}, std::array{out}, {});
   }
   for (const auto& [p, bytes] : partial_memory) deallocate(p, bytes);
 }

@@ -398,8 +398,8 @@ class Fusion {
   }
 
   /// Brings both to one space with the same groups.
-  static bool align(Group& a, Group& b) {
-    if (a.sizes != b.sizes && !onto_kept(a, b)) {
+  bool align(Group& a, Group& b) const {
+    if (a.sizes != b.sizes && !onto_kept(a, b) && !onto_all(a, b)) {
       const std::optional<Dims> fine = common_refinement(a.sizes, b.sizes);
       if (!fine || fine->size() > 8) return false;
       refine(a, *fine);
@@ -437,6 +437,25 @@ class Fusion {
     for (Access& x : b.stores) spread(x);
     b.sizes = a.sizes;
     b.groups = a.groups;
+    return true;
+  }
+
+  /// Single numbers that nobody else needs are made wherever they are used.
+  bool onto_all(Group& a, const Group& b) const {
+    if (!a.sizes.empty() || b.sizes.empty() || a.reduces || a.counts) return false;
+    for (const Access& o : a.stores) {
+      const int32_t inner = inner_users(a, o.storage) + (uses(b.members[0].record, o.storage) ? 1 : 0);
+      if (lasts(o.storage) || inner < users_[static_cast<size_t>(o.storage)]) return false;
+    }
+    const Dims still(b.sizes.size());
+    for (Member& m : a.members) {
+      for (Access& x : m.inputs) x.strides = still;
+      for (Access& x : m.outputs) x.strides = still;
+    }
+    for (Access& x : a.loads) x.strides = still;
+    for (Access& x : a.stores) x.strides = still;
+    a.sizes = b.sizes;
+    a.groups = b.groups;
     return true;
   }
 

@@ -37,8 +37,7 @@ class DiskCache {
   bool checked_ = false;  ///< ownership was looked at
   bool readable_ = false;
   bool writable_ = true;
-  uint64_t
-      written_since_scan_;  ///< starts at the limit, so that the first store looks at the directory's size
+  uint64_t written_since_scan_;  ///< bytes
 };
 
 }  // namespace lohe::codegen

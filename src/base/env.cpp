@@ -33,6 +33,10 @@ constexpr std::array kVariables{
         "LOHE_DEBUG_GUARD", EnvType::kBool, "0", "",
         "End each allocation exactly at an inaccessible page and unmap it when freed, so that an access out "
         "of bounds or after free stops the process at the faulty instruction. Slow."},
+    EnvVariable{
+        "LOHE_DEBUG_WAKE", EnvType::kBool, "0", "",
+        "Wake sleeping threads for every parallel region, however short, so that tests share out what "
+        "would run alone."},
     EnvVariable{"LOHE_KERNELS", EnvType::kChoice, "llvm", "llvm|generated|interpreter",
                 "What runs kernels: machine code, machine code that is generated even where the library "
                 "carries it, or the portable interpreter; all with the same bits."},

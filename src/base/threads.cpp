@@ -126,6 +126,10 @@ thread_local bool in_region = false;
 /// up after kWorkerSpin.
 constexpr std::chrono::microseconds kWorkerSpin{8}, kDenseSpin{80};
 constexpr std::chrono::microseconds kCallerSpin{20};
+/// Regions of fewer short grains wake nobody, unless for kLonely of the last kWindow, and for half of the
+/// time, there were only such regions.
+constexpr int64_t kFewGrains = 32;
+constexpr std::chrono::microseconds kLonely{40}, kWindow{1000};
 constexpr int64_t kChunksPerThread = 8;
 static_assert(kChunksPerThread * kMaxThreads <= 0xFFFF, "chunk numbers take 16 bits");
 
@@ -161,6 +165,13 @@ class Pool {
   void set_num_threads(int n);
   void run(int64_t n, int64_t grain, int threads, FunctionRef<void(int64_t, int64_t)> body);
 
+  /// Whether a region of few short grains had better run on its caller; the pool is owned.
+  bool lets_sleep() noexcept;
+  /// How long such a region took.
+  void add_lonely(std::chrono::nanoseconds time) noexcept {
+    lonely_.fetch_add(time.count(), memory_order_relaxed);
+  }
+
   bool try_own() noexcept {
     return !owned_.load(memory_order_relaxed) && !owned_.exchange(true, memory_order_acquire);
   }
@@ -192,6 +203,8 @@ class Pool {
   alignas(128) std::atomic<uint32_t> epoch_{0};  ///< changes with each region; a futex of idle workers
   std::atomic<int> sleepers_{0};
   alignas(128) std::atomic<bool> owned_{false};
+  std::chrono::steady_clock::time_point window_;  ///< since when lonely_ counts; guarded by owned_
+  std::atomic<int64_t> lonely_{0};                ///< nanoseconds of regions that nobody was woken for
   std::atomic<uint32_t> worker_limit_{
       0};                            ///< workers from this number on are parked; a futex of parked workers
   std::atomic<int> num_threads_{0};  ///< 0 until first asked for
@@ -293,6 +306,18 @@ void Pool::run(int64_t n, int64_t grain, int threads, FunctionRef<void(int64_t, 
   if (first_failed_.load(memory_order_relaxed) != INT_MAX) failure = std::exchange(failure_, nullptr);
   disown();
   if (failure) std::rethrow_exception(failure);
+}
+
+bool Pool::lets_sleep() noexcept {
+  static const bool always_wakes = env_bool("LOHE_DEBUG_WAKE", false);
+  if (always_wakes || sleepers_.load(memory_order_relaxed) < started_.load(memory_order_relaxed))
+    return false;
+  const auto now = std::chrono::steady_clock::now();
+  const std::chrono::nanoseconds lonely(lonely_.load(memory_order_relaxed)), elapsed = now - window_;
+  if (elapsed < kWindow && (lonely < kLonely || 2 * lonely < elapsed)) return true;
+  window_ = now;
+  lonely_.store(0, memory_order_relaxed);
+  return elapsed >= kWindow;
 }
 
 void Pool::wake_workers(int wanted) noexcept {
@@ -404,11 +429,18 @@ void set_num_threads(int n) {
 
 bool in_parallel_region() noexcept { return in_region; }
 
-void parallel_for(int64_t n, int64_t grain, FunctionRef<void(int64_t begin, int64_t end)> body) {
+void parallel_for(int64_t n, int64_t grain, FunctionRef<void(int64_t begin, int64_t end)> body,
+                  Grain length) {
   if (n <= 0) return;
   grain = std::max<int64_t>(grain, 1);
   const int threads = n <= grain || in_region ? 1 : num_threads();
   if (threads == 1 || !pool().try_own()) return body(0, n);
+  if (length == Grain::kShort && n / grain < kFewGrains && pool().lets_sleep()) {
+    pool().disown();
+    const auto begin = std::chrono::steady_clock::now();
+    body(0, n);
+    return pool().add_lonely(std::chrono::steady_clock::now() - begin);
+  }
   pool().run(n, grain, threads, body);
 }
 

@@ -26,7 +26,15 @@ inline constexpr int kMaxThreads = 4096;
 /// Workers take over the caller's floating-point mode (rounding, flush to zero, traps). When bodies throw,
 /// the exception of the range that comes first in [0, n) is rethrown after all begun ranges have ended;
 /// ranges behind it may not have run.
-void parallel_for(int64_t n, int64_t grain, FunctionRef<void(int64_t begin, int64_t end)> body);
+///
+/// Waking workers that sleep takes longer than a few short grains do: where they all sleep, a region of few
+/// short grains runs on the caller, unless such regions lately took most of the time.
+enum class Grain {
+  kLong,
+  kShort,  ///< about a microsecond of work
+};
+void parallel_for(int64_t n, int64_t grain, FunctionRef<void(int64_t begin, int64_t end)> body,
+                  Grain length = Grain::kLong);
 
 /// Whether the calling thread is running the body of a region that the pool shares out.
 bool in_parallel_region() noexcept;

@@ -40,15 +40,18 @@ void run(const Launch& launch, std::span<char* const> bases, std::span<const Sca
     code = kernel(buffers.data(), params, 0, launch.count);
   } else {
     std::atomic<int32_t> worst{0};
-    parallel_for(launch.count, launch.grain, [&](int64_t begin, int64_t end) {
-      SmallVector<void*, 64> own = buffers;
-      size_t at = launch.buffers.size();
-      for (const int64_t bytes : launch.scratch) own[at++] = allocate(static_cast<size_t>(bytes));
-      if (const int32_t c = kernel(own.data(), params, begin, end); c != 0)
-        worst.store(c, std::memory_order_relaxed);
-      at = launch.buffers.size();
-      for (const int64_t bytes : launch.scratch) deallocate(own[at++], static_cast<size_t>(bytes));
-    });
+    parallel_for(
+        launch.count, launch.grain,
+        [&](int64_t begin, int64_t end) {
+          SmallVector<void*, 64> own = buffers;
+          size_t at = launch.buffers.size();
+          for (const int64_t bytes : launch.scratch) own[at++] = allocate(static_cast<size_t>(bytes));
+          if (const int32_t c = kernel(own.data(), params, begin, end); c != 0)
+            worst.store(c, std::memory_order_relaxed);
+          at = launch.buffers.size();
+          for (const int64_t bytes : launch.scratch) deallocate(own[at++], static_cast<size_t>(bytes));
+        },
+        Grain::kShort);
     code = worst.load();
   }
   if (code == 0) return;

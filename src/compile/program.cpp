@@ -334,10 +334,13 @@ void Program::run_flat(int64_t n, std::span<char* const> pointers, uint32_t move
   } else {
     const int64_t grain = std::max<int64_t>((kGrainWork / cost + 255) / 256 * 256, 256);
     std::atomic<int32_t> worst{0};
-    parallel_for(n, grain, [&](int64_t begin, int64_t end) {
-      if (const int32_t c = kernel(buffers, params, begin, end); c != 0)
-        worst.store(c, std::memory_order_relaxed);
-    });
+    parallel_for(
+        n, grain,
+        [&](int64_t begin, int64_t end) {
+          if (const int32_t c = kernel(buffers, params, begin, end); c != 0)
+            worst.store(c, std::memory_order_relaxed);
+        },
+        Grain::kShort);
     code = worst.load();
   }
   if (code != 0) {

@@ -62,14 +62,15 @@ Results adam(const OpDef& op, Args a, bool decoupled) {
   const bool amsgrad = a[11].integer != 0, maximize = a[12].integer != 0;
   for (size_t i = 0; i < static_cast<size_t>(a[0].count); ++i) {
     const double t = number_in(*a[5].tensors[i]);
-    const double size = rate / (1 - std::pow(beta1, t)), root = std::sqrt(1 - std::pow(beta2, t));
+    // size (m / (sqrt(v) / root + eps)), less one division for every element.
+    const double root = std::sqrt(1 - std::pow(beta2, t)), size = rate * root / (1 - std::pow(beta1, t));
     // Decoupled: the parameter shrinks by rate * decay; else the gradient takes decay * parameter.
     const double shrink = decoupled ? 1 - rate * decay : 1, pull = decoupled ? 0 : decay;
     TensorImpl *p = a[0].tensors[i], *g = a[1].tensors[i], *m = a[2].tensors[i], *v = a[3].tensors[i];
     if (amsgrad) {
-      amsgrad_step.all(p, m, v, a[4].tensors[i], g, size, root, beta1, beta2, shrink, pull, eps, maximize);
+      amsgrad_step.all(p, m, v, a[4].tensors[i], g, size, beta1, beta2, shrink, pull, eps * root, maximize);
     } else {
-      step.all(p, m, v, g, size, root, beta1, beta2, shrink, pull, eps, maximize);
+      step.all(p, m, v, g, size, beta1, beta2, shrink, pull, eps * root, maximize);
     }
   }
   return {};
@@ -125,11 +126,11 @@ const OpFamily optimizers(
     "optimizers",
     {
         pointwise(
-            "_adam_step_(Tensor(a!) self, Tensor(b!) exp_avg, Tensor(c!) exp_avg_sq, Tensor grad, Scalar size, Scalar root, Scalar beta1, Scalar beta2, Scalar shrink, Scalar pull, Scalar eps, bool maximize) -> (Tensor(a!), Tensor(b!), Tensor(c!))",
-            [](Value p, Value m, Value v, Value g, Value size, Value root, Value beta1, Value beta2,
-               Value shrink, Value pull, Value eps, bool maximize) {
+            "_adam_step_(Tensor(a!) self, Tensor(b!) exp_avg, Tensor(c!) exp_avg_sq, Tensor grad, Scalar size, Scalar beta1, Scalar beta2, Scalar shrink, Scalar pull, Scalar eps, bool maximize) -> (Tensor(a!), Tensor(b!), Tensor(c!))",
+            [](Value p, Value m, Value v, Value g, Value size, Value beta1, Value beta2, Value shrink,
+               Value pull, Value eps, bool maximize) {
               const AdamState s = adam_state(p, m, v, g, beta1, beta2, shrink, pull, maximize);
-              return std::array{s.param - size * (s.mean / (sqrt(s.square) / root + eps)), s.mean, s.square};
+              return std::array{s.param - size * (s.mean / (sqrt(s.square) + eps)), s.mean, s.square};
             })
             .promote(Promotion::kFirst)
             .dtypes_are(kFloating)
@@ -138,13 +139,12 @@ const OpFamily optimizers(
             .in("_C")
             .describe("One step of Adam."),
         pointwise(
-            "_amsgrad_step_(Tensor(a!) self, Tensor(b!) exp_avg, Tensor(c!) exp_avg_sq, Tensor(d!) max_exp_avg_sq, Tensor grad, Scalar size, Scalar root, Scalar beta1, Scalar beta2, Scalar shrink, Scalar pull, Scalar eps, bool maximize) -> (Tensor(a!), Tensor(b!), Tensor(c!), Tensor(d!))",
-            [](Value p, Value m, Value v, Value top, Value g, Value size, Value root, Value beta1,
-               Value beta2, Value shrink, Value pull, Value eps, bool maximize) {
+            "_amsgrad_step_(Tensor(a!) self, Tensor(b!) exp_avg, Tensor(c!) exp_avg_sq, Tensor(d!) max_exp_avg_sq, Tensor grad, Scalar size, Scalar beta1, Scalar beta2, Scalar shrink, Scalar pull, Scalar eps, bool maximize) -> (Tensor(a!), Tensor(b!), Tensor(c!), Tensor(d!))",
+            [](Value p, Value m, Value v, Value top, Value g, Value size, Value beta1, Value beta2,
+               Value shrink, Value pull, Value eps, bool maximize) {
               const AdamState s = adam_state(p, m, v, g, beta1, beta2, shrink, pull, maximize);
               const Value highest = maximum(top, s.square);
-              return std::array{s.param - size * (s.mean / (sqrt(highest) / root + eps)), s.mean, s.square,
-                                highest};
+              return std::array{s.param - size * (s.mean / (sqrt(highest) + eps)), s.mean, s.square, highest};
             })
             .promote(Promotion::kFirst)
             .dtypes_are(kFloating)

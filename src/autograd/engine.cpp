@@ -3,6 +3,7 @@
 
 #include "autograd/tape.h"
 #include "lohe/error.h"
+#include "profile/session.h"
 #include "tensor/shape.h"
 
 /// The backward pass: later calls first, each node once all its cotangents have arrived.
@@ -282,6 +283,9 @@ class BackwardPass {
 
   /// Runs the node: the cotangents of its inputs, as its hooks leave them.
   GradList outgoing(GradNode& n, GradList grads) {
+    profile::Session* session =
+        (dispatch::mode_word & dispatch::kProfiling) != 0 ? profile::current() : nullptr;
+    const profile::Scope scope(session, profile::Event::kNode, [&] { return n.name(); });
     bool any = false;
     for (const TensorPtr& g : grads) any = any || g;
     GradList given;

@@ -3,6 +3,7 @@
 #include "autograd/tape.h"
 #include "dispatch/execute.h"
 #include "lohe/error.h"
+#include "profile/session.h"
 #include "tensor/shape.h"
 
 namespace lohe::dispatch {
@@ -243,7 +244,37 @@ BelowInterceptor::~BelowInterceptor() {
   mode_word = (mode_word & ~kIntercepted) | (mode_ & kIntercepted);
 }
 
+namespace {
+
+Results call_unprofiled(const OpDef& op, Args args, Form form, std::span<TensorImpl* const> out);
+
+[[gnu::noinline]] Results call_profiled(const OpDef& op, Args args, Form form,
+                                        std::span<TensorImpl* const> out) {
+  profile::Session* session = profile::current();
+  const profile::Scope scope(session, profile::Event::kOp, [&] {
+    return "aten::" + std::string(op.schema.base) + (form == Form::kInPlace ? "_" : "");
+  });
+  if (session != nullptr && session->shapes()) {
+    for (const Arg& a : args) {
+      if (a.kind == Arg::kTensor && a.tensor != nullptr)
+        session->event(scope.number())
+            .shapes.emplace_back(a.tensor->sizes().begin(), a.tensor->sizes().end());
+    }
+  }
+  return call_unprofiled(op, args, form, out);
+}
+
+}  // namespace
+
 Results call(const OpDef& op, Args args, Form form, std::span<TensorImpl* const> out) {
+  if ((mode_word & kProfiling) != 0) [[unlikely]]
+    return call_profiled(op, args, form, out);
+  return call_unprofiled(op, args, form, out);
+}
+
+namespace {
+
+Results call_unprofiled(const OpDef& op, Args args, Form form, std::span<TensorImpl* const> out) {
   // 1. Modes.
   if ((mode_word & kIntercepted) != 0) [[unlikely]] {
     bool taken = false;
@@ -373,5 +404,7 @@ Results call(const OpDef& op, Args args, Form form, std::span<TensorImpl* const>
   if (grad_enabled()) autograd::record(op, args, results, Form::kInPlace, original);
   return results;
 }
+
+}  // namespace
 
 }  // namespace lohe::dispatch

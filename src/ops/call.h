@@ -23,6 +23,7 @@ enum Mode : uint32_t {
   kInference = 2,    ///< inference mode
   kIntercepted = 4,  ///< the stack of interceptors is not empty
   kRecording = 8,    ///< work is written down, not done (src/record)
+  kProfiling = 16,   ///< the thread has a session (src/profile)
 };
 extern thread_local uint32_t mode_word __attribute__((tls_model("initial-exec")));
 inline bool grad_enabled() { return (mode_word & (kNoGrad | kInference)) == 0; }

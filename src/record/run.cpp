@@ -5,6 +5,7 @@
 #include "base/allocator.h"
 #include "base/inline_vector.h"
 #include "compile/calls.h"
+#include "profile/session.h"
 
 namespace lohe::record {
 
@@ -23,9 +24,13 @@ void run_unfused(const Trace& trace, Storages& storages, std::vector<bool>& done
   }
   CallFrame calls(trace, records);
   size_t next_call = 0;
+  profile::Session* session = profile::current();
   for (size_t r = 0; r < trace.records.size(); ++r) {
     const TraceRecord& record = trace.records[r];
     const std::span<const TraceOperand> operands = trace.operands_of(record);
+    const profile::Scope scope(session,
+                               record.program != nullptr ? profile::Event::kKernel : profile::Event::kCall,
+                               [&] { return name_of(trace, record); });
     for (const TraceOperand& o : operands) {
       // A promised block may be read before it is written: torch.empty() gives what happens to be there.
       const auto s = static_cast<size_t>(o.storage);
@@ -83,12 +88,18 @@ void run_compiled(const CompiledTrace& compiled, const Trace& trace, Storages& s
     }
   }
   const CompiledTrace::FrameUse frame(compiled, trace);
+  profile::Session* session = profile::current();
   size_t next_call = 0;
   using Clock = std::chrono::steady_clock;
   const bool timed = profiling.load(std::memory_order_relaxed);
   Clock::time_point last = timed ? Clock::now() : Clock::time_point();
   for (size_t i = 0; i < compiled.steps.size(); ++i) {
     const FusedStep& step = compiled.steps[i];
+    const profile::Scope scope(
+        session, step.program != nullptr ? profile::Event::kKernel : profile::Event::kCall, [&] {
+          return step.program != nullptr ? std::string_view(step.program->name())
+                                         : name_of(trace, trace.records[static_cast<size_t>(step.call)]);
+        });
     if (step.program != nullptr) {
       for (const Launch& l : step.launches) run(l, memory, trace.scalars);
     } else {

@@ -98,7 +98,9 @@ TEST(Archives, DamagedCheckpointsAreRefusedAndChangeNothing) {
     }
   }
   EXPECT_GT(refused, 15000);
+#ifndef __SANITIZE_ADDRESS__  // which keeps freed memory for a while
   EXPECT_LT(peak() - memory, 64);
+#endif
 }
 
 TEST(Archives, DamagedSafetensorsAreRefused) {

@@ -80,6 +80,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, int]:
     return run(tmp_path_factory.mktemp("generated"), LOHE_KERNELS="generated")
 
 
+@pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="a sanitizer's build carries no kernels")
 @pytest.mark.parametrize("level", ["", "avx2", "x86-64-v2"])
 @pytest.mark.eager
 def test_usual_programs_generate_no_kernel(tmp_path: Path, level: str, generated: tuple[str, int]) -> None:

@@ -325,6 +325,7 @@ def pieces(f: Function, last: float, scale: float, degree: int) -> tuple[list[li
     included.
     """
     starts = [((1 + i % 4 / 4) * 2 ** (i // 4) - 1) / scale for i in range(17)]
+    near = mp.mpf(10) ** -20
     rows, worst = [[0.0] * 16 for _ in range(degree + 3)], mp.mpf(0)
     for i in range(16):
         # A little beyond the ends: 1 + scale x is rounded.
@@ -344,7 +345,6 @@ def pieces(f: Function, last: float, scale: float, degree: int) -> tuple[list[li
             centre = mp.mpf(min(tried)[1])
             value = mp.mpf(float(np.float32(float(f(centre)))))
         exact = f(centre)
-        near = mp.mpf(10) ** -20
         slope = mp.nint(mp.diff(f, max(centre, near)) * 8) / 8
 
         def rest(u: mp.mpf, centre: mp.mpf = centre, exact: mp.mpf = exact, slope: mp.mpf = slope) -> mp.mpf:

@@ -2,6 +2,7 @@
 #include "base/threads.h"
 #include "binding/common.h"
 #include "binding/types.h"
+#include "codegen/codegen.h"
 
 /// Process-wide settings: threads, the default dtype, memory.
 namespace lohe::python {
@@ -73,6 +74,18 @@ PyObject* reset_peak(PyObject*, PyObject*) {
     return Py_NewRef(Py_None);
   });
 }
+/// _kernel_cache(): the folder on disk ("": none), the bound of its size in bytes, how this process got
+/// kernels.
+PyObject* kernel_cache(PyObject*, PyObject*) {
+  return guarded([] {
+    const codegen::KernelCacheOptions options = codegen::KernelCacheOptions::from_environment();
+    const codegen::KernelCacheStats s = codegen::KernelCache::global().stats();
+    const auto n = [](uint64_t v) { return static_cast<unsigned long long>(v); };
+    return Py_BuildValue("(sK{s:K,s:K,s:K,s:K,s:K})", options.directory.c_str(), n(options.max_disk_bytes),
+                         "memory_hits", n(s.memory_hits), "prebuilt_hits", n(s.prebuilt_hits), "disk_hits",
+                         n(s.disk_hits), "compiled", n(s.compiled), "interpreted", n(s.interpreted));
+  });
+}
 PyObject* empty(PyObject*, PyObject*) {
   return guarded([] {
     empty_cache();
@@ -91,6 +104,7 @@ PyMethodDef module_functions[] = {
     {"_memory_stats", stats, METH_NOARGS, nullptr},
     {"_reset_peak_memory_stats", reset_peak, METH_NOARGS, nullptr},
     {"_empty_cache", empty, METH_NOARGS, nullptr},
+    {"_kernel_cache", kernel_cache, METH_NOARGS, nullptr},
     {nullptr, nullptr, 0, nullptr}};
 
 }  // namespace

@@ -37,6 +37,10 @@ constexpr std::array kVariables{
         "LOHE_DEBUG_WAKE", EnvType::kBool, "0", "",
         "Wake sleeping threads for every parallel region, however short, so that tests share out what "
         "would run alone."},
+    EnvVariable{
+        "LOHE_DUMP_IR", EnvType::kPath, "", "",
+        "Folder for what the compiler makes on its way: traces, programs, graphs and kernels as text, "
+        "LLVM's input."},
     EnvVariable{"LOHE_KERNELS", EnvType::kChoice, "llvm", "llvm|generated|interpreter",
                 "What runs kernels: machine code, machine code that is generated even where the library "
                 "carries it, or the portable interpreter; all with the same bits."},

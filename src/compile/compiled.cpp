@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <chrono>
 
+#include "base/dump.h"
+#include "tensor/shape.h"
+
 namespace lohe::compiler {
 namespace {
 
@@ -88,6 +91,22 @@ void settle_buffers(CompiledTrace& compiled, int64_t temporaries) {
   }
 }
 
+std::string print_steps(const Trace& trace, const std::vector<FusedStep>& steps) {
+  std::string text;
+  for (size_t i = 0; i < steps.size(); ++i) {
+    const FusedStep& step = steps[i];
+    const std::string_view name = step.program != nullptr
+                                      ? std::string_view(step.program->name())
+                                      : name_of(trace, trace.records[static_cast<size_t>(step.call)]);
+    text += "step " + std::to_string(i) + ": " + (step.program != nullptr ? "kernel " : "call ") +
+            std::string(name) + " " + to_string(step.space.sizes) + ", records";
+    for (const int32_t r : step.records) text += " " + std::to_string(r);
+    text += "\n";
+    if (step.program != nullptr) text += ir::print(step.program->graph()) + "\n";
+  }
+  return text;
+}
+
 }  // namespace
 
 CompiledTrace::FrameUse::FrameUse(const CompiledTrace& program, const Trace& trace) : program_(program) {
@@ -121,7 +140,9 @@ bool CompiledTrace::serves(const Trace& trace) const {
 std::unique_ptr<CompiledTrace> compile_trace(const Trace& trace, const CompileOptions& options) {
   const auto start = std::chrono::steady_clock::now();
   auto made = std::make_unique<CompiledTrace>();
+  if (dumps_ir()) dump_ir("trace", "trace", print(trace));
   made->steps = fuse(trace, options.fuse);
+  if (dumps_ir()) dump_ir("program", "program", print_steps(trace, made->steps));
   int64_t temporary_bytes = 0;
   for (FusedStep& step : made->steps) temporary_bytes = std::max(temporary_bytes, prepare(step));
   const size_t count = trace.storages.size();

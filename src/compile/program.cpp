@@ -7,6 +7,7 @@
 #include <map>
 
 #include "base/allocator.h"
+#include "base/dump.h"
 #include "base/fork.h"
 #include "base/inline_vector.h"
 #include "base/threads.h"
@@ -253,6 +254,7 @@ Program::Entry& Program::entry(Stage& step, const KernelSpec& spec) {
       e->lowered.scratch.size() <= kMaxScratch && e->lowered.kernel.buffers.size() <= kMaxBuffers, "kernel ",
       name_, " has too many buffers");
   ir::check(e->lowered.kernel);
+  if (dumps_ir()) dump_ir(name_, "kernel", print(step.graph) + "\n" + print(e->lowered.kernel));
   e->compiled = codegen::KernelCache::global().get(e->lowered.kernel);
   Entry* made = e.get();
   step.entries.push_back(std::move(e));

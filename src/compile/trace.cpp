@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "tensor/shape.h"
+
 namespace lohe::compiler {
 namespace {
 
@@ -79,6 +81,28 @@ bool Trace::same_work(const Trace& o) const {
     if (!same_call(calls[i], o.calls[i])) return false;
   }
   return true;
+}
+
+std::string print(const Trace& trace) {
+  std::string text;
+  for (size_t i = 0; i < trace.storages.size(); ++i) {
+    const TraceStorage& s = trace.storages[i];
+    text += "storage " + std::to_string(i) + ": " + std::to_string(s.nbytes) + " bytes" +
+            (s.fresh ? ", fresh" : "") + (s.observed ? ", observed" : "") + "\n";
+  }
+  const auto add = [&](std::span<const TraceOperand> operands) {
+    for (const TraceOperand& o : operands)
+      text += " " + std::to_string(o.storage) + "+" + std::to_string(o.offset) + to_string(o.strides);
+  };
+  for (size_t i = 0; i < trace.records.size(); ++i) {
+    const TraceRecord& r = trace.records[i];
+    text += std::to_string(i) + " " + std::string(name_of(trace, r)) + " " + to_string(r.space.sizes) + ":";
+    add(trace.inputs(r));
+    text += " ->";
+    add(trace.outputs(r));
+    text += "\n";
+  }
+  return text;
 }
 
 std::string_view name_of(const Trace& trace, const TraceRecord& record) {

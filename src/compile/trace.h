@@ -84,6 +84,8 @@ struct Trace {
 
 /// Of the op, or of the program made for it.
 std::string_view name_of(const Trace& trace, const TraceRecord& record);
+/// One line a record: its place, name, sizes, and operands as storage+offset[strides].
+std::string print(const Trace& trace);
 /// Takes a call's arguments; lists and strings are copied.
 TraceCall make_call(const ops::OpDef& op, Args args);
 

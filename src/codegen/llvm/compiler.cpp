@@ -18,6 +18,7 @@
 #include <mutex>
 #include <vector>
 
+#include "base/dump.h"
 #include "codegen/llvm/emitter.h"
 #include "lohe/error.h"
 
@@ -109,6 +110,12 @@ std::string compile_to_object(std::span<const NamedKernel> kernels, CpuLevel lev
   llvm::Module module("lohe_kernels", context);
   prepare(module, target);
   for (const NamedKernel& named : kernels) emit_kernel(*named.kernel, level, named.symbol, module);
+  if (dumps_ir()) {
+    std::string text;
+    llvm::raw_string_ostream stream(text);
+    module.print(stream, nullptr);
+    dump_ir(kernels.empty() ? "module" : kernels[0].kernel->name, "ll", text);
+  }
   return emit_object(module, target);
 }
 

@@ -38,7 +38,7 @@ constexpr std::array kVariables{
         "Wake sleeping threads for every parallel region, however short, so that tests share out what "
         "would run alone."},
     EnvVariable{
-        "LOHE_DUMP_IR", EnvType::kPath, "", "",
+        "LOHE_DUMP_IR", EnvType::kPath, "nothing is written", "",
         "Folder for what the compiler makes on its way: traces, programs, graphs and kernels as text, "
         "LLVM's input."},
     EnvVariable{"LOHE_KERNELS", EnvType::kChoice, "llvm", "llvm|generated|interpreter",

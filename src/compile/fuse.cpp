@@ -7,6 +7,7 @@
 #include "ir/node.h"
 #include "ir/primitives.h"
 #include "lohe/error.h"
+#include "tensor/shape.h"
 
 /// Greedy and in program order: a record joins the latest group that it shares data with, if nothing between
 /// the two forbids to move it there. Only what keeps every bit is joined: a reduction goes down the same
@@ -60,6 +61,21 @@ void add(std::vector<int32_t>& list, int32_t x) {
 }
 bool has(const std::vector<Access>& list, const Access& x) {
   return std::find(list.begin(), list.end(), x) != list.end();
+}
+
+/// Whether no element belongs to both, for accesses over `sizes`; false where that is not easily seen.
+bool apart(const Access& x, const Access& y, const Dims& sizes) {
+  if (x.storage != y.storage) return true;
+  const int64_t size = itemsize(x.dtype), distance = std::abs(x.offset - y.offset);
+  if (x.dtype != y.dtype || x.strides != y.strides || distance % size != 0) return false;
+  // The two are one access with a dim more.
+  Dims all = sizes, strides = x.strides;
+  all.push_back(2);
+  strides.push_back(distance / size);
+  return !may_overlap(all, strides);
+}
+bool apart(const Access& x, const std::vector<Access>& list, const Dims& sizes) {
+  return std::all_of(list.begin(), list.end(), [&](const Access& y) { return apart(x, y, sizes); });
 }
 
 /// The dtype of each input; kUndefined for those that nothing needs (what an in-place row overwrites).
@@ -205,7 +221,7 @@ class Fusion {
                           [&](const Access& x) { return x.storage == o.storage; }) > 1)
           g.open = false;
         for (const Access& i : g.loads) {
-          if (i.storage == o.storage && (i != o || g.reduces)) g.open = false;
+          if (i.storage == o.storage && (i != o || g.reduces) && !apart(i, o, g.sizes)) g.open = false;
         }
       }
       if (g.reduces) g.late = g.writes;
@@ -332,19 +348,20 @@ class Fusion {
     Group a = g, b = r;
     if (!align(a, b)) return std::nullopt;
     const Member& m = b.members[0];
-    // Every read of what the group wrote is of exactly that place; a place that is written was read as such.
+    // Every read of what the group wrote is of exactly that place, or of none of it; so is a place that is
+    // written.
     bool shares = false;
     for (const Access& i : b.loads) {
-      if (has(a.writes, i.storage) && !has(a.stores, i)) return std::nullopt;
+      if (has(a.writes, i.storage) && !has(a.stores, i) && !apart(i, a.stores, a.sizes)) return std::nullopt;
       shares = shares || has(a.stores, i) || has(a.loads, i);
     }
     const bool reduces = a.reduces || b.reduces;
     for (const Access& o : m.outputs) {
       for (const Access& l : a.loads) {
-        if (l.storage == o.storage && (l != o || reduces)) return std::nullopt;
+        if (l.storage == o.storage && (l != o || reduces) && !apart(l, o, a.sizes)) return std::nullopt;
       }
       for (const Access& s : a.stores) {
-        if (s.storage == o.storage && s != o) return std::nullopt;
+        if (s.storage == o.storage && s != o && !apart(s, o, a.sizes)) return std::nullopt;
         shares = shares || s == o;
       }
     }

@@ -1,5 +1,7 @@
 #include "dispatch/execute.h"
 
+#include <algorithm>
+
 #include "autograd/tape.h"
 #include "base/inline_vector.h"
 #include "dispatch/instance.h"
@@ -38,8 +40,18 @@ TensorPtr empty_strided(std::span<const int64_t> sizes, std::span<const int64_t>
 
 namespace {
 
-bool share_memory(const TensorImpl& a, const TensorImpl& b) {
-  if (&a.storage() != &b.storage() || a.numel() == 0 || b.numel() == 0) return false;
+bool same_sizes(const TensorImpl& a, const TensorImpl& b) { return a.size_dims() == b.size_dims(); }
+
+enum class Overlap {
+  kNone,
+  kWhole,    ///< one view
+  kPart,     ///< two blocks that intersect
+  kPerhaps,  ///< views with gaps, in one range of memory
+};
+
+/// What two tensors share. As in PyTorch, views with gaps are not looked through, but for those of one shape.
+Overlap overlap(const TensorImpl& a, const TensorImpl& b) {
+  if (&a.storage() != &b.storage() || a.numel() == 0 || b.numel() == 0) return Overlap::kNone;
   const auto extent = [](const TensorImpl& x) {
     int64_t last = 0;
     for (size_t i = 0; i < x.sizes().size(); ++i) last += (x.sizes()[i] - 1) * x.strides()[i];
@@ -47,10 +59,36 @@ bool share_memory(const TensorImpl& a, const TensorImpl& b) {
   };
   const auto [a0, a1] = extent(a);
   const auto [b0, b1] = extent(b);
-  return a0 < b1 && b0 < a1;
+  if (a0 >= b1 || b0 >= a1) return Overlap::kNone;
+  const bool alike = same_sizes(a, b) && a.stride_dims() == b.stride_dims() && a.dtype() == b.dtype();
+  if (alike && a.offset() == b.offset()) return Overlap::kWhole;
+  if (is_non_overlapping_and_dense(a.sizes(), a.strides()) &&
+      is_non_overlapping_and_dense(b.sizes(), b.strides()))
+    return Overlap::kPart;
+  if (!alike) return Overlap::kPerhaps;
+  // The two are one view with a dim more.
+  Dims sizes = a.size_dims(), strides = a.stride_dims();
+  sizes.push_back(2);
+  strides.push_back(std::abs(a.offset() - b.offset()));
+  return may_overlap(sizes, strides) ? Overlap::kPerhaps : Overlap::kNone;
 }
 
-bool same_sizes(const TensorImpl& a, const TensorImpl& b) { return a.size_dims() == b.size_dims(); }
+/// Copies of the arguments that a call which writes `target` may write to before it has read them; `safe` is
+/// set to the arguments with those.
+InlineVector<TensorPtr, 2> safe_copies(const OpDef& op, Args args, const TensorImpl& target, ArgStack& safe) {
+  static const OpRef clone("clone");
+  const autograd::GradModeGuard no_grad(false);
+  InlineVector<TensorPtr, 2> copies;
+  for (size_t i = 0; i < args.size(); ++i) {
+    safe.slots[i] = args[i];
+    const bool read =
+        args[i].kind == Arg::kTensor && args[i].tensor != &target && !op.schema.params[i].written;
+    if (!read || overlap(*args[i].tensor, target) != Overlap::kPerhaps) continue;
+    copies.push_back(clone(args[i].tensor));
+    safe.slots[i] = Arg(copies.back());
+  }
+  return copies;
+}
 
 /// The target of an in-place form: its dtype takes the result, its shape is the result's.
 void check_target(const OpDef& op, Args args, const TensorImpl& target, Dtype result,
@@ -98,10 +136,8 @@ void check_written_memory(const OpDef& op, Args args, const TensorImpl& target, 
   LOHE_CHECK(target.storage().writable(), op.schema.base,
              ": the memory of the written tensor is read-only; clone() it first");
   const auto check = [&](const TensorImpl& t) {
-    const bool whole = &t.storage() == &target.storage() && t.offset() == target.offset() &&
-                       same_sizes(t, target) && t.stride_dims() == target.stride_dims() &&
-                       t.dtype() == target.dtype();
-    LOHE_CHECK((whole_overlap && whole) || (!share_memory(t, target) && &t != resized),
+    const Overlap found = overlap(t, target);
+    LOHE_CHECK(found == Overlap::kNone ? &t != resized : whole_overlap && found != Overlap::kPart,
                "unsupported operation: some elements of the input tensor and the written-to tensor refer "
                "to a single memory location. Please clone() the tensor before performing the operation.");
   };
@@ -127,6 +163,16 @@ TensorImpl* written_argument(const OpDef& op, Args args, TensorImpl* target, siz
 }
 
 Results run_pointwise(const OpDef& op, Args args, TensorImpl* target) {
+  if (target != nullptr) {
+    const bool shares = std::any_of(args.begin(), args.end(), [&](const Arg& a) {
+      return a.kind == Arg::kTensor && a.tensor != target && &a.tensor->storage() == &target->storage();
+    });
+    ArgStack safe;
+    if (shares) {
+      if (const auto copies = safe_copies(op, args, *target, safe); !copies.empty())
+        return run_pointwise(op, Args(safe.slots, args.size()), target);
+    }
+  }
   // Operands of one shape, dense: the usual case, and the fast one.
   const TensorImpl* first = nullptr;
   bool flat = true;
@@ -339,13 +385,21 @@ Results run_view(const OpDef& op, Args args) {
   return Results(std::move(list));
 }
 
+/// Whether the parts of a recorded primitive are worth records of their own: a record takes as long as
+/// copying some thousand numbers.
+bool worth_parts(const OpDef& op, Args args, const Results& results) {
+  constexpr int64_t kFewParts = 8, kManyNumbers = 16384;
+  return op.by_ops && args[0].kind == Arg::kTensors && args[0].count <= kFewParts &&
+         results[0]->numel() >= kManyNumbers;
+}
+
 Results run_primitive(const OpDef& op, Args args) {
   Results results;
   record::Recorder* const recorder = op.infer ? record::recorder_for(args) : nullptr;
   if (op.infer) {
     for (const Meta& m : op.infer(args)) results.push(new_tensor(m.sizes, m.strides, m.dtype, recorder));
   }
-  if (recorder != nullptr && !op.unfilled)
+  if (recorder != nullptr && !op.unfilled && !worth_parts(op, args, results))
     recorder->add_call(op, args, results);
   else
     op.run(args, results);

@@ -276,6 +276,7 @@ const OpFamily joining(
         primitive("cat(Tensor[] tensors, int dim=0) -> Tensor", joined, join)
             .grad(joined_gradient)
             .gradient_reads({})
+            .filled_by_ops()
             .function_only()
             .out_apart(OutDtype::kCastableType)
             .describe("The tensors one after the other along a dim."),

@@ -138,6 +138,10 @@ OpDef&& OpDef::unfilled_result() && {
   unfilled = true;
   return std::move(*this);
 }
+OpDef&& OpDef::filled_by_ops() && {
+  by_ops = true;
+  return std::move(*this);
+}
 OpDef&& OpDef::contiguous_result() && {
   strides = Strides::kContiguous;
   return std::move(*this);

@@ -55,6 +55,7 @@ struct OpDef {
   OutDtype out_dtype = OutDtype::kCastable;
   bool apart = false;                              ///< see out_apart
   bool unfilled = false;                           ///< see unfilled_result
+  bool by_ops = false;                             ///< see filled_by_ops
   ErrorKind refusal = ErrorKind::kNotImplemented;  ///< what a dtype outside of `dtypes` raises
   std::string_view module;  ///< "", "nn", "special", "linalg", "_C": where Python shows it
   std::string_view doc;
@@ -82,6 +83,9 @@ struct OpDef {
   OpDef&& contiguous_result() &&;
   /// A primitive that makes tensors without looking at memory: what is in them, somebody else writes.
   OpDef&& unfilled_result() &&;
+  /// A primitive that fills its results by calling other rows on views of them: recorded, those calls may be
+  /// joined with what is around them.
+  OpDef&& filled_by_ops() &&;
   OpDef&& over(DomainRule d) &&;
   OpDef&& shaped(ResultRule r) &&;
   OpDef&& checked(std::function<void(const OpDef&, Args)> c) &&;

@@ -83,7 +83,7 @@ TEST(Archives, DamagedCheckpointsAreRefusedAndChangeNothing) {
   const std::string before = target.saved();
   std::mt19937 random(1);
   int refused = 0;
-  const int64_t memory = peak();
+  [[maybe_unused]] const int64_t memory = peak();
   for (int i = 0; i < 20000; ++i) {
     try {
       target.load(mutated(file, random));

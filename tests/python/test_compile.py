@@ -72,6 +72,13 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
     "random numbers": (lambda x: (x + lohe.rand_like(x)) * lohe.randn(x.shape[0], 1), ((9, 40),)),
     "scans and sorts": (lambda x: (x * 2).cumsum(0).sort(-1).values - x.amax(), ((17, 9),)),
     "cat and split": (lambda x, y: tuple(t * 2 for t in lohe.cat([x + 1, y, x], 1).split(7, 1)), ((4, 10), (4, 10))),
+    "cat of halves": (lambda x, y: lohe.cat((x * y - 1, x + y.cos()), -1), ((64, 200), (64, 200))),
+    "cat of many dtypes": (lambda x, y: lohe.cat((x.to(lohe.bfloat16) * 2, y.exp(), (x > 0)), 0), ((80, 100), (90, 100))),
+    "cat, then a sum of it": (lambda x, y: lohe.cat((x * y, x), 1).sum(-1), ((100, 100), (100, 100))),
+    "a loss on both sides": (lambda x, y: (lohe.where((x - y).abs() < 1, (x - y).square() / 2, (x - y).abs() - 0.5).mean(), x * y), ((200, 300), (200, 300))),
+    "what is summed is kept": (lambda x, y: ((x * y).exp().sum(), (x * y).exp()), ((300, 250), (300, 250))),
+    "what is summed is kept, by columns": (lambda x, y: ((x * y).sum(0), x * y + 1, x - y), ((300, 250), (300, 250))),
+    "what follows a sum is kept": (lambda x, y: (x / x.sum(-1, keepdim=True), x * y, (x * y).sum()), ((120, 250), (120, 250))),
     "variance": (lambda x: ((x - x.mean(0)) / (x.std(0) + 1e-5), x.var(-1)), ((40, 30),)),
     "integers": (lambda x: ((x * 8).to(lohe.int32) // 3 % 5, (x > 0).sum(0)), ((20, 21),)),
     "one number": (lambda x: x.sum() * 2 + x.mean(), ((5,),)),
@@ -405,6 +412,69 @@ def test_intermediate_results_get_no_memory_of_their_own() -> None:
     y = f(x)
     peak = lohe.cpu.memory_stats()["peak_allocated_bytes"] - before
     assert y.numel() == 1 << 20 and peak < 1.1 * 4 * (1 << 20)
+
+
+def _steps(compiled: Any) -> list[dict[str, Any]]:
+    return lohe.compile_report(compiled).programs[0]["steps"]
+
+
+def _train_by_hand(w: Any, x: Any) -> Any:
+    difference = x * w - 1
+    loss = lohe.where(difference.abs() < 1, difference.square() / 2, difference.abs() - 0.5).mean()
+    loss.backward()
+    gradient, w.grad = w.grad, None
+    return loss, gradient
+
+
+def test_an_elementwise_loss_goes_forward_and_backward_in_one_kernel() -> None:
+    w, x = lohe.randn(200, 300, requires_grad=True), lohe.randn(200, 300)
+    want = _train_by_hand(w, x)
+    compiled = lohe.compile(_train_by_hand)
+    for _ in range(4):
+        got = compiled(w, x)
+        assert [_bits(t) for t in got] == [_bits(t) for t in want]
+    assert len(_steps(compiled)) == 1
+
+
+def test_both_halves_of_a_result_are_written_by_one_kernel() -> None:
+    def rotate(x: Any, angles: Any) -> Any:
+        a, b = x.chunk(2, -1)
+        return lohe.cat((a * angles.cos() - b * angles.sin(), a * angles.sin() + b * angles.cos()), -1)
+
+    x, angles = lohe.randn(100, 256), lohe.randn(100, 128)
+    compiled = lohe.compile(rotate)
+    for _ in range(4):
+        assert _bits(compiled(x, angles)) == _bits(rotate(x, angles))
+    assert len(_steps(compiled)) == 1
+
+
+@pytest.mark.parametrize("second", [slice(0, 64), slice(32, 96), slice(63, 127), slice(64, 128)])
+def test_slices_that_overlap_keep_their_order(second: slice) -> None:
+    def write(x: Any, y: Any) -> Any:
+        x = x.clone()
+        x[:, :64] = y * 2
+        x[:, second] = y - x[:, second]
+        x[:, :64] += x[:, second]
+        return x, x.sum(-1)
+
+    x, y = lohe.randn(150, 128), lohe.randn(150, 64)
+    compiled = lohe.compile(write)
+    for _ in range(4):
+        assert [_bits(t) for t in compiled(x, y)] == [_bits(t) for t in write(x, y)]
+
+
+def test_a_sum_of_what_is_overwritten_reads_the_old_values() -> None:
+    def scale(x: Any, y: Any) -> Any:
+        x = x + 0
+        x.mul_(y)
+        total = x.sum(-1, keepdim=True)
+        x.div_(total)
+        return x, total, x.amax(-1)
+
+    x, y = lohe.rand(90, 500), lohe.rand(90, 500)
+    compiled = lohe.compile(scale)
+    for _ in range(4):
+        assert [_bits(t) for t in compiled(x, y)] == [_bits(t) for t in scale(x, y)]
 
 
 def test_compiled_steps_hold_no_memory() -> None:

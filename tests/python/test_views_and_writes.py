@@ -276,3 +276,25 @@ def test_one_value_may_be_written_through_an_expanded_view(oracle: Any) -> None:
         assert x.tolist() == [4.0] * 3
         x.expand(2, 3).zero_()
         assert x.tolist() == [0.0] * 3
+
+
+@pytest.mark.parametrize("read", [slice(0, 64), slice(1, 65), slice(32, 96), slice(63, 127), slice(64, 128)])
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_view_with_gaps_is_written_with_what_the_views_beside_it_held(read: slice, step: int) -> None:
+    x = lohe.arange(6 * 128.0).view(6, 128)
+    y = x.clone()
+    x[:, :64:step] += x[:, read][:, ::step] * 1
+    want = y.clone()
+    want[:, :64:step] = y[:, :64:step] + y[:, read][:, ::step]
+    assert x.tolist() == want.tolist()
+    y[:, :64:step] += y[:, read][:, ::step]
+    assert y.tolist() == want.tolist()
+
+
+def test_even_and_odd_elements_are_rotated_in_place() -> None:
+    x = lohe.randn(5, 64)
+    want = x.clone()
+    want[:, ::2], want[:, 1::2] = x[:, ::2] - x[:, 1::2], x[:, 1::2] * 2
+    x[:, ::2] -= x[:, 1::2]
+    x[:, 1::2].mul_(2)
+    assert x.tolist() == want.tolist()

@@ -326,7 +326,7 @@ def first_call_rows(settings: Settings) -> list[report.Comparison]:
     rows = []
     cases = {k: c for k, c in suites.all_cases().items() if k.endswith("; whole step compiled")}
     for key, case in cases.items():
-        if not re.search(settings.only, key):
+        if not re.search(settings.only, f"first calls, {key}"):
             continue
         found: dict[str, dict[str, list[float]]] = {}
         note = ""
@@ -369,9 +369,10 @@ def compared_blocks(suite: str, heading: str, settings: Settings) -> dict[str, s
     if suite == "compile":
         print("\nfirst calls", flush=True)
         rows, about = first_call_rows(settings), FIRST_CALLS
-        blocks["compile, first calls"] = report.comparison(
-            "compile, first calls", about.text, list(about.sides), {}, rows
-        )
+        if rows:
+            blocks["compile, first calls"] = report.comparison(
+                "compile, first calls", about.text, list(about.sides), {}, rows
+            )
     return blocks
 
 

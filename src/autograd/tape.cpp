@@ -1,6 +1,7 @@
 #include "autograd/tape.h"
 
 #include <limits>
+#include <memory>
 #include <mutex>
 #include <thread>
 
@@ -39,6 +40,34 @@ SpinLock accumulators;
   return true;
 }();
 
+/// Gradients of one leaf are added by one thread at a time. Whoever waits does so without the interpreter,
+/// which the thread that adds may be waiting for.
+class AddingTo {
+ public:
+  explicit AddingTo(const TensorImpl* leaf)
+      : mutex_(mutexes()[(reinterpret_cast<uintptr_t>(leaf) >> 6) % kCount]) {
+    if (mutex_.try_lock()) return;
+    void* state = python_hooks.leave != nullptr ? python_hooks.leave() : nullptr;
+    mutex_.lock();
+    if (state != nullptr) python_hooks.enter(state);
+  }
+  ~AddingTo() { mutex_.unlock(); }
+  AddingTo(const AddingTo&) = delete;
+  AddingTo& operator=(const AddingTo&) = delete;
+
+ private:
+  static constexpr size_t kCount = 64;
+  /// A child starts with free ones: threads that held some are not there.
+  static std::recursive_mutex* mutexes() {
+    static std::recursive_mutex* const all = [] {
+      at_fork(nullptr, nullptr, [] { std::uninitialized_default_construct_n(mutexes(), kCount); });
+      return new std::recursive_mutex[kCount];
+    }();
+    return all;
+  }
+  std::recursive_mutex& mutex_;  ///< what adds may run a program's own code, which runs backward
+};
+
 /// Adds what reaches a leaf to its `.grad`.
 class AccumulateGrad final : public GradNode {
  public:
@@ -67,7 +96,17 @@ class AccumulateGrad final : public GradNode {
     TensorPtr g = std::move(grads[0]);
     if (!g) return {};
     GradMeta& m = meta_of(*leaf_);
+    add_to(m, std::move(g));
+    if (m.hooks) {
+      for (const auto& [id, hook] : m.hooks->post_accumulate) hook(leaf_.get());
+    }
+    return {};
+  }
+
+ private:
+  void add_to(GradMeta& m, TensorPtr g) {
     static const OpRef add("add"), clone("clone"), detach("detach");
+    const AddingTo turn(leaf_.get());
     if (!m.grad) {
       // The engine's own buffer becomes the gradient where nobody else holds it; else a copy does.
       if (dispatch::grad_enabled() && g->requires_grad)
@@ -79,13 +118,8 @@ class AccumulateGrad final : public GradNode {
     } else {
       dispatch::call(add.op(), std::array{Arg(m.grad), Arg(g), Arg(int64_t{1})}, dispatch::Form::kInPlace);
     }
-    if (m.hooks) {
-      for (const auto& [id, hook] : m.hooks->post_accumulate) hook(leaf_.get());
-    }
-    return {};
   }
 
- private:
   TensorPtr leaf_;
 };
 

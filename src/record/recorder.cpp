@@ -67,25 +67,35 @@ Failed failed;
 
 /// All recorders, so that a fork finds none in the middle of a change. Work that a thread had recorded is
 /// still there in a child that the thread did not reach, and is done there when its results are asked for:
-/// that is why recorders do not lie in the memory of their threads, which a child uses again.
+/// that is why recorders do not lie in the memory of their threads, which a child uses again. They are handed
+/// on, never freed: another thread may be about to settle one whose thread ends.
 class Recorders {
  public:
   static Recorders& global() {
     static auto* recorders = new Recorders;  // threads may end after main()
     return *recorders;
   }
-  Recorder* make() {
-    auto* recorder = new Recorder;
+  Recorder* take() {
     const std::lock_guard lock(mutex_);
-    list_.push_back(recorder);
+    if (free_.empty()) {
+      all_.push_back(new Recorder);
+      return all_.back();
+    }
+    Recorder* recorder = free_.back();
+    free_.pop_back();
+    const std::lock_guard its_lock(recorder->mutex_);
+    recorder->counts_ = {};
+    recorder->site_ = 0;
     return recorder;
   }
-  void discard(Recorder* recorder) {
-    {
-      const std::lock_guard lock(mutex_);
-      std::erase(list_, recorder);
+  void give_back(Recorder* recorder) {
+    try {
+      recorder->settle();
+    } catch (const std::exception& e) {
+      log(LogLevel::kError, "recorded work failed while its thread ended: ", e.what());
     }
-    delete recorder;
+    const std::lock_guard lock(mutex_);
+    free_.push_back(recorder);
   }
 
  private:
@@ -94,32 +104,24 @@ class Recorders {
   }
   void lock() {
     mutex_.lock();
-    for (Recorder* r : list_) r->mutex_.lock();
+    for (Recorder* r : all_) r->mutex_.lock();
   }
   void unlock() {
-    for (Recorder* r : list_) r->mutex_.unlock();
+    for (Recorder* r : all_) r->mutex_.unlock();
     mutex_.unlock();
   }
 
   std::mutex mutex_;
-  std::vector<Recorder*> list_;
+  std::vector<Recorder*> all_, free_;
 };
 
 Recorder& Recorder::of_this_thread() {
   struct Own {
-    Recorder* recorder = Recorders::global().make();
-    ~Own() { Recorders::global().discard(recorder); }
+    Recorder* recorder = Recorders::global().take();
+    ~Own() { Recorders::global().give_back(recorder); }
   };
   static thread_local const Own own;
   return *own.recorder;
-}
-
-Recorder::~Recorder() {
-  try {
-    settle();
-  } catch (const std::exception& e) {
-    log(LogLevel::kError, "recorded work failed while its thread ended: ", e.what());
-  }
 }
 
 int32_t Recorder::number_of(const Intrusive<Storage>& storage, bool fresh) {

@@ -18,7 +18,6 @@ namespace lohe::record {
 class Recorder final : public PendingWork {
  public:
   static Recorder& of_this_thread();
-  ~Recorder() override;
 
   void settle() override;
 

@@ -406,3 +406,20 @@ def test_a_refused_call_changes_no_tensor(call: Callable[[Any, Any], Any]) -> No
     assert t.tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]] and t.shape == (2, 3)
     assert index.tolist() == [0, 9]
     assert t._version == version
+
+
+def test_work_is_settled_elsewhere_while_its_thread_ends() -> None:
+    for _ in range(300):
+        made: list[lohe.Tensor] = []
+
+        def record(made: list[lohe.Tensor] = made) -> None:
+            with lohe.compiler.lazy():
+                made.extend(lohe.ones(50) * n for n in range(3))
+
+        thread = threading.Thread(target=record)
+        thread.start()
+        while thread.is_alive():
+            for t in list(made):
+                assert t.sum().item() >= 0
+        thread.join()
+        assert [t.sum().item() for t in made] == [0.0, 50.0, 100.0]

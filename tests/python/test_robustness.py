@@ -224,17 +224,22 @@ def _interrupt(program: str, after: str) -> tuple[int, str]:
         stderr=subprocess.STDOUT,
         text=True,
         env=os.environ.copy(),
+        # A shell may have had its background jobs ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     ) as process:
         assert process.stdout is not None
-        seen = ""
-        for line in process.stdout:
-            seen += line
-            if after in line:
-                break
-        time.sleep(0.2)
-        process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=60)
-        return process.returncode, seen + rest
+        try:
+            seen = ""
+            for line in process.stdout:
+                seen += line
+                if after in line:
+                    break
+            time.sleep(0.2)
+            process.send_signal(signal.SIGINT)
+            rest, _ = process.communicate(timeout=60)
+            return process.returncode, seen + rest
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(

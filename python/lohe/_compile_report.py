@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from lohe import _C
+from lohe._files import write_whole
 
 __all__ = ["CompileReport", "compile_report"]
 
@@ -37,18 +36,7 @@ class CompileReport:
 
         Raises IndexError where there is no such program, OSError where the file cannot be written.
         """
-        svg = _svg(self.programs[program])
-        target = Path(path)
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=target.name)
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                file.write(svg)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, target)
-        except BaseException:
-            os.unlink(name)
-            raise
+        write_whole(path, _svg(self.programs[program]).encode())
 
 
 def _svg(program: dict[str, Any]) -> str:

@@ -20,12 +20,12 @@ import gzip
 import json
 import os
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from lohe import _C
+from lohe._files import write_whole
 from lohe._profile_events import EventList, FunctionEvent, FunctionEventAvg
 
 __all__ = [
@@ -138,26 +138,6 @@ class record_function:
                 return function(*args, **kwargs)
 
         return wrapped
-
-
-def _write(path: str | os.PathLike[str], text: str) -> None:
-    """Writes the file whole or not at all."""
-    path = os.fspath(path)
-    data = text.encode()
-    if path.endswith(".gz"):
-        data = gzip.compress(data)
-    folder = os.path.dirname(os.path.abspath(path))
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".trace-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 class profile:
@@ -295,7 +275,8 @@ class profile:
 
     def export_chrome_trace(self, path: str | os.PathLike[str]) -> None:
         """Writes the events for chrome://tracing or ui.perfetto.dev; compressed if the name ends in ``.gz``."""
-        _write(path, json.dumps(self._events.chrome_trace(self._metadata)))
+        data = json.dumps(self._events.chrome_trace(self._metadata)).encode()
+        write_whole(path, gzip.compress(data) if os.fspath(path).endswith(".gz") else data)
 
     def add_metadata(self, key: str, value: str) -> None:
         """A text that the exported trace carries."""

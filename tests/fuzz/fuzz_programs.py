@@ -37,8 +37,8 @@ from seeds import add_options, seeds
 ANSWER_SECONDS = 60.0
 # Settings that must not change a bit: environment and number of threads.
 SETTINGS: dict[str, tuple[dict[str, str], int]] = {
-    "2 threads": ({}, 2),
-    "3 threads": ({}, 3),
+    "2 threads": ({"LOHE_DEBUG_WAKE": "1"}, 2),
+    "3 threads": ({"LOHE_DEBUG_WAKE": "1"}, 3),
     "avx2": ({"LOHE_CPU_LEVEL": "avx2"}, 1),
     "x86-64-v2": ({"LOHE_CPU_LEVEL": "x86-64-v2"}, 1),
     "interpreter": ({"LOHE_KERNELS": "interpreter"}, 1),
@@ -49,7 +49,7 @@ AT_ONCE = {"LOHE_COMPILE_AT": "1", "LOHE_COMPILE_STRICT": "1", "LOHE_DEBUG_FILL"
 RECORDED: dict[str, tuple[dict[str, str], int]] = {
     "recorded": ({"LOHE_COMPILE_AT": "1000000"}, 1),
     "compiled": (AT_ONCE, 1),
-    "compiled, 3 threads": (AT_ONCE, 3),
+    "compiled, 3 threads": ({**AT_ONCE, "LOHE_DEBUG_WAKE": "1"}, 3),
     "compiled, unfused": ({**AT_ONCE, "LOHE_COMPILE_FUSE": "0"}, 1),
     "compiled, unplanned": ({**AT_ONCE, "LOHE_COMPILE_PLAN_MEMORY": "0"}, 2),
     "compiled, interpreter": ({**AT_ONCE, "LOHE_KERNELS": "interpreter"}, 1),

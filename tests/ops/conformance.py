@@ -37,8 +37,8 @@ CI_SHARE = 0.02
 
 # Settings that must not change a bit of any result: environment of the worker, and number of threads.
 MODES: dict[str, tuple[dict[str, str], int]] = {
-    "threads_2": ({}, 2),
-    "threads_3": ({}, 3),
+    "threads_2": ({"LOHE_DEBUG_WAKE": "1"}, 2),
+    "threads_3": ({"LOHE_DEBUG_WAKE": "1"}, 3),
     "interpreter": ({"LOHE_KERNELS": "interpreter"}, 1),
     "cpu_avx2": ({"LOHE_CPU_LEVEL": "avx2"}, 1),
     "cpu_x86-64-v2": ({"LOHE_CPU_LEVEL": "x86-64-v2"}, 1),

@@ -15,6 +15,8 @@ if importlib.util.find_spec("lohe") is None:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "python"))
 
 
+# Tests with several threads want work shared out that would be too short for it.
+os.environ.setdefault("LOHE_DEBUG_WAKE", "1")
 RECORDING = os.environ.get("LOHE_RECORD", "0") not in ("", "0")
 
 

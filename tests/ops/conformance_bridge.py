@@ -192,7 +192,7 @@ def _torch_paths() -> dict[int, tuple[Any, str]]:
     ]
     paths: dict[int, tuple[Any, str]] = {}  # with the member, which keeps its identity from being reused
     for prefix, space in spaces:
-        for name in dir(space):
+        for name in sorted(dir(space), key=lambda name: name.startswith("_")):  # a public name before a private one
             try:
                 member = getattr(space, name)
             except (AttributeError, RuntimeError):

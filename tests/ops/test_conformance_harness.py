@@ -97,6 +97,14 @@ def test_absent_operator_is_missing(entries):
     assert classes(entries, "exp", Altered(exp=None)) == {"missing"}
 
 
+def test_function_with_a_private_name_beside_its_public_one_is_found(entries):
+    function = torch.nn.functional.threshold
+    assert function is torch.nn.functional._threshold
+    functional = types.SimpleNamespace(threshold=function)
+    module = Altered(nn=types.SimpleNamespace(functional=functional))
+    assert Translator(module).callable(entries["nn.functional.threshold"].op) is function
+
+
 def test_entry_whose_operator_is_only_called_by_a_wrapper_is_missing(entries):
     Translator(Altered()).named(entries["pca_lowrank"].name)
     with pytest.raises(Missing, match="pca_lowrank"):

@@ -106,6 +106,43 @@ Meta gradient_meta(const TensorImpl& t, const Domain& domain, const SmallVector<
   return m;
 }
 
+/// Finds the gradients that are a cotangent, or a number times one. Called in several dtypes: all must agree.
+void note_passes(Derivative& d, const ir::Graph& graph, const std::vector<Node>& roots, uint64_t wanted,
+                 size_t params, size_t results) {
+  const bool again = !d.passes.empty();
+  if (!again) d.passes.resize(params);
+  const auto input = [&](int32_t id) {
+    return id >= 0 && graph.node(id).prim == ir::Prim::kInput ? graph.node(id).imm : -1;
+  };
+  const auto output = [&](int32_t id) {
+    const int64_t at = input(id) - static_cast<int64_t>(params);
+    return static_cast<int8_t>(at >= 0 && at < static_cast<int64_t>(results) ? at : -1);
+  };
+  const auto number = [&](int32_t id) {
+    const bool conjugated = id >= 0 && graph.node(id).prim == ir::Prim::kConj;  // of 1: nothing
+    const int64_t at = input(conjugated ? graph.node(id).a : id);
+    const bool is = at >= 0 && at < static_cast<int64_t>(params) &&
+                    d.op.schema.params[static_cast<size_t>(at)].type == ArgType::kScalar;
+    return static_cast<int8_t>(is ? at : -1);
+  };
+  size_t at = 0;
+  for (size_t p = 0; p < params; ++p) {
+    if ((wanted >> p & 1) == 0) continue;
+    const int32_t root = roots[at++].id();
+    const ir::GraphNode& n = graph.node(root);
+    Derivative::Pass pass{output(root), -1};
+    if (n.prim == ir::Prim::kMul) {
+      for (const auto& [g, factor] : {std::pair{n.a, n.b}, std::pair{n.b, n.a}}) {
+        if (output(g) >= 0 && number(factor) >= 0) pass = {output(g), number(factor)};
+      }
+    }
+    if (!again)
+      d.passes[p] = pass;
+    else if (d.passes[p] != pass)
+      d.passes[p] = {};
+  }
+}
+
 /// Adds what the gradients of `op` read to `d`: the inputs that they reach, tried on a graph in dtype
 /// `number`.
 void note_reads(Derivative& d, const OpDef& op, uint64_t wanted, uint64_t outputs, Args args, Dtype number) {
@@ -137,6 +174,7 @@ void note_reads(Derivative& d, const OpDef& op, uint64_t wanted, uint64_t output
     c.attributes.push_back(Arg());
   }
   const std::vector<Node> roots = gradients(op, c, wanted);
+  if (op.kind == OpKind::kPointwise) note_passes(d, graph, roots, wanted, params, results);
   std::vector<bool> reach(graph.nodes.size());
   for (const Node& r : roots) reach[static_cast<size_t>(r.id())] = true;
   for (size_t i = graph.nodes.size(); i-- > 0;) {

@@ -12,6 +12,12 @@ struct Derivative {
   ops::OpDef op;
   uint64_t wanted = 0;  ///< parameters whose gradients it gives, in order
   uint64_t reads_params = 0, reads_results = 0;
+  /// The output whose cotangent is the gradient as it is, where number parameter `unless` (-1: none) is 1.
+  struct Pass {
+    int8_t output = -1, unless = -1;
+    bool operator==(const Pass&) const = default;
+  };
+  SmallVector<Pass, 4> passes;  ///< of a pointwise row, by parameter
 };
 
 /// @param wanted bit set of parameters; @param outputs bit set of outputs that have a cotangent.

@@ -14,12 +14,15 @@ using namespace ops;
 
 TensorPtr sum_of(TensorPtr a, TensorPtr b) {
   static const OpRef add("add");
-  if (!dispatch::grad_enabled() && a.unique() && a->storage().holders() == 1 && a->dtype() == b->dtype() &&
-      a->size_dims() == b->size_dims() && a->contiguous()) {
-    dispatch::call(add.op(), std::array{Arg(a), Arg(b), Arg(int64_t{1})}, dispatch::Form::kInPlace);
-    return a;
-  }
-  return add(a, b);
+  // Into the memory of one that nobody else holds: a + b and b + a are the same bits.
+  const auto takes = [&](const TensorPtr& t) {
+    return !dispatch::grad_enabled() && t.unique() && t->storage().holders() == 1 &&
+           a->dtype() == b->dtype() && a->size_dims() == b->size_dims() && t->contiguous();
+  };
+  if (!takes(a)) std::swap(a, b);
+  if (!takes(a)) return add(b, a);
+  dispatch::call(add.op(), std::array{Arg(a), Arg(b), Arg(int64_t{1})}, dispatch::Form::kInPlace);
+  return a;
 }
 
 /// A cotangent must look like the output that it belongs to.

@@ -226,6 +226,15 @@ class OpNode::Pass final : public Backward {
       d = &derivative_of(op, node_.wanted_, present, full);
       full.clear();
     }
+    // What passes is not computed; the rest is, by a row that gives no more than that.
+    const uint64_t passed = pass_through(*d), wanted = node_.wanted_ & ~passed;
+    if (wanted == 0) return;
+    if (passed != 0) {
+      for (size_t p = 0; p < params; ++p)
+        full.push_back(node_.args_[p].kind == Arg::kTensor ? own(tensor_or_shape(p)) : node_.args_[p]);
+      d = &derivative_of(op, wanted, present, full);
+      full.clear();
+    }
     for (size_t p = 0; p < params; ++p) {
       if (node_.args_[p].kind != Arg::kTensor)
         full.push_back(node_.args_[p]);
@@ -237,13 +246,31 @@ class OpNode::Pass final : public Backward {
       full.push_back((d->reads_results >> o & 1) != 0 ? own(result(static_cast<int>(o))) : Arg());
     full.push_back(Arg(node_.compute_dtype()));
     for (size_t p = 0; p < params; ++p) {
-      if (needs(static_cast<int>(p))) full.push_back(Arg(node_.shape_of(p).dtype));
+      if ((wanted >> p & 1) != 0) full.push_back(Arg(node_.shape_of(p).dtype));
     }
     Results r = dispatch::call(d->op, full);
     int k = 0;
     for (size_t p = 0; p < params; ++p) {
-      if (needs(static_cast<int>(p))) given_[node_.edge_of(p)] = std::move(r[k++]);
+      if ((wanted >> p & 1) != 0) given_[node_.edge_of(p)] = std::move(r[k++]);
     }
+  }
+
+  /// Sets the gradients that are cotangents as they came (of a sum, of a copy). @return their parameters
+  uint64_t pass_through(const Derivative& d) {
+    uint64_t passed = 0;
+    for (size_t p = 0; p < d.passes.size(); ++p) {
+      const auto [output, unless] = d.passes[p];
+      if (!needs(static_cast<int>(p)) || output < 0) continue;
+      const TensorPtr& g = grads_[static_cast<size_t>(output)];
+      if (g->dtype() != node_.shape_of(p).dtype) continue;
+      if (unless >= 0) {
+        const Scalar factor = node_.args_[static_cast<size_t>(unless)].scalar();
+        if (factor.is_complex() || factor.to_double() != 1) continue;
+      }
+      given_[node_.edge_of(p)] = g;
+      passed |= uint64_t{1} << p;
+    }
+    return passed;
   }
 
   /// Rows with a domain rule look at shapes: an operand that was not kept is stood for by a view of nothing.

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <limits>
 
 #include "lohe/dtype.h"
 #include "lohe/scalar.h"
@@ -15,22 +16,27 @@ namespace lohe::backend {
 /// threads, the strides, the batch, the CPU level or (matmul) the other rows and columns of the same call.
 
 /// A batch of matrices in memory. Strides count elements, may be negative, or 0 to repeat. Element (b, i, j)
-/// is at data + b * batch_stride + i * row_stride + j * column_stride.
+/// is at data + b / inner * outer_stride + b % inner * batch_stride + i * row_stride + j * column_stride,
+/// with MatmulShape::inner.
 struct Matrix {
   void* data = nullptr;
   int64_t row_stride = 0;
   int64_t column_stride = 0;
   int64_t batch_stride = 0;
   bool conjugate = false;  ///< of an operand of complex dtype: its conjugate takes part
+  int64_t outer_stride = 0;
 
-  Matrix transposed() const { return {data, column_stride, row_stride, batch_stride, conjugate}; }
+  Matrix transposed() const {
+    return {data, column_stride, row_stride, batch_stride, conjugate, outer_stride};
+  }
 };
 
 struct MatmulShape {
   int64_t batch = 1;
-  int64_t m = 0;  ///< rows of A and C
-  int64_t n = 0;  ///< columns of B and C
-  int64_t k = 0;  ///< columns of A, rows of B
+  int64_t m = 0;                                        ///< rows of A and C
+  int64_t n = 0;                                        ///< columns of B and C
+  int64_t k = 0;                                        ///< columns of A, rows of B
+  int64_t inner = std::numeric_limits<int64_t>::max();  ///< matrices that are batch_stride apart
 };
 
 /// What becomes of a product S = A B before it is written: C = alpha * S + beta * addend, each multiplication

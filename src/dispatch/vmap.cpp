@@ -454,8 +454,8 @@ bool Vmap::product(const OpDef& op, Args args, Results& results) {
   static const OpRef matmul("matmul"), linear("linear"), transpose("transpose.int"), unsqueeze("unsqueeze"),
       squeeze("squeeze.dim"), add("add");
   const std::string_view base = op.schema.base;
-  if (base == "mm" || base == "bmm") {
-    const int64_t rank = base == "mm" ? 2 : 3;
+  if (base == "mm" || base == "bmm" || base == "_nested_bmm") {
+    const int64_t rank = base == "mm" ? 2 : base == "bmm" ? 3 : 4;
     for (size_t i = 0; i < 2; ++i) {
       LOHE_CHECK(args[i].tensor->dim() == rank, base, ": expected ", rank, "-D tensors, got ",
                  args[i].tensor->dim(), "-D under vmap");

@@ -65,6 +65,12 @@ Results attention(Args a) {
   const TensorPtr scores = matmul(q, transpose(k, int64_t{-2}, int64_t{-1}));
   TensorPtr weights = softmax(scores, mask, factor, causal.integer != 0);
   if (dropout_p.scalar().to_double() > 0) weights = dropout(weights, dropout_p, true);
+  // The result lies in memory as the query does: heads inside of positions need no copy to be joined.
+  static const OpRef nested("_nested_bmm");
+  const bool plain = !weights->extension && !v->extension;
+  if (q->dim() == 4 && q->strides()[1] < q->strides()[2] && plain && weights->sizes()[0] == v->sizes()[0] &&
+      weights->sizes()[1] == v->sizes()[1])
+    return Results(nested(weights, v, true));
   return Results(matmul(weights, v));
 }
 

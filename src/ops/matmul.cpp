@@ -1,4 +1,5 @@
 #include <complex>
+#include <optional>
 
 #include "backend/library.h"
 #include "lohe/error.h"
@@ -147,6 +148,57 @@ void grad_bmm(Backward& b) {
                       : bmm_row()(adjoint(b.tensor(0)), b.grad()));
 }
 
+// --- matrices in two dims of a batch
+
+/// [a, b, m, k] times [a, b, k, n]. Heads of attention lie inside of positions; no copy has to bring them
+/// together.
+std::vector<Meta> infer_nested(Args a) {
+  const TensorImpl &x = *a[0].tensor, &y = *a[1].tensor;
+  LOHE_CHECK(x.dim() == 4 && y.dim() == 4, "_nested_bmm: expected tensors of 4 dims, got ", x.dim(), " and ",
+             y.dim());
+  LOHE_CHECK(x.sizes()[0] == y.sizes()[0] && x.sizes()[1] == y.sizes()[1] && x.sizes()[3] == y.sizes()[2],
+             "_nested_bmm: shapes ", to_string(x.sizes()), " and ", to_string(y.sizes()), " do not fit");
+  same_dtype("_nested_bmm", x, y);
+  check_numeric("bmm", x);
+  const int64_t heads = x.sizes()[1], m = x.sizes()[2], n = y.sizes()[3];
+  Meta r = meta(x.dtype(), {x.sizes()[0], heads, m, n});
+  if (a[2].integer != 0) r.strides = {m * heads * n, n, heads * n, 1};
+  return {r};
+}
+
+void run_nested(Args a, Results& r) {
+  const TensorImpl &x = *a[0].tensor, &y = *a[1].tensor;
+  const auto operand = [](const TensorImpl& t) {
+    backend::Matrix m = matrix(t);
+    m.outer_stride = t.strides()[0];
+    return m;
+  };
+  const Dims& s = x.size_dims();
+  backend::matmul(x.dtype(), {s[0] * s[1], s[2], y.sizes()[3], s[3], s[1]}, operand(x), operand(y),
+                  operand(*r[0]));
+}
+
+const OpRef& nested_row() {
+  static const OpRef r("_nested_bmm");
+  return r;
+}
+
+/// Whether dim 1 lies inside of dim 2.
+bool interleaved(const TensorImpl& t) { return t.strides()[1] < t.strides()[2]; }
+
+/// Gradients lie in memory as the operands do, as far as those are there: see grad_bmm.
+void grad_nested(Backward& b) {
+  const bool both = b.needs(0) && b.needs(1);
+  if (b.needs(0)) b.set(0, nested_row()(b.grad(), adjoint(b.tensor(1)), both && interleaved(*b.tensor(0))));
+  if (!b.needs(1)) return;
+  if (both && !is_complex(b.meta(1).dtype) && by_columns(*b.tensor(1))) {
+    const TensorPtr rows = adjoint(b.tensor(1));
+    b.set(1, adjoint(nested_row()(adjoint(b.grad()), b.tensor(0), interleaved(*rows))));
+  } else {
+    b.set(1, nested_row()(adjoint(b.tensor(0)), b.grad(), both && interleaved(*b.tensor(1))));
+  }
+}
+
 // --- beta * self + alpha * product
 
 /// A factor as the dtype takes it: integers truncate.
@@ -210,13 +262,34 @@ void grad_with_addend(Backward& b, const OpRef& product) {
 
 // --- matmul by rank
 
-TensorPtr fold_batch(const TensorPtr& t, const Dims& batch) {
+TensorPtr expand_batch(const TensorPtr& t, const Dims& batch) {
   Dims full = batch;
   full.push_back(t->sizes()[t->sizes().size() - 2]);
   full.push_back(t->sizes().back());
-  const TensorPtr e = expand_row()(t, full);
+  return expand_row()(t, full);
+}
+
+/// The batch's dims as two, at whose border the operands need not be one; as one (the first is 1) where they
+/// are. Nothing: there is no such view of both.
+std::optional<Dims> nested_batch(const TensorImpl& x, const TensorImpl& y) {
+  const size_t rank = x.sizes().size();
+  for (size_t cut = 0; cut + 2 < rank; ++cut) {
+    Dims batch{1, 1};
+    for (size_t d = 0; d + 2 < rank; ++d) batch[d < cut ? 0 : 1] *= x.sizes()[d];
+    const auto fits = [&](const TensorImpl& t) {
+      return view_strides(t.sizes(), t.strides(),
+                          Dims{batch[0], batch[1], t.sizes()[rank - 2], t.sizes()[rank - 1]})
+          .has_value();
+    };
+    if (fits(x) && fits(y)) return batch;
+  }
+  return std::nullopt;
+}
+
+TensorPtr fold_batch(const TensorPtr& e) {
+  const Dims& full = e->size_dims();
   int64_t n = 1;
-  for (const int64_t s : batch) n *= s;
+  for (size_t d = 0; d + 2 < full.size(); ++d) n *= full[d];
   if (!by_columns(*e)) return reshape_row()(e, Dims{n, full[full.size() - 2], full.back()});
   // A copy, if there must be one, runs along what is adjacent; the product takes any strides.
   const TensorPtr rows = transpose_row()(e, int64_t{-2}, int64_t{-1});
@@ -254,7 +327,18 @@ Results run_matmul(Args a) {
              "mat1 and mat2 shapes cannot be multiplied (", to_string(x->sizes()), " and ",
              to_string(y->sizes()), ")");
   const Dims batch = broadcast_shapes(batch_of(p), batch_of(q));
-  const TensorPtr product = bmm_row()(fold_batch(p, batch), fold_batch(q, batch));
+  const TensorPtr left = expand_batch(p, batch), right = expand_batch(q, batch);
+  TensorPtr product;
+  if (const auto nested = nested_batch(*left, *right);
+      nested && (*nested)[0] != 1 && !left->extension && !right->extension) {
+    const auto as_nested = [&](const TensorPtr& t) {
+      const auto s = t->sizes();
+      return view_row()(t, Dims{(*nested)[0], (*nested)[1], s[s.size() - 2], s.back()});
+    };
+    product = nested_row()(as_nested(left), as_nested(right), false);
+  } else {
+    product = bmm_row()(fold_batch(left), fold_batch(right));
+  }
   Dims shape = batch;
   if (!vector_x) shape.push_back(p->sizes()[p->sizes().size() - 2]);
   if (!vector_y) shape.push_back(q->sizes().back());
@@ -322,6 +406,12 @@ const OpFamily products(
             .grad(grad_bmm)
             .exact_out()
             .describe("Products of a batch of matrices."),
+        primitive("_nested_bmm(Tensor self, Tensor mat2, bool interleaved=False) -> Tensor", infer_nested,
+                  run_nested)
+            .grad(grad_nested)
+            .in("_C")
+            .describe(
+                "Products of matrices in two dims of a batch; interleaved: dim 1 of the result lies inside of dim 2."),
         function("bilinear(Tensor input1, Tensor input2, Tensor weight, Tensor? bias=None) -> Tensor",
                  bilinear)
             .function_only()

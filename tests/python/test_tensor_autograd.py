@@ -340,3 +340,40 @@ def test_second_derivative_of_a_complex_absolute_value(oracle):
         (first.real.sin() + first.abs()).sum().backward()
         gradients.append(z.grad.tolist())
     assert gradients[0] == pytest.approx(gradients[1])
+
+
+def test_gradients_that_pass_through_are_tensors_of_their_own():
+    """A sum hands one gradient to both sides: leaves may not come to share it, nor with what the caller gave."""
+    x, y = lohe.randn(3, requires_grad=True), lohe.randn(3, requires_grad=True)
+    g = lohe.randn(3)
+    (x + y).backward(g)
+    assert len({x.grad.data_ptr(), y.grad.data_ptr(), g.data_ptr()}) == 3
+    x.grad.zero_()
+    assert lohe.equal(y.grad, g)
+
+
+def test_a_gradient_that_reaches_a_leaf_twice_leaves_the_callers_alone():
+    x = lohe.randn(3, requires_grad=True)
+    g = lohe.ones(3)
+    (x + x.clone()).backward(g)
+    assert x.grad.tolist() == [2, 2, 2]
+    assert g.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("alpha", [1, 2, -0.5])
+def test_gradients_of_sums_and_differences_in_every_dtype(alpha):
+    for dtype in (lohe.float32, lohe.bfloat16, lohe.complex64):
+        for op in (lohe.add, lohe.sub):
+            x = lohe.randn(4, 3).to(dtype).requires_grad_()
+            y = lohe.randn(3).to(dtype).requires_grad_()
+            op(x, y, alpha=alpha).abs().sum().backward()
+            sign = alpha if op is lohe.add else -alpha
+            assert lohe.allclose(y.grad, (x.grad * sign).sum(0), rtol=2e-2, atol=2e-2)
+
+
+def test_hooks_may_change_a_gradient_that_passes_through():
+    x, y = lohe.randn(3, requires_grad=True), lohe.randn(3, requires_grad=True)
+    a, b = x * 1, y * 1
+    a.register_hook(lambda g: g.mul_(2))
+    (a + b).sum().backward()
+    assert x.grad.tolist() == [2, 2, 2]

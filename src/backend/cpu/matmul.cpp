@@ -295,8 +295,8 @@ class Product {
 
   void normalize() {
     // A stack of A's rows against one B is one product.
-    if (shape_.batch > 1 && b_.batch_stride == 0 && a_.batch_stride == shape_.m * a_.row_stride &&
-        c_.batch_stride == shape_.m * c_.row_stride &&
+    if (shape_.batch > 1 && shape_.inner >= shape_.batch && b_.batch_stride == 0 &&
+        a_.batch_stride == shape_.m * a_.row_stride && c_.batch_stride == shape_.m * c_.row_stride &&
         (beta_is_zero_ || epilogue_.addend.batch_stride == shape_.m * epilogue_.addend.row_stride)) {
       shape_.m *= shape_.batch;
       shape_.batch = 1;
@@ -317,31 +317,36 @@ class Product {
     }
   }
 
+  /// Where matrix `index` begins, in elements.
+  int64_t offset(const Matrix& x, int64_t index) const {
+    return index / shape_.inner * x.outer_stride + index % shape_.inner * x.batch_stride;
+  }
+
   void one(int64_t index, bool parallel) {
     const int64_t size = itemsize(dtype_);
     const Form plain = sizeof(D) == sizeof(E) ? Form::kPlain : Form::kWidened;
-    const Operand a{static_cast<const char*>(a_.data) + index * a_.batch_stride * size,
+    const Operand a{static_cast<const char*>(a_.data) + offset(a_, index) * size,
                     a_.row_stride,
                     a_.column_stride,
                     shape_.m,
                     dtype_,
                     kComplex ? Form::kComplexA : plain,
                     a_.conjugate};
-    const Operand b{static_cast<const char*>(b_.data) + index * b_.batch_stride * size,
+    const Operand b{static_cast<const char*>(b_.data) + offset(b_, index) * size,
                     b_.column_stride,
                     b_.row_stride,
                     shape_.n * kParts,
                     dtype_,
                     kComplex ? Form::kComplexB : plain,
                     b_.conjugate};
-    D* const c = static_cast<D*>(c_.data) + index * c_.batch_stride;
+    D* const c = static_cast<D*>(c_.data) + offset(c_, index);
     const int64_t k = shape_.k * kParts;
     if (k > 0 && plain_ && (c_.column_stride == 1)) {
       Gemm<T>(level_, a, b, k, parallel).run(reinterpret_cast<T*>(c), c_.row_stride * kParts);
       return;
     }
     const D* addend = static_cast<const D*>(epilogue_.addend.data);
-    if (!beta_is_zero_) addend += index * epilogue_.addend.batch_stride;
+    if (!beta_is_zero_) addend += offset(epilogue_.addend, index);
     if constexpr (std::is_same_v<T, D>) {
       if (k > 0 && plain_sum_ && c_.column_stride == 1 && epilogue_.addend.column_stride == 1 &&
           !addend_may_be_c()) {
@@ -390,8 +395,9 @@ class Product {
     const auto extent = [this](const Matrix& x) {
       int64_t low = 0, high = 1;
       for (const auto& [size, stride] :
-           {std::pair{shape_.batch, x.batch_stride}, std::pair{shape_.m, x.row_stride},
-            std::pair{shape_.n, x.column_stride}})
+           {std::pair{std::min(shape_.batch, shape_.inner), x.batch_stride},
+            std::pair{(shape_.batch - 1) / shape_.inner + 1, x.outer_stride},
+            std::pair{shape_.m, x.row_stride}, std::pair{shape_.n, x.column_stride}})
         (stride < 0 ? low : high) += (size - 1) * stride;
       const auto* data = static_cast<const D*>(x.data);
       return std::pair{reinterpret_cast<uintptr_t>(data + low), reinterpret_cast<uintptr_t>(data + high)};

@@ -104,10 +104,11 @@ PyObject* is_recording(PyObject*, PyObject*) {
 PyObject* counts(PyObject*, PyObject*) {
   return guarded([] {
     const record::Recorder::Counts c = record::Recorder::of_this_thread().counts();
-    return Py_BuildValue("{s:L,s:L,s:L,s:L,s:L}", "traces", static_cast<long long>(c.traces), "records",
+    return Py_BuildValue("{s:L,s:L,s:L,s:L,s:L,s:L}", "traces", static_cast<long long>(c.traces), "records",
                          static_cast<long long>(c.records), "unfused", static_cast<long long>(c.unfused),
                          "compiled", static_cast<long long>(c.compiled), "compilations",
-                         static_cast<long long>(c.compilations));
+                         static_cast<long long>(c.compilations), "instances",
+                         static_cast<long long>(c.instances));
   });
 }
 

@@ -137,11 +137,12 @@ bool CompiledTrace::serves(const Trace& trace) const {
   return true;
 }
 
-std::unique_ptr<CompiledTrace> compile_trace(const Trace& trace, const CompileOptions& options) {
+std::unique_ptr<CompiledTrace> compile_trace(const Trace& trace, const CompileOptions& options,
+                                             Grouping& grouping) {
   const auto start = std::chrono::steady_clock::now();
   auto made = std::make_unique<CompiledTrace>();
   if (dumps_ir()) dump_ir("trace", "trace", print(trace));
-  made->steps = fuse(trace, options.fuse);
+  made->steps = fuse(trace, options.fuse, grouping);
   if (dumps_ir()) dump_ir("program", "program", print_steps(trace, made->steps));
   int64_t temporary_bytes = 0;
   for (FusedStep& step : made->steps) temporary_bytes = std::max(temporary_bytes, prepare(step));

@@ -61,7 +61,8 @@ struct CompileOptions {
   bool plan_memory = true;  ///< false: no two storages share arena bytes
 };
 
-/// Fuses, makes all kernels, and plans the memory. @throws internal error.
-std::unique_ptr<CompiledTrace> compile_trace(const Trace& trace, const CompileOptions& options);
+/// Fuses, makes all kernels, and plans the memory. @param grouping see fuse(). @throws internal error.
+std::unique_ptr<CompiledTrace> compile_trace(const Trace& trace, const CompileOptions& options,
+                                             Grouping& grouping);
 
 }  // namespace lohe::compiler

@@ -139,8 +139,16 @@ class Fusion {
  public:
   Fusion(const Trace& trace, bool fuse) : trace_(trace), fuse_(fuse) { note_uses(); }
 
-  std::vector<FusedStep> run() {
-    for (size_t r = 0; r < trace_.records.size(); ++r) place(static_cast<int32_t>(r));
+  std::vector<FusedStep> run(Grouping& grouping) {
+    if (!follow(grouping)) {
+      groups_.clear();
+      for (size_t r = 0; r < trace_.records.size(); ++r) place(static_cast<int32_t>(r));
+      grouping.clear();
+      for (const Group& g : groups_) {
+        grouping.emplace_back();
+        for (const Member& m : g.members) grouping.back().push_back(m.record);
+      }
+    }
     // What later steps use of each storage.
     std::vector<bool> used(trace_.storages.size());
     std::vector<FusedStep> steps(groups_.size());
@@ -414,6 +422,22 @@ class Fusion {
                                               [&](const Member& m) { return uses(m.record, storage); }));
   }
 
+  /// Joins as `grouping` says; false where there is none, or sizes forbid it here. The order of steps does
+  /// not depend on sizes.
+  bool follow(const Grouping& grouping) {
+    for (const std::vector<int32_t>& members : grouping) {
+      std::optional<Group> g = single(members[0]);
+      for (size_t i = 1; i < members.size(); ++i) {
+        Group next = single(members[i]);
+        if (!g->open || !next.open) return false;
+        g = joined(*g, next, false);
+        if (!g) return false;
+      }
+      groups_.push_back(std::move(*g));
+    }
+    return !grouping.empty();
+  }
+
   /// Brings both to one space with the same groups.
   bool align(Group& a, Group& b) const {
     if (a.sizes != b.sizes && !onto_kept(a, b) && !onto_all(a, b)) {
@@ -628,7 +652,7 @@ class Fusion {
     step.space.sizes = g.sizes;
     step.space.groups = g.groups;
     step.space.leader = g.leader;
-    step.own = std::make_unique<Program>(std::move(graph), name);
+    step.own = shared_program(std::move(graph), name);
     step.program = step.own.get();
   }
 
@@ -640,6 +664,8 @@ class Fusion {
 
 }  // namespace
 
-std::vector<FusedStep> fuse(const Trace& trace, bool fuse) { return Fusion(trace, fuse).run(); }
+std::vector<FusedStep> fuse(const Trace& trace, bool fuse, Grouping& grouping) {
+  return Fusion(trace, fuse).run(grouping);
+}
 
 }  // namespace lohe::compiler

@@ -11,7 +11,7 @@ namespace lohe::compiler {
 /// One program over one space, or one call.
 struct FusedStep {
   Program* program = nullptr;    ///< of a record, or `own`
-  std::unique_ptr<Program> own;  ///< made of several records
+  std::shared_ptr<Program> own;  ///< made of several records
   int32_t call = -1;             ///< record of a call, where `program` is null
   Space space;
   std::vector<TraceOperand> operands;  ///< inputs, then outputs
@@ -22,7 +22,12 @@ struct FusedStep {
   std::vector<Launch> launches;
 };
 
+/// Which records make a step, in the order in which they are joined; the steps in their order.
+using Grouping = std::vector<std::vector<int32_t>>;
+
 /// @param fuse false: every record stays a step of its own
-std::vector<FusedStep> fuse(const Trace& trace, bool fuse = true);
+/// @param grouping of a trace that differs from this one in sizes alone, or empty: it is followed where all
+/// that it joins may be joined here. Set to what was done.
+std::vector<FusedStep> fuse(const Trace& trace, bool fuse, Grouping& grouping);
 
 }  // namespace lohe::compiler

@@ -80,4 +80,8 @@ class Program {
   std::mutex mutex_;
 };
 
+/// The program of a graph, which all fused steps with that graph share, whatever their sizes: it is lowered
+/// once for each kind of space that it meets.
+std::shared_ptr<Program> shared_program(ir::Graph graph, const std::string& name);
+
 }  // namespace lohe::compiler

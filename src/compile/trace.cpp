@@ -1,7 +1,9 @@
 #include "compile/trace.h"
 
+#include <algorithm>
 #include <cstring>
 
+#include "base/hash.h"
 #include "tensor/shape.h"
 
 namespace lohe::compiler {
@@ -81,6 +83,31 @@ bool Trace::same_work(const Trace& o) const {
     if (!same_call(calls[i], o.calls[i])) return false;
   }
   return true;
+}
+
+uint64_t Trace::structure_hash() const {
+  uint64_t h = hash_combine(records.size(), storages.size());
+  for (const TraceRecord& r : records) {
+    h = hash_combine(h, r.program != nullptr
+                            ? reinterpret_cast<uintptr_t>(r.program)
+                            : reinterpret_cast<uintptr_t>(calls[static_cast<size_t>(r.call)].op));
+  }
+  for (const TraceOperand& o : operands) h = h * 31 + static_cast<uint64_t>(o.storage);
+  return h;
+}
+
+bool Trace::same_structure(const Trace& o) const {
+  const auto same_record = [&](const TraceRecord& a, const TraceRecord& b) {
+    return a.program == b.program && a.space.groups == b.space.groups && a.operand == b.operand &&
+           a.inputs == b.inputs && a.outputs == b.outputs && a.scalar == b.scalar && a.scalars == b.scalars &&
+           (a.program != nullptr ||
+            calls[static_cast<size_t>(a.call)].op == o.calls[static_cast<size_t>(b.call)].op);
+  };
+  return std::equal(records.begin(), records.end(), o.records.begin(), o.records.end(), same_record) &&
+         std::equal(operands.begin(), operands.end(), o.operands.begin(), o.operands.end(),
+                    [](const TraceOperand& a, const TraceOperand& b) { return a.storage == b.storage; }) &&
+         std::equal(storages.begin(), storages.end(), o.storages.begin(), o.storages.end(),
+                    [](const TraceStorage& a, const TraceStorage& b) { return a.fresh == b.fresh; });
 }
 
 std::string print(const Trace& trace) {

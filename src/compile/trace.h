@@ -80,6 +80,10 @@ struct Trace {
   void clear();
   /// Equal but for scalars and for what is observed.
   bool same_work(const Trace& other) const;
+  /// Of what does not depend on sizes: which operations, on which storages.
+  uint64_t structure_hash() const;
+  /// Equal but for sizes, strides and offsets, scalars, and for what is observed.
+  bool same_structure(const Trace& other) const;
 };
 
 /// Of the op, or of the program made for it.

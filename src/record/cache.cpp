@@ -49,14 +49,15 @@ std::shared_ptr<KnownTrace> TraceCache::meet(const compiler::Trace& trace, uint6
   const std::lock_guard lock(mutex_);
   const auto [begin, end] = traces_.equal_range(trace.hash);
   for (auto i = begin; i != end; ++i) {
-    if (!i->second->trace.same_work(trace)) continue;
+    if (!i->second->trace->same_work(trace)) continue;
     i->second->used = ++clock_;
     ++i->second->met;
     return i->second;
   }
   make_room(trace.records.size());
   auto known = std::make_shared<KnownTrace>();
-  known->trace = trace.without_numbers();
+  known->trace = std::make_shared<const compiler::Trace>(trace.without_numbers());
+  known->kind = kind_of(known->trace);
   known->site = site;
   known->used = ++clock_;
   records_ += trace.records.size();
@@ -64,18 +65,32 @@ std::shared_ptr<KnownTrace> TraceCache::meet(const compiler::Trace& trace, uint6
   return known;
 }
 
+std::shared_ptr<TraceKind> TraceCache::kind_of(const std::shared_ptr<const compiler::Trace>& trace) {
+  const uint64_t hash = trace->structure_hash();
+  const auto [begin, end] = kinds_.equal_range(hash);
+  for (auto i = begin; i != end; ++i) {
+    if (auto kind = i->second.lock(); kind != nullptr && kind->example->same_structure(*trace)) return kind;
+  }
+  if (kinds_.size() >= 2 * kMostTraces)
+    std::erase_if(kinds_, [](const auto& k) { return k.second.expired(); });
+  auto kind = std::make_shared<TraceKind>();
+  kind->example = trace;
+  kinds_.emplace(hash, kind);
+  return kind;
+}
+
 void TraceCache::make_room(size_t records) {
   while (!traces_.empty() && (traces_.size() >= kMostTraces || records_ + records > kMostRecords)) {
     const auto oldest = std::min_element(traces_.begin(), traces_.end(), [](const auto& a, const auto& b) {
       return a.second->used < b.second->used;
     });
-    records_ -= oldest->second->trace.records.size();
+    records_ -= oldest->second->trace->records.size();
     traces_.erase(oldest);
   }
 }
 
 std::shared_ptr<const compiler::CompiledTrace> TraceCache::program(KnownTrace& known,
-                                                                   const compiler::Trace& trace, bool* made) {
+                                                                   const compiler::Trace& trace, Made* made) {
   const ForkSection section;
   const std::lock_guard lock(known.mutex);
   if (known.faulty) return nullptr;
@@ -83,9 +98,13 @@ std::shared_ptr<const compiler::CompiledTrace> TraceCache::program(KnownTrace& k
     if (p->serves(trace)) return p;
   }
   const compiler::CompileOptions options{.fuse = settings().fuse, .plan_memory = settings().plan_memory};
+  std::vector<bool> observed;
+  for (const compiler::TraceStorage& s : trace.storages) observed.push_back(s.observed);
+  compiler::Grouping grouping = known.kind->grouping(observed, options.fuse);
+  const compiler::Grouping before = grouping;
   std::shared_ptr<const compiler::CompiledTrace> program;
   try {
-    program = compiler::compile_trace(trace, options);
+    program = compiler::compile_trace(trace, options, grouping);
   } catch (const std::exception& e) {
     if (settings().strict) throw;
     known.faulty = true;
@@ -95,14 +114,17 @@ std::shared_ptr<const compiler::CompiledTrace> TraceCache::program(KnownTrace& k
                      e.what());
     return nullptr;
   }
-  *made = true;
+  const bool followed = !before.empty() && grouping == before;
+  *made = followed ? Made::kForSizes : Made::kCompiled;
+  if (!followed) known.kind->note(observed, options.fuse, std::move(grouping));
   if (!known.programs.empty()) {
     known.reason = "other results are used";
   } else {
+    ++known.kind->compiled;
     known.reason = "first";
     for (const auto& other : this->known()) {
       if (other.get() == &known || other->site != known.site || !other->compiled) continue;
-      known.reason = difference(other->trace, known.trace);
+      known.reason = (followed ? "the same at other sizes: " : "") + difference(*other->trace, *known.trace);
       break;
     }
   }
@@ -112,10 +134,28 @@ std::shared_ptr<const compiler::CompiledTrace> TraceCache::program(KnownTrace& k
   return program;
 }
 
+compiler::Grouping TraceKind::grouping(const std::vector<bool>& observed, bool fuse) {
+  const ForkSection section;
+  const std::lock_guard lock(mutex_);
+  for (const Known& k : groupings_) {
+    if (k.observed == observed && k.fuse == fuse) return k.grouping;
+  }
+  return {};
+}
+
+void TraceKind::note(const std::vector<bool>& observed, bool fuse, compiler::Grouping grouping) {
+  const ForkSection section;
+  const std::lock_guard lock(mutex_);
+  std::erase_if(groupings_, [&](const Known& k) { return k.observed == observed && k.fuse == fuse; });
+  if (groupings_.size() >= kMostVariants) groupings_.erase(groupings_.begin());
+  groupings_.push_back({observed, fuse, std::move(grouping)});
+}
+
 void TraceCache::clear() {
   const ForkSection section;
   const std::lock_guard lock(mutex_);
   traces_.clear();
+  kinds_.clear();
   records_ = 0;
 }
 

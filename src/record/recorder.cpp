@@ -254,9 +254,11 @@ void Recorder::run() {
   try {
     // The first time unfused: a trace that never comes again costs no compiling.
     std::shared_ptr<const compiler::CompiledTrace> program;
-    bool made = false;
-    if (known->met >= settings().compile_at) program = TraceCache::global().program(*known, trace, &made);
-    counts_.compilations += made ? 1 : 0;
+    auto made = TraceCache::Made::kNot;
+    if (known->met >= settings().compile_at || known->kind->varies())
+      program = TraceCache::global().program(*known, trace, &made);
+    counts_.compilations += made == TraceCache::Made::kCompiled ? 1 : 0;
+    counts_.instances += made == TraceCache::Made::kForSizes ? 1 : 0;
     ++(program ? counts_.compiled : counts_.unfused);
     if (program)
       run_compiled(*program, trace, storages, done);

@@ -35,6 +35,7 @@ class Recorder final : public PendingWork {
   /// How often a trace was carried out, by how.
   struct Counts {
     int64_t traces = 0, records = 0, unfused = 0, compiled = 0, compilations = 0;
+    int64_t instances = 0;  ///< programs made for other sizes of what was compiled before
   };
   Counts counts();
 

@@ -23,7 +23,11 @@ struct Outcome {
 
 class RandomTrace {
  public:
-  explicit RandomTrace(uint64_t seed, bool large) : rng_(seed), large_(large) { manual_seed(seed); }
+  /// @param sizes one of three: the same program, as a rule, on tensors of other sizes
+  explicit RandomTrace(uint64_t seed, bool large, int sizes = 0)
+      : rng_(seed), large_(large), sizes_(static_cast<size_t>(sizes)) {
+    manual_seed(seed);
+  }
 
   /// @param settle_often one of so many steps settles; 0: none
   Outcome run(bool recorded, int settle_often, uint64_t settle_seed) {
@@ -64,12 +68,13 @@ class RandomTrace {
   bool chance(int percent) { return pick(0, 99) < percent; }
 
   std::vector<int64_t> shape() {
-    static constexpr int64_t small[] = {1, 2, 3, 4, 5, 8, 17, 33};
+    static constexpr int64_t small[][8] = {
+        {1, 2, 3, 4, 5, 8, 17, 33}, {1, 3, 4, 5, 6, 9, 18, 37}, {1, 2, 4, 7, 3, 5, 8, 64}};
     if (large_ && chance(30))
       return chance(50) ? std::vector<int64_t>{pick(40000, 70000)}
                         : std::vector<int64_t>{pick(100, 300), pick(60, 260)};
     std::vector<int64_t> sizes;
-    for (int64_t d = pick(0, 3); d > 0; --d) sizes.push_back(small[pick(0, 7)]);
+    for (int64_t d = pick(0, 3); d > 0; --d) sizes.push_back(small[sizes_][pick(0, 7)]);
     return sizes;
   }
   Tensor fresh(const std::vector<int64_t>& sizes, ScalarType dtype) {
@@ -355,6 +360,7 @@ class RandomTrace {
 
   std::mt19937_64 rng_;
   bool large_;
+  size_t sizes_;
   std::vector<Tensor> leaves_, values_;
   Outcome outcome_;
 };

@@ -36,6 +36,20 @@ TEST_F(RandomTraces, GiveTheSameBitsAsPrograms) {
   for (const int often : {0, 5}) compare(10'000 + static_cast<uint64_t>(often) * 1000, 40, false, often);
 }
 
+TEST_F(RandomTraces, GiveTheSameBitsAtOtherSizes) {
+  record::settings().compile_at = 1;
+  const record::Recorder::Counts before = record::Recorder::of_this_thread().counts();
+  for (uint64_t seed = 50'000; seed < 50'030; ++seed) {
+    for (const int sizes : {0, 1, 2}) {
+      EXPECT_EQ(RandomTrace(seed, false, sizes).run(true, 0, seed),
+                RandomTrace(seed, false, sizes).run(false, 0, 0))
+          << "seed " << seed << ", sizes " << sizes;
+    }
+  }
+  EXPECT_GT(record::Recorder::of_this_thread().counts().instances, before.instances);
+  reset_compiler();
+}
+
 TEST_F(RandomTraces, GiveTheSameBitsAsProgramsOfUnfusedSteps) {
   record::settings().compile_at = 1;
   record::settings().fuse = false;

@@ -20,18 +20,26 @@ struct Options {
 };
 
 /// Whether the program of a seed comes out alike; every run of a compiled one is met anew, or found.
-bool same(uint64_t seed, const Options& o) {
+bool same(uint64_t seed, const Options& o, int sizes) {
   lohe::record::Settings& s = lohe::record::settings();
   lohe::set_num_threads(1);
-  const Outcome want = RandomTrace(seed, o.large).run(false, 0, 0);
+  const Outcome want = RandomTrace(seed, o.large, sizes).run(false, 0, 0);
   s.compile_at = o.compiled ? 1 : 1'000'000'000;
   s.strict = true;
   s.fuse = seed % 8 != 7;
   s.plan_memory = seed % 8 != 6;
   static constexpr int often[] = {0, 0, 8, 3};
   lohe::set_num_threads(o.threads);
-  const Outcome got = RandomTrace(seed, o.large).run(true, often[seed % 4], seed);
+  const Outcome got = RandomTrace(seed, o.large, sizes).run(true, often[seed % 4], seed);
   return got == want;
+}
+/// Compiled: also on other sizes, for some.
+bool same(uint64_t seed, const Options& o) {
+  const int variants = o.compiled && seed % 4 < 2 ? 3 : 1;
+  for (int sizes = 0; sizes < variants; ++sizes) {
+    if (!same(seed, o, sizes)) return false;
+  }
+  return true;
 }
 
 }  // namespace

@@ -594,3 +594,48 @@ def test_a_report_knows_what_model_compile_made() -> None:
     for _ in range(3):
         model(lohe.ones(2, 12))
     assert len(lohe.compile_report(model).programs) == 1
+
+
+def counts_of(call):
+    before = lohe._C._record_counts()
+    result = call()
+    after = lohe._C._record_counts()
+    return result, after["compilations"] - before["compilations"], after["instances"] - before["instances"]
+
+
+def test_batches_of_other_sizes_are_not_compiled_anew():
+    """A program for a third size is there at once, as a second one is; both do what the first one does."""
+    model = lohe.nn.Sequential(lohe.nn.Linear(16, 24), lohe.nn.GELU(), lohe.nn.LayerNorm(24), lohe.nn.Linear(24, 1))
+
+    def gradients(x):
+        model.zero_grad()
+        model(x).square().mean().backward()
+        return [p.grad.clone() for p in model.parameters()]
+
+    compiled = lohe.compile(gradients)
+    made = []
+    for batch in (8, 9, 20, 5, 33, 2):
+        x = lohe.randn(batch, 16)
+        for _ in range(2):
+            got, compilations, instances = counts_of(lambda x=x: compiled(x))
+            made.append((compilations, instances))
+            assert all(lohe.equal(a, b) for a, b in zip(got, gradients(x), strict=True))
+    # The first call is a trace of its own: gradients are there afterwards.
+    assert sum(c for c, _ in made) <= 2
+    assert all(m == (0, 1) for m in made[4::2])
+    assert all(m == (0, 0) for m in made[5::2])
+
+
+def test_writes_that_come_to_overlap_at_another_size_are_not_joined():
+    def f(n):
+        x = lohe.arange(40.0)
+        low, high = x[:n], x[8 : 8 + n]
+        low += 1
+        high *= 2
+        low -= 3
+        return x
+
+    compiled = lohe.compile(f)
+    for n in (3, 4, 5, 8, 9, 20, 32):
+        for _ in range(3):
+            assert lohe.equal(compiled(n), f(n)), n

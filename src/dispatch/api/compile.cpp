@@ -61,14 +61,14 @@ std::vector<ProgramReport> compile_report(uint64_t site) {
       ProgramReport r{.site = known->site,
                       .reason = known->reason,
                       .met = known->met,
-                      .operations = static_cast<int64_t>(known->trace.records.size()),
+                      .operations = static_cast<int64_t>(known->trace->records.size()),
                       .arena_bytes = program->arena_bytes,
                       .compile_nanoseconds = program->compile_ns,
                       .profiled_runs = program->times.runs,
                       .steps = {},
                       .buffers = {}};
       for (size_t i = 0; i < program->steps.size(); ++i)
-        r.steps.push_back(report_of(known->trace, *program, i));
+        r.steps.push_back(report_of(*known->trace, *program, i));
       for (const compiler::CompiledTrace::Placement& p : program->storages) {
         if (p.home != compiler::CompiledTrace::kArena) continue;
         r.buffers.push_back(

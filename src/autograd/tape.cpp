@@ -338,6 +338,7 @@ bool requires_grad(TensorImpl& t) {
 }
 
 void check_inplace(TensorImpl& t, Args args) {
+  t.storage().before_write();
   LOHE_CHECK(
       !t.inference || (dispatch::mode_word & dispatch::kInference) != 0,
       "Inplace update to inference tensor outside InferenceMode is not allowed. You can make a clone to get a normal tensor "
@@ -412,6 +413,7 @@ SavedTensor::SavedTensor(const TensorPtr& t, bool is_output, bool written_since)
       is_output_(is_output) {
   if (!is_output) {
     tensor_ = t;
+    note();
     return;
   }
   // The node must not own its own output.
@@ -421,6 +423,15 @@ SavedTensor::SavedTensor(const TensorPtr& t, bool is_output, bool written_since)
   tensor_->set_neg(t->neg());
   tensor_->extension = t->extension;
   output_ = meta_of(*t).output;
+  note();
+}
+
+void SavedTensor::note() {
+  PendingWork* work = tensor_->storage().pending.load(std::memory_order_relaxed);
+  if ((dispatch::mode_word & dispatch::kRecording) == 0 || work == nullptr) return;
+  tensor_->saves.fetch_add(1, std::memory_order_relaxed);
+  counted_ = true;
+  work->note_saved(tensor_);
 }
 
 TensorPtr SavedTensor::unpack(GradNode* owner) const {
@@ -447,6 +458,20 @@ TensorPtr SavedTensor::unpack(GradNode* owner) const {
   return t;
 }
 
-void SavedTensor::reset() { tensor_ = nullptr; }
+void SavedTensor::reset() {
+  if (counted_) tensor_->saves.fetch_sub(1, std::memory_order_relaxed);
+  counted_ = false;
+  tensor_ = nullptr;
+}
+
+SavedTensor& SavedTensor::operator=(SavedTensor&& other) noexcept {
+  reset();
+  tensor_ = std::move(other.tensor_);
+  version_ = other.version_;
+  output_ = other.output_;
+  is_output_ = other.is_output_;
+  counted_ = std::exchange(other.counted_, false);
+  return *this;
+}
 
 }  // namespace lohe::autograd

@@ -123,8 +123,8 @@ void record(const ops::OpDef& op, Args args, Results& results, dispatch::Form fo
             const TensorPtr& original = {});
 /// A copy of the first argument, which is about to be written, if the gradient will read it; else null.
 TensorPtr original_for_gradient(const ops::OpDef& op, Args args);
-/// Before an op with these arguments writes into `t` in place. @throws RuntimeError for a leaf that requires
-/// grad, and so on.
+/// Before an op with these arguments writes into `t` in place: does what was put off and reads it. @throws
+/// RuntimeError for a leaf that requires grad, and so on.
 void check_inplace(TensorImpl& t, Args args);
 /// `t` shows from now on what `view`, a view of it, shows: it takes over the view's history.
 void adopt_history(TensorImpl& t, TensorImpl& view);
@@ -146,16 +146,22 @@ class SavedTensor {
   /// @param written_since the call that saves `t` has already written its memory: what is read must be the
   /// value before
   SavedTensor(const TensorPtr& t, bool is_output, bool written_since = false);
+  SavedTensor(SavedTensor&& other) noexcept { *this = std::move(other); }
+  SavedTensor& operator=(SavedTensor&& other) noexcept;
+  ~SavedTensor() { reset(); }
   /// @throws RuntimeError if it was modified in place or already freed. `owner`: the node whose output it is.
   TensorPtr unpack(GradNode* owner) const;
   explicit operator bool() const { return static_cast<bool>(tensor_); }
   void reset();
 
  private:
+  void note();
+
   TensorPtr tensor_;  ///< an output of the node is held detached, to keep no cycle
   uint32_t version_ = 0;
   int output_ = -1;
-  bool is_output_ = false, was_leaf_ = false;
+  bool is_output_ = false;
+  bool counted_ = false;  ///< among the tensor's saves
 };
 
 class GradModeGuard {

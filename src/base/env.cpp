@@ -20,6 +20,10 @@ constexpr std::array kVariables{
                 "Whether compile() joins operations into fused kernels; results do not change."},
     EnvVariable{"LOHE_COMPILE_PLAN_MEMORY", EnvType::kBool, "1", "",
                 "Whether buffers of a compiled program that are not needed at the same time share memory."},
+    EnvVariable{
+        "LOHE_COMPILE_RECOMPUTE_FROM", EnvType::kInt, "65536", "",
+        "Backward computes again what a compiled program would keep for it where that is as cheap, if it "
+        "leaves out so many bytes."},
     EnvVariable{"LOHE_COMPILE_STRICT", EnvType::kBool, "0", "",
                 "Raise when the compiler fails, instead of a warning and the eager kernels."},
     EnvVariable{

@@ -131,8 +131,14 @@ CompiledTrace::FrameUse::~FrameUse() {
 }
 
 bool CompiledTrace::serves(const Trace& trace) const {
+  for (const Recipe& r : recipes) {
+    if (!trace.storages[static_cast<size_t>(r.storage)].kept) return false;
+  }
   for (size_t s = 0; s < observed.size(); ++s) {
-    if (trace.storages[s].observed && trace.storages[s].fresh && !observed[s]) return false;
+    if (trace.storages[s].observed && trace.storages[s].fresh && !observed[s] &&
+        std::none_of(recipes.begin(), recipes.end(),
+                     [&](const Recipe& r) { return static_cast<size_t>(r.storage) == s; }))
+      return false;
   }
   return true;
 }

@@ -5,6 +5,7 @@
 
 #include "compile/calls.h"
 #include "compile/fuse.h"
+#include "compile/recompute.h"
 
 /// A trace made ready to be carried out again.
 namespace lohe::compiler {
@@ -23,7 +24,8 @@ struct CompiledTrace {
   };
   std::vector<FusedStep> steps;
   std::vector<Placement> storages;
-  std::vector<bool> observed;  ///< storages that are right afterwards, besides those that were there before
+  std::vector<bool> observed;   ///< storages that are right afterwards, besides those that were there before
+  std::vector<Recipe> recipes;  ///< for storages that are made when they are asked for
   int64_t arena_bytes = 0;
   int64_t compile_ns = 0;  ///< what making it took
 

@@ -204,7 +204,10 @@ class Fusion {
     g.open = program && fuse_;
     if (!program) {
       g.may_raise = true;
-      mark_written(record, g);
+      // Arguments that a call writes are outputs too.
+      for (const TraceOperand& o : trace_.inputs(record)) {
+        if (writes(trace_, record, o.storage)) add(g.writes, o.storage);
+      }
     } else {
       const Graph& graph = record.program->graph();
       g.nodes = graph.nodes.size();
@@ -237,23 +240,6 @@ class Fusion {
     }
     g.members.push_back(std::move(m));
     return g;
-  }
-
-  /// Arguments that a call writes are outputs too.
-  void mark_written(const TraceRecord& record, Group& g) const {
-    const TraceCall& call = trace_.calls[static_cast<size_t>(record.call)];
-    size_t at = 0;
-    for (size_t p = 0; p < call.args.size(); ++p) {
-      const Arg& a = call.args[p];
-      const size_t count = a.kind == Arg::kTensor    ? 1
-                           : a.kind == Arg::kTensors ? static_cast<size_t>(a.count)
-                                                     : 0;
-      for (size_t i = 0; i < count; ++i, ++at) {
-        const int32_t operand = call.tensors[at].operand;
-        if (operand < 0 || p >= call.op->schema.params.size() || !call.op->schema.params[p].written) continue;
-        add(g.writes, trace_.operands[static_cast<size_t>(record.operand + operand)].storage);
-      }
-    }
   }
 
   /// Finds what the loops of a reduction are ordered by; closes the group where that is not one operand.

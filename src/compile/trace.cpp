@@ -132,6 +132,23 @@ std::string print(const Trace& trace) {
   return text;
 }
 
+bool writes(const Trace& trace, const TraceRecord& record, int32_t storage) {
+  const TraceCall& call = trace.calls[static_cast<size_t>(record.call)];
+  size_t at = 0;
+  for (size_t p = 0; p < call.args.size(); ++p) {
+    const Arg& a = call.args[p];
+    const size_t count = a.kind == Arg::kTensor    ? 1
+                         : a.kind == Arg::kTensors ? static_cast<size_t>(a.count)
+                                                   : 0;
+    for (size_t i = 0; i < count; ++i, ++at) {
+      const int32_t operand = call.tensors[at].operand;
+      if (operand < 0 || p >= call.op->schema.params.size() || !call.op->schema.params[p].written) continue;
+      if (trace.operands[static_cast<size_t>(record.operand + operand)].storage == storage) return true;
+    }
+  }
+  return false;
+}
+
 std::string_view name_of(const Trace& trace, const TraceRecord& record) {
   if (record.program != nullptr) return record.program->name();
   return trace.calls[static_cast<size_t>(record.call)].op->schema.name;

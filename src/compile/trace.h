@@ -55,6 +55,7 @@ struct TraceStorage {
   int64_t nbytes = 0;
   bool fresh = false;     ///< made by the trace: nothing is in it before its first write
   bool observed = false;  ///< somebody can read it after the trace
+  bool kept = false;      ///< the tape alone can, as far as is known
 };
 
 struct Trace {
@@ -86,6 +87,8 @@ struct Trace {
   bool same_structure(const Trace& other) const;
 };
 
+/// Whether a call writes one of its arguments that lies there.
+bool writes(const Trace& trace, const TraceRecord& call, int32_t storage);
 /// Of the op, or of the program made for it.
 std::string_view name_of(const Trace& trace, const TraceRecord& record);
 /// One line a record: its place, name, sizes, and operands as storage+offset[strides].

@@ -115,6 +115,12 @@ TensorPtr new_tensor(std::span<const int64_t> sizes, std::span<const int64_t> st
   return TensorImpl::make(recorder->promise(bytes_of(sizes, dense, dtype)), dtype, sizes, dense, 0);
 }
 
+/// Before bytes are written at once: work on them that is recorded is done, and so is what that put off.
+void settle_for_write(const TensorImpl& t) {
+  t.storage().data();
+  t.storage().before_write();
+}
+
 /// Runs a program, or writes down that it is to be run.
 void launch(compiler::Program& program, const compiler::Space& space, std::span<const compiler::Place> places,
             size_t inputs, std::span<const Scalar> numbers, record::Recorder* recorder) {
@@ -213,6 +219,9 @@ Results run_pointwise(const OpDef& op, Args args, TensorImpl* target) {
   const size_t inputs = instance.tensors.size(), outputs = instance.outputs.size();
   Results results;
   record::Recorder* const recorder = record::recorder_for(args);
+  if (target != nullptr && recorder == nullptr) {
+    for (size_t o = 0; o < outputs; ++o) settle_for_write(*written_argument(op, args, target, o));
+  }
   if (flat && recorder == nullptr) {
     char* pointers[16];
     uint32_t moves = 0;
@@ -399,10 +408,19 @@ Results run_primitive(const OpDef& op, Args args) {
   if (op.infer) {
     for (const Meta& m : op.infer(args)) results.push(new_tensor(m.sizes, m.strides, m.dtype, recorder));
   }
-  if (recorder != nullptr && !op.unfilled && !worth_parts(op, args, results))
+  if (recorder != nullptr && !op.unfilled && !worth_parts(op, args, results)) {
     recorder->add_call(op, args, results);
-  else
-    op.run(args, results);
+    return results;
+  }
+  for (size_t p = 0; op.schema.mutates() && p < args.size(); ++p) {
+    if (!op.schema.params[p].written) continue;
+    if (args[p].kind == Arg::kTensor) settle_for_write(*args[p].tensor);
+    if (args[p].kind != Arg::kTensors) continue;
+    for (const TensorImpl* t : args[p].tensor_list()) {
+      if (t != nullptr) settle_for_write(*t);
+    }
+  }
+  op.run(args, results);
   return results;
 }
 

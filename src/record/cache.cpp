@@ -35,7 +35,8 @@ std::string difference(const compiler::Trace& a, const compiler::Trace& b) {
 
 Settings& settings() {
   static Settings values{env_int("LOHE_COMPILE_AT", 2, 1, 1'000'000'000), env_bool("LOHE_COMPILE_FUSE", true),
-                         env_bool("LOHE_COMPILE_PLAN_MEMORY", true), env_bool("LOHE_COMPILE_STRICT", false)};
+                         env_bool("LOHE_COMPILE_PLAN_MEMORY", true), env_bool("LOHE_COMPILE_STRICT", false),
+                         env_int("LOHE_COMPILE_RECOMPUTE_FROM", 65536, 0, INT64_MAX)};
   return values;
 }
 
@@ -98,13 +99,25 @@ std::shared_ptr<const compiler::CompiledTrace> TraceCache::program(KnownTrace& k
     if (p->serves(trace)) return p;
   }
   const compiler::CompileOptions options{.fuse = settings().fuse, .plan_memory = settings().plan_memory};
+  // What backward can as well compute again is not observed.
+  std::vector<compiler::Recipe> recipes;
+  if (options.fuse) recipes = compiler::find_recipes(trace, settings().recompute_from);
+  compiler::Trace changed;
+  if (!recipes.empty()) {
+    changed = trace;
+    for (const compiler::Recipe& r : recipes)
+      changed.storages[static_cast<size_t>(r.storage)].observed = false;
+  }
+  const compiler::Trace& work = recipes.empty() ? trace : changed;
   std::vector<bool> observed;
-  for (const compiler::TraceStorage& s : trace.storages) observed.push_back(s.observed);
+  for (const compiler::TraceStorage& s : work.storages) observed.push_back(s.observed);
   compiler::Grouping grouping = known.kind->grouping(observed, options.fuse);
   const compiler::Grouping before = grouping;
   std::shared_ptr<const compiler::CompiledTrace> program;
   try {
-    program = compiler::compile_trace(trace, options, grouping);
+    std::unique_ptr<compiler::CompiledTrace> compiled = compiler::compile_trace(work, options, grouping);
+    compiled->recipes = std::move(recipes);
+    program = std::move(compiled);
   } catch (const std::exception& e) {
     if (settings().strict) throw;
     known.faulty = true;

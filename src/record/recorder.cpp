@@ -7,6 +7,8 @@
 #include "base/log.h"
 #include "lohe/error.h"
 #include "record/cache.h"
+#include "record/deferred.h"
+#include "record/locks.h"
 #include "record/run.h"
 #include "record/settings.h"
 
@@ -22,38 +24,10 @@ namespace {
 /// So many records are done at once, wherever the program is: what they hold back stays bounded.
 constexpr size_t kMostRecords = 20'000;
 
-/// Without the interpreter: whoever waits for a recorder's lock, or works under it, may be what another
-/// thread that needs the interpreter waits for.
-class WithoutInterpreter {
- public:
-  WithoutInterpreter() : state_(python_hooks.leave != nullptr ? python_hooks.leave() : nullptr) {}
-  ~WithoutInterpreter() {
-    if (state_ != nullptr) python_hooks.enter(state_);
-  }
-  WithoutInterpreter(const WithoutInterpreter&) = delete;
-  WithoutInterpreter& operator=(const WithoutInterpreter&) = delete;
-
- private:
-  void* state_;
-};
-
-/// A lock is never held by a thread that waits for the interpreter: a thread that forks has the interpreter,
-/// and takes all locks.
-std::unique_lock<std::mutex> locked(std::mutex& mutex) {
-  std::unique_lock lock(mutex, std::try_to_lock);
-  while (!lock.owns_lock()) {
-    {
-      const WithoutInterpreter waiting;
-      const std::lock_guard other(mutex);
-    }
-    lock.try_lock();
-  }
-  return lock;
-}
-
 /// What the work of a failed trace would have written.
 class Failed final : public PendingWork {
  public:
+  Failed() : PendingWork(false) {}
   void settle() override {
     raise(
         ErrorKind::kRuntime,
@@ -144,8 +118,12 @@ Intrusive<Storage> Recorder::promise(int64_t nbytes) {
 }
 
 void Recorder::add_operand(const TensorImpl& t, std::span<const int64_t> strides) {
-  const int32_t number = number_of(t.storage_ptr(), false);
-  const int64_t offset = t.offset() * t.itemsize();
+  add_operand(t.storage_ptr(), false, t.offset() * t.itemsize(), strides);
+}
+
+void Recorder::add_operand(const Intrusive<Storage>& storage, bool fresh, int64_t offset,
+                           std::span<const int64_t> strides) {
+  const int32_t number = number_of(storage, fresh);
   uint64_t h = hash_combine(static_cast<uint64_t>(number), static_cast<uint64_t>(offset));
   for (const int64_t s : strides) h = h * 31 + static_cast<uint64_t>(s);
   trace_.hash = hash_combine(trace_.hash, h);
@@ -188,6 +166,21 @@ void Recorder::add(compiler::Program& program, const compiler::Space& space,
   if (full) settle();
 }
 
+std::unique_lock<std::mutex> Recorder::lock() { return locked(mutex_); }
+
+void Recorder::add_again(const Trace& from, const TraceRecord& record,
+                         std::span<const Intrusive<Storage>> storages, std::span<const Scalar> numbers) {
+  TraceRecord again = record;
+  again.operand = static_cast<int32_t>(trace_.operands.size());
+  again.scalar = static_cast<int32_t>(trace_.scalars.size());
+  const auto operands = from.operands_of(record);
+  for (size_t i = 0; i < operands.size(); ++i)
+    add_operand(storages[i], storages[i]->memory() == nullptr, operands[i].offset, operands[i].strides);
+  for (int32_t i = 0; i < record.scalars; ++i)
+    trace_.scalars.push_back(numbers[static_cast<size_t>(record.scalar + i)]);
+  add_record(std::move(again));
+}
+
 void Recorder::add_call(const ops::OpDef& op, Args args, const Results& results) {
   auto lock = locked(mutex_);
   TraceRecord record;
@@ -222,8 +215,35 @@ void Recorder::add_call(const ops::OpDef& op, Args args, const Results& results)
   if (full) settle();
 }
 
+void Recorder::note_saved(const Intrusive<TensorImpl>& t) {
+  const auto lock = locked(mutex_);
+  saved_.push_back(t);
+}
+
+void Recorder::note_kept() {
+  std::vector<Intrusive<TensorImpl>> saved;  // let go without the lock: Python objects may hang on them
+  const auto lock = locked(mutex_);
+  saved.swap(saved_);
+  std::sort(saved.begin(), saved.end(), [](const auto& a, const auto& b) { return a.get() < b.get(); });
+  saved.erase(std::unique(saved.begin(), saved.end()), saved.end());
+  // Of each storage: tensors that nobody holds but this list, and, with it, the tape.
+  std::vector<std::pair<uint32_t, uint32_t>> counts(saved.empty() ? 0 : storages_.size());
+  for (const Intrusive<TensorImpl>& t : saved) {
+    const Storage& storage = t->storage();
+    if (storage.pending.load(std::memory_order_relaxed) != this) continue;
+    auto& [dead, kept] = counts[static_cast<size_t>(storage.pending_number)];
+    const uint32_t saves = t->saves.load(std::memory_order_relaxed);
+    if (t.use_count() == saves + 1) ++(saves == 0 ? dead : kept);
+  }
+  for (size_t s = 0; s < counts.size(); ++s) {
+    const auto [dead, kept] = counts[s];
+    trace_.storages[s].kept = kept > 0 && storages_[s].use_count() == 1 + dead + kept;
+  }
+}
+
 void Recorder::settle() {
   if (runner_.load() == std::this_thread::get_id()) return;
+  note_kept();
   const WithoutInterpreter working;
   const ForkSection section;
   const std::lock_guard lock(mutex_);
@@ -246,14 +266,15 @@ void Recorder::run() {
     dispatch::mode_word = mode;
     runner_ = std::thread::id();
     for (size_t s = 0; s < storages.size(); ++s) {
-      if (storages[s]) storages[s]->pending.store(next_of(s), std::memory_order_release);
+      if (storages[s] && storages[s]->pending.load(std::memory_order_relaxed) == this)
+        storages[s]->pending.store(next_of(s), std::memory_order_release);
     }
   };
   const std::shared_ptr<KnownTrace> known = TraceCache::global().meet(trace, site_);
   std::vector<bool> done(trace.records.size());
+  std::shared_ptr<const compiler::CompiledTrace> program;
   try {
     // The first time unfused: a trace that never comes again costs no compiling.
-    std::shared_ptr<const compiler::CompiledTrace> program;
     auto made = TraceCache::Made::kNot;
     if (known->met >= settings().compile_at || known->kind->varies())
       program = TraceCache::global().program(*known, trace, &made);
@@ -276,6 +297,9 @@ void Recorder::run() {
           lost[s] = !made[s] && trace.storages[s].fresh;
       }
     }
+    if (program) {
+      for (const compiler::Recipe& r : program->recipes) lost[static_cast<size_t>(r.storage)] = true;
+    }
     for (size_t s = 0; s < storages.size(); ++s) {
       if (!storages[s] || lost[s]) continue;
       try {
@@ -287,6 +311,7 @@ void Recorder::run() {
     leave([&](size_t s) -> PendingWork* { return lost[s] ? &failed : nullptr; });
     throw;
   }
+  if (program && !program->recipes.empty()) Deferred::put_off(program, known->trace, trace.scalars, storages);
   leave([](size_t) -> PendingWork* { return nullptr; });
   // The next trace is as long, most of the time: it gets the memory of this one.
   trace.clear();
@@ -305,7 +330,8 @@ Recorder* recorder_of(Args args) {
     // Another thread's work comes first.
     PendingWork* work = t->storage().pending.load(std::memory_order_acquire);
     numbers = numbers && work == nullptr && t->numel() == 1;
-    if (work != nullptr && work != &mine) work->settle();
+    for (; work != nullptr && work != &mine; work = t->storage().pending.load(std::memory_order_acquire))
+      work->hand_over(t->storage(), mine);
   };
   for (const Arg& a : args) {
     if (a.kind == Arg::kTensor) look(a.tensor);

@@ -20,12 +20,19 @@ class Recorder final : public PendingWork {
   static Recorder& of_this_thread();
 
   void settle() override;
+  void note_saved(const Intrusive<TensorImpl>& t) override;
 
   /// Memory for a result of recorded work.
   Intrusive<Storage> promise(int64_t nbytes);
   /// A program; `places` has its inputs first, then its outputs.
   void add(compiler::Program& program, const compiler::Space& space, std::span<const compiler::Place> places,
            size_t inputs, std::span<const Scalar> numbers);
+  /// For add_again(). Taken before any lock of what is handed over.
+  [[nodiscard]] std::unique_lock<std::mutex> lock();
+  /// A program's record of an earlier trace, for these storages; those without memory are results. Needs
+  /// lock().
+  void add_again(const compiler::Trace& from, const compiler::TraceRecord& record,
+                 std::span<const Intrusive<Storage>> storages, std::span<const Scalar> numbers);
   /// A primitive; its results are promised.
   void add_call(const ops::OpDef& op, Args args, const Results& results);
 
@@ -40,17 +47,22 @@ class Recorder final : public PendingWork {
   Counts counts();
 
  private:
-  Recorder() = default;
+  Recorder() : PendingWork(true) {}
   int32_t number_of(const Intrusive<Storage>& storage, bool fresh);
   void add_operand(const TensorImpl& t, std::span<const int64_t> strides);
+  void add_operand(const Intrusive<Storage>& storage, bool fresh, int64_t offset,
+                   std::span<const int64_t> strides);
   /// Whether the trace has grown to its limit.
   bool add_record(compiler::TraceRecord record);
+  /// Finds the storages that only the tape holds.
+  void note_kept();
   void run();
   friend class Recorders;
 
   std::mutex mutex_;  ///< of everything below; taken inside a fork section by whoever carries the trace out
   compiler::Trace trace_;
   std::vector<Intrusive<Storage>> storages_;  ///< by number in the trace
+  std::vector<Intrusive<TensorImpl>> saved_;  ///< that the tape keeps
   std::atomic<std::thread::id> runner_{};     ///< the thread that is in run()
   Counts counts_;
   uint64_t site_ = 0;

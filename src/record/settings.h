@@ -10,6 +10,8 @@ struct Settings {
   std::atomic<int64_t> compile_at;  ///< occurrence of a trace from which on it runs as a program
   std::atomic<bool> fuse, plan_memory;
   std::atomic<bool> strict;  ///< a fault of the compiler raises
+  /// Bytes that a trace must leave out of what the tape keeps for it to compute them again in backward.
+  std::atomic<int64_t> recompute_from;
 };
 Settings& settings();
 

@@ -113,7 +113,20 @@ Intrusive<Storage> Storage::borrow(void* data, int64_t nbytes, void (*release)(v
   return Intrusive<Storage>::adopt(storage);
 }
 
+void (*Storage::settle_readers)(Storage&) = nullptr;
+
+void Storage::settle() const {
+  PendingWork* work = pending.load(std::memory_order_acquire);
+  if (work == nullptr) return;
+  work->settle();
+  // Its value may be one that is computed when it is asked for.
+  if (PendingWork* left = pending.load(std::memory_order_acquire); left != nullptr && left != work)
+    left->settle();
+}
+
 void Storage::destroy(Storage* storage) noexcept {
+  if (PendingWork* work = storage->pending.load(std::memory_order_acquire); work != nullptr) [[unlikely]]
+    work->forget(*storage);
   if (storage->python_object != nullptr && python_hooks.storage_dies != nullptr)
     python_hooks.storage_dies(storage);
   if (storage->inline_) {
@@ -141,6 +154,7 @@ void Storage::resize(int64_t nbytes) {
              "Trying to resize storage that is not resizable: its memory belongs to another library; "
              "clone() the tensor first");
   this->data();  // whatever is recorded works on the old bytes
+  before_write();
   void* data = lohe::allocate(static_cast<size_t>(nbytes));
   if (nbytes_ > 0 && nbytes > 0) std::memcpy(data, data_, static_cast<size_t>(std::min(nbytes, nbytes_)));
   // The bytes behind an inline header stay unused until the storage dies: at most kInlineBytes.

@@ -18,13 +18,30 @@ struct Version : RefCounted<Version> {
   std::atomic<uint32_t> value{0};
 };
 
+class Storage;
+class TensorImpl;
+
 /// Work that was recorded and will be done when somebody looks at its results (src/record).
 class PendingWork {
  public:
+  /// @param holds whether it holds a reference of every storage that names it
+  explicit PendingWork(bool holds) : holds_storages(holds) {}
   virtual ~PendingWork() = default;
   /// Does all of it; storages that named it do so no more. Nothing on the thread that is doing it already.
   /// @throws what the work raises.
   virtual void settle() = 0;
+  /// `taker` records an operation on the storage, which names this work: its bytes are there from then on, or
+  /// are to come from the taker.
+  virtual void hand_over(Storage& storage, PendingWork& taker) {
+    (void)storage, (void)taker;
+    settle();
+  }
+  /// The tape keeps `t`, whose storage names this work.
+  virtual void note_saved(const Intrusive<TensorImpl>& t) { (void)t; }
+  /// The storage, which names this work, is about to be freed.
+  virtual void forget(Storage& storage) { (void)storage; }
+
+  const bool holds_storages;
 };
 
 /// A block of bytes and its history. Every tensor that aliases these bytes holds the same Storage.
@@ -42,8 +59,8 @@ class Storage : public RefCounted<Storage> {
 
   /// The bytes, after all work on them that is recorded. @throws what that work raises.
   void* data() const {
-    if (PendingWork* work = pending.load(std::memory_order_acquire); work != nullptr) [[unlikely]]
-      work->settle();
+    if (pending.load(std::memory_order_acquire) != nullptr) [[unlikely]]
+      settle();
     return data_;
   }
   /// The bytes as they are now; null before provide().
@@ -61,10 +78,18 @@ class Storage : public RefCounted<Storage> {
   void expose() {
     exposed_ = true;
     data();
+    before_write();
+  }
+  /// Somebody is about to write these bytes, or to record that: work put off that reads them is done first.
+  /// Recorded work may put off more: who writes at once asks for data() before.
+  void before_write() {
+    if (readers.load(std::memory_order_relaxed) != 0) [[unlikely]]
+      settle_readers(*this);
   }
   /// Tensors and other owners, without the recorder's own reference.
   uint32_t holders() const {
-    return use_count() - (pending.load(std::memory_order_relaxed) != nullptr ? 1 : 0);
+    const PendingWork* work = pending.load(std::memory_order_relaxed);
+    return use_count() - (work != nullptr && work->holds_storages ? 1 : 0);
   }
   /// Keeps the first bytes. @throws RuntimeError for borrowed memory.
   void resize(int64_t nbytes);
@@ -74,9 +99,12 @@ class Storage : public RefCounted<Storage> {
   void* python_object = nullptr;               ///< the UntypedStorage object, owned by the binding
   std::atomic<PendingWork*> pending{nullptr};  ///< what reads or writes these bytes and is not done yet
   int32_t pending_number = 0;                  ///< of this storage there
+  std::atomic<uint32_t> readers{0};            ///< of work put off that reads these bytes, see before_write()
+  static void (*settle_readers)(Storage&);     ///< set by src/record
 
  private:
   Storage() = default;
+  void settle() const;
   void* data_ = nullptr;
   int64_t nbytes_ = 0;
   void (*release_)(void*) = nullptr;
@@ -157,8 +185,9 @@ class TensorImpl : public RefCounted<TensorImpl> {
   bool inference = false;  ///< made in inference mode
   bool python_owned =
       false;  ///< the Python object is kept alive by this impl rather than the other way round
-  bool python_subclass = false;  ///< a Python subclass with __torch_function__
-  bool wrapped_number = false;   ///< a 0-dim tensor that promotes as a number
+  bool python_subclass = false;    ///< a Python subclass with __torch_function__
+  bool wrapped_number = false;     ///< a 0-dim tensor that promotes as a number
+  std::atomic<uint32_t> saves{0};  ///< of the references, those of the tape made while work was recorded
 
  private:
   TensorImpl() = default;

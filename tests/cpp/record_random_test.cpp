@@ -11,12 +11,14 @@ class RandomTraces : public ::testing::Test {
  protected:
   void SetUp() override {
     record::settings().strict = true;
+    record::settings().recompute_from = 0;
     set_num_threads(2);
   }
   void TearDown() override {
     record::settings().compile_at = 2;
     record::settings().fuse = record::settings().plan_memory = true;
     record::settings().strict = false;
+    record::settings().recompute_from = 65536;
   }
   void compare(uint64_t first, uint64_t count, bool large, int settle_often) {
     for (uint64_t seed = first; seed < first + count; ++seed)

@@ -45,7 +45,7 @@ SETTINGS: dict[str, tuple[dict[str, str], int]] = {
     "guard pages": ({"LOHE_DEBUG_GUARD": "1"}, 1),
 }
 # Settings under which a program is recorded, with random points where it is settled.
-AT_ONCE = {"LOHE_COMPILE_AT": "1", "LOHE_COMPILE_STRICT": "1", "LOHE_DEBUG_FILL": "1"}
+AT_ONCE = {"LOHE_COMPILE_AT": "1", "LOHE_COMPILE_STRICT": "1", "LOHE_COMPILE_RECOMPUTE_FROM": "0", "LOHE_DEBUG_FILL": "1"}
 RECORDED: dict[str, tuple[dict[str, str], int]] = {
     "recorded": ({"LOHE_COMPILE_AT": "1000000"}, 1),
     "compiled": (AT_ONCE, 1),

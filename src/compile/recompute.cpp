@@ -1,0 +1,116 @@
+#include "compile/recompute.h"
+
+#include <algorithm>
+#include <set>
+
+#include "ir/primitives.h"
+
+namespace lohe::compiler {
+namespace {
+
+/// In simple instructions an element; a store and a load from memory beyond the caches take about as long.
+constexpr int kMostCost = 40;
+constexpr size_t kMostChain = 12;
+
+/// Its cost where it may be done again; else -1.
+int cost_of(const TraceRecord& r) {
+  if (r.program == nullptr || r.space.iota_base != 0) return -1;
+  const ir::Graph& graph = r.program->graph();
+  if (!graph.checks.empty()) return -1;
+  const std::vector<bool> needed = graph.needed();
+  int cost = 0;
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    const ir::GraphNode& n = graph.nodes[i];
+    if (!needed[i]) continue;
+    if (ir::is_reduction(n.prim) || n.prim == ir::Prim::kIota || n.prim == ir::Prim::kExtent) return -1;
+    cost += ir::primitive(n.prim).cost;
+  }
+  return cost;
+}
+
+/// Where a storage's bytes come from, as far as the records seen so far tell.
+struct Source {
+  bool in_memory = true;  ///< it is there when the trace is done
+  bool made_again = false;
+  std::vector<int32_t> chain;
+  int cost = 0;
+};
+
+}  // namespace
+
+std::vector<Recipe> find_recipes(const Trace& trace, int64_t least_bytes) {
+  const size_t count = trace.storages.size();
+  if (std::none_of(trace.storages.begin(), trace.storages.end(),
+                   [](const TraceStorage& s) { return s.kept; }))
+    return {};
+  std::vector<int> writers(count);
+  std::vector<bool> called(
+      count);  // a call reads it: it is in memory anyway, and backward's calls may read it too
+  for (const TraceRecord& r : trace.records) {
+    if (r.program == nullptr) {
+      for (const TraceOperand& o : trace.inputs(r)) {
+        const auto s = static_cast<size_t>(o.storage);
+        called[s] = true;
+        writers[s] += writes(trace, r, o.storage) ? 2 : 0;
+      }
+    }
+    for (const TraceOperand& o : trace.outputs(r)) ++writers[static_cast<size_t>(o.storage)];
+  }
+  std::vector<Source> sources(count);
+  std::vector<Recipe> recipes;
+  int64_t saved = 0;
+  std::set<int32_t> leaves;
+  for (size_t i = 0; i < trace.records.size(); ++i) {
+    const TraceRecord& r = trace.records[i];
+    int cost = cost_of(r);
+    std::set<int32_t> chain;
+    std::set<int32_t> read;
+    for (const TraceOperand& o : trace.inputs(r)) {
+      const auto s = static_cast<size_t>(o.storage);
+      const Source& from = sources[s];
+      const bool steady = writers[s] == (trace.storages[s].fresh ? 1 : 0);
+      if (cost < 0 || !steady || !(from.in_memory || from.made_again)) {
+        cost = -1;
+        break;
+      }
+      if (from.made_again) {
+        if (std::none_of(from.chain.begin(), from.chain.end(), [&](int32_t c) { return chain.contains(c); }))
+          cost += from.cost;
+        chain.insert(from.chain.begin(), from.chain.end());
+      } else {
+        read.insert(o.storage);
+      }
+    }
+    chain.insert(static_cast<int32_t>(i));
+    for (const TraceOperand& o : trace.outputs(r)) {
+      const auto s = static_cast<size_t>(o.storage);
+      const TraceStorage& storage = trace.storages[s];
+      Source& source = sources[s];
+      const bool whole = storage.fresh && writers[s] == 1 && r.outputs == 1 && !called[s];
+      source.made_again = cost >= 0 && cost <= kMostCost && chain.size() <= kMostChain && whole &&
+                          (storage.kept || !storage.observed);
+      source.in_memory = !storage.fresh || (storage.observed && !source.made_again);
+      if (!source.made_again) continue;
+      source.chain.assign(chain.begin(), chain.end());
+      source.cost = cost;
+      if (!storage.kept) continue;
+      recipes.push_back({o.storage, source.chain});
+      saved += storage.nbytes;
+      for (const int32_t c : chain) {
+        for (const TraceOperand& in : trace.inputs(trace.records[static_cast<size_t>(c)])) {
+          if (sources[static_cast<size_t>(in.storage)].in_memory) leaves.insert(in.storage);
+        }
+      }
+    }
+  }
+  // What is held for the sake of the recipes alone may not be more than what they save.
+  int64_t held = 0;
+  for (const int32_t s : leaves) {
+    const TraceStorage& storage = trace.storages[static_cast<size_t>(s)];
+    held += storage.fresh || storage.kept ? 0 : storage.nbytes;
+  }
+  if (saved < least_bytes || held > saved) return {};
+  return recipes;
+}
+
+}  // namespace lohe::compiler

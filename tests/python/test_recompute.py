@@ -1,0 +1,161 @@
+"""What backward of a compiled function computes again instead of keeping: with eager's values, whatever happens in between."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable
+
+import lohe
+import pytest
+
+
+def polynomial(x: lohe.Tensor) -> lohe.Tensor:
+    return ((x * 0.5 - 1) * x + 2) * x
+
+
+def compiled_polynomial() -> Callable[[lohe.Tensor], lohe.Tensor]:
+    """Compiled already, so that intermediate results are left out."""
+    f = lohe.compile(polynomial)
+    for _ in range(3):
+        f(lohe.randn(256, 256, requires_grad=True)).sum().backward()
+    return f
+
+
+def eager_gradient(x: lohe.Tensor) -> lohe.Tensor:
+    copy = x.detach().clone().requires_grad_()
+    polynomial(copy).sum().backward()
+    return copy.grad
+
+
+@pytest.fixture
+def held() -> Callable[[], int]:
+    def bytes_now() -> int:
+        gc.collect()
+        return lohe.cpu.memory_stats()["allocated_bytes"]
+
+    return bytes_now
+
+
+def test_intermediate_results_are_not_kept(held: Callable[[], int]) -> None:
+    f = compiled_polynomial()
+    x = lohe.randn(256, 256, requires_grad=True)
+    before = held()
+    y = f(x)
+    assert held() - before < 1.5 * y.nbytes  # the result alone; eager keeps two more
+    y.sum().backward()
+    assert lohe.equal(x.grad, eager_gradient(x))
+
+
+def test_a_write_to_a_factor_in_between_changes_nothing_that_was_computed() -> None:
+    def f(x: lohe.Tensor, scale: lohe.Tensor) -> lohe.Tensor:
+        return (x + scale).square() * 3  # square keeps x + scale, which comes from both
+
+    compiled = lohe.compile(f)
+    scale = lohe.ones(256, 256)
+    for _ in range(3):
+        compiled(lohe.randn(256, 256, requires_grad=True), scale).sum().backward()
+    for change in (
+        lambda: scale.add_(5),
+        lambda: scale.numpy().fill(9),
+        lambda: scale.__setitem__(0, 2.0),
+        lambda: lohe.mul(scale, 2, out=scale),
+        lambda: lohe.nn.init.zeros_(scale),
+    ):
+        scale = lohe.ones(256, 256)
+        x = lohe.randn(256, 256, requires_grad=True)
+        y = compiled(x, scale)
+        change()
+        y.sum().backward()
+        assert lohe.equal(x.grad, ((x + 1) * 2 * 3).detach())
+
+
+def test_backward_twice_and_in_any_order() -> None:
+    f = compiled_polynomial()
+    x, z = (lohe.randn(256, 256, requires_grad=True) for _ in range(2))
+    y, w = f(x), f(z)
+    w.sum().backward(retain_graph=True)
+    y.sum().backward(retain_graph=True)
+    y.sum().backward()
+    w.sum().backward()
+    assert lohe.equal(x.grad, 2 * eager_gradient(x))
+    assert lohe.equal(z.grad, 2 * eager_gradient(z))
+
+
+def test_second_derivatives() -> None:
+    f = compiled_polynomial()
+
+    def second(function: Callable[[lohe.Tensor], lohe.Tensor], x: lohe.Tensor) -> lohe.Tensor:
+        (g,) = lohe.autograd.grad(function(x).sum(), x, create_graph=True)
+        return lohe.autograd.grad(g.square().sum(), x)[0]
+
+    x = lohe.randn(256, 256, requires_grad=True)
+    for _ in range(3):
+        assert lohe.equal(second(f, x), second(polynomial, x))
+
+
+def test_a_graph_that_is_never_used_holds_nothing(held: Callable[[], int]) -> None:
+    f = compiled_polynomial()
+    x = lohe.randn(256, 256, requires_grad=True)
+    f(x)
+    before = held()
+    for _ in range(20):
+        f(x)
+    assert held() == before
+
+
+def test_the_argument_may_be_let_go() -> None:
+    f = compiled_polynomial()
+    leaf = lohe.randn(256, 256, requires_grad=True)
+    y = f(leaf * 1)
+    gc.collect()
+    junk = [lohe.full((256, 256), float("nan")) for _ in range(4)]
+    y.sum().backward()
+    del junk
+    assert lohe.equal(leaf.grad, eager_gradient(leaf))
+
+
+def test_eager_backward_and_hooks_read_what_was_left_out() -> None:
+    f = compiled_polynomial()
+    x = lohe.randn(256, 256, requires_grad=True)
+    y = f(x)
+    seen = []
+    y.register_hook(lambda g: seen.append(g.sum().item()))
+    y.sum().backward()
+    assert seen == [256 * 256]
+    assert lohe.equal(x.grad, eager_gradient(x))
+
+
+def test_two_threads_go_backward_through_one_graph() -> None:
+    f = compiled_polynomial()
+    for _ in range(20):
+        x = lohe.randn(256, 256, requires_grad=True)
+        y = f(x).sum()
+        grads: list[lohe.Tensor] = []
+
+        def backward(y: lohe.Tensor = y, x: lohe.Tensor = x, grads: list[lohe.Tensor] = grads) -> None:
+            grads.append(lohe.autograd.grad(y, x, retain_graph=True)[0])
+
+        threads = [threading.Thread(target=backward) for _ in range(3)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        want = eager_gradient(x)
+        assert len(grads) == 3
+        assert all(lohe.equal(g, want) for g in grads)
+
+
+def test_random_numbers_and_checks_are_never_repeated() -> None:
+    def f(x: lohe.Tensor) -> lohe.Tensor:
+        return (lohe.nn.functional.dropout(x, 0.5) * 2).square()
+
+    compiled = lohe.compile(f)
+    for i in range(4):
+        x = lohe.randn(256, 256, requires_grad=True)
+        lohe.manual_seed(i)
+        compiled(x).sum().backward()
+        y = x.detach().clone().requires_grad_()
+        lohe.manual_seed(i)
+        f(y).sum().backward()
+        assert lohe.equal(x.grad, y.grad)

@@ -59,20 +59,39 @@ __float128 digamma_quad(__float128 x) {
   return sum + logq(x) - 0.5Q / x - p;
 }
 
-__float128 erfinv_quad(__float128 x) {
-  const __float128 a = fabsq(x);
-  if (!(a < 1)) return a == 1 ? x * HUGE_VALQ : nanq("");
-  if (a < 1e-30Q) return x * sqrtq(M_PIq) / 2;
-  const __float128 w = -log1pq(-x * x);
-  __float128 y = a < 0.5Q ? a * 0.9Q : sqrtq(w);
+#define LOHE_WIDE(name)                                           \
+  long double wide_##name(long double x) { return std::name(x); } \
+  __float128 wide_##name(__float128 x) { return name##q(x); }
+LOHE_WIDE(erf)
+LOHE_WIDE(erfc)
+LOHE_WIDE(exp)
+LOHE_WIDE(fabs)
+LOHE_WIDE(log)
+LOHE_WIDE(log1p)
+LOHE_WIDE(sqrt)
+#undef LOHE_WIDE
+
+/// A step below `tolerance`, relative to the result, is the last one: its error is about the square of that.
+template <class T>
+T erfinv_newton(T x, double tolerance) {
+  constexpr T pi = M_PIq;
+  const T a = wide_fabs(x);
+  if (!(a < 1))
+    return a == 1 ? x * std::numeric_limits<double>::infinity() : std::numeric_limits<double>::quiet_NaN();
+  if (a < T(1e-30)) return x * wide_sqrt(pi) / 2;
+  T y = a < T(0.5) ? a * T(0.9) : wide_sqrt(-wide_log1p(-x * x));
   for (int i = 0; i < 60; ++i) {  // Newton on the error or on the logarithm of the complement
-    const __float128 slope = 2 / sqrtq(M_PIq) * expq(-y * y);
-    const __float128 step = a < 0.5Q ? (erfq(y) - a) / slope : -logq(erfcq(y) / (1 - a)) * erfcq(y) / slope;
+    const T slope = 2 / wide_sqrt(pi) * wide_exp(-y * y);
+    const T step =
+        a < T(0.5) ? (wide_erf(y) - a) / slope : -wide_log(wide_erfc(y) / (1 - a)) * wide_erfc(y) / slope;
     y -= step;
-    if (fabsq(step) < 1e-25Q * y) break;
+    if (wide_fabs(step) < tolerance * y) break;
   }
-  return copysignq(y, x);
+  return x < 0 ? -y : y;
 }
+
+long double erfinv_extended(long double x) { return erfinv_newton(x, 1e-12); }
+__float128 erfinv_quad(__float128 x) { return erfinv_newton(x, 1e-18); }
 
 #define LOHE_LANES(name) extern "C" Lanes LANES_OF(name)(Lanes);
 LOHE_LANES(exp)
@@ -183,7 +202,8 @@ void erfinv_block(const double* x, const float* got, double* want, int64_t n) {
   }
 }
 References references_erfinv() {
-  return {erfinv_block, [](double x) { return static_cast<double>(erfinv_quad(x)); }, nullptr, erfinv_quad};
+  return {erfinv_block, [](double x) { return static_cast<double>(erfinv_quad(x)); }, erfinv_extended,
+          erfinv_quad};
 }
 
 void digamma_block(const double* x, const float*, double* want, int64_t n) {

@@ -28,6 +28,15 @@ int cost_of(const TraceRecord& r) {
   return cost;
 }
 
+bool reads(const ir::Graph& graph, size_t input) {
+  const std::vector<bool> needed = graph.needed();
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    const ir::GraphNode& n = graph.nodes[i];
+    if (needed[i] && n.prim == ir::Prim::kInput && n.imm == static_cast<int64_t>(input)) return true;
+  }
+  return false;
+}
+
 /// Where a storage's bytes come from, as far as the records seen so far tell.
 struct Source {
   bool in_memory = true;  ///< it is there when the trace is done
@@ -65,8 +74,11 @@ std::vector<Recipe> find_recipes(const Trace& trace, int64_t least_bytes) {
     int cost = cost_of(r);
     std::set<int32_t> chain;
     std::set<int32_t> read;
+    size_t input = 0;
     for (const TraceOperand& o : trace.inputs(r)) {
       const auto s = static_cast<size_t>(o.storage);
+      // What an in-place operation overwrites unread.
+      if (cost >= 0 && !reads(r.program->graph(), input++)) continue;
       const Source& from = sources[s];
       const bool steady = writers[s] == (trace.storages[s].fresh ? 1 : 0);
       if (cost < 0 || !steady || !(from.in_memory || from.made_again)) {

@@ -71,11 +71,13 @@ void Deferred::put_off(const std::shared_ptr<const compiler::CompiledTrace>& pro
     storage->pending.store(d, std::memory_order_release);
     std::set<int32_t> made;
     for (const int32_t record : r.records) {
-      const TraceRecord& t = trace->records[static_cast<size_t>(record)];
-      for (const TraceOperand& o : trace->inputs(t)) {
+      for (const TraceOperand& o : trace->outputs(trace->records[static_cast<size_t>(record)]))
+        made.insert(o.storage);
+    }
+    for (const int32_t record : r.records) {
+      for (const TraceOperand& o : trace->inputs(trace->records[static_cast<size_t>(record)])) {
         if (!made.contains(o.storage)) leaves.insert(o.storage);
       }
-      for (const TraceOperand& o : trace->outputs(t)) made.insert(o.storage);
     }
   }
   for (const int32_t l : leaves) {

@@ -104,6 +104,25 @@ def test_a_graph_that_is_never_used_holds_nothing(held: Callable[[], int]) -> No
     assert held() == before
 
 
+def test_graphs_with_casts_are_freed(held: Callable[[], int]) -> None:
+    def f(x: lohe.Tensor, w: lohe.Tensor) -> lohe.Tensor:
+        return (x.float() * w).to(x.dtype) * w
+
+    compiled = lohe.compile(f)
+    x, w = lohe.randn(256, 256).bfloat16().requires_grad_(), lohe.randn(256).requires_grad_()
+
+    def step() -> None:
+        x.grad = w.grad = None
+        compiled(x, w).sum().backward()
+
+    for _ in range(4):
+        step()
+    before = held()
+    for _ in range(10):
+        step()
+    assert held() == before
+
+
 def test_the_argument_may_be_let_go() -> None:
     f = compiled_polynomial()
     leaf = lohe.randn(256, 256, requires_grad=True)

@@ -70,6 +70,11 @@ std::unique_ptr<ir::Loop> copy(const ir::Loop& loop) {
   return result;
 }
 
+std::unique_ptr<ir::Rare> copy(const ir::Rare& rare) {
+  return std::make_unique<ir::Rare>(
+      ir::Rare{rare.condition, copy(rare.body), rare.computed, rare.usual, rare.results});
+}
+
 ir::Block copy(const ir::Block& block) {
   ir::Block result;
   for (const ir::Stmt& stmt : block) {

@@ -252,14 +252,74 @@ void Builder::loop(const std::vector<std::pair<V, V>>& bounds, bool vector, cons
   });
 }
 
+namespace {
+
+std::vector<Value> ids(const std::vector<V>& values) {
+  std::vector<Value> result;
+  for (const V& v : values) result.push_back(v.id);
+  return result;
+}
+
+/// Whether two bodies of Rares compute the same; `renamed` maps values of the second to those of the first.
+bool same(const std::vector<Inst>& insts, const Block& x, const Block& y,
+          std::unordered_map<Value, Value>& renamed) {
+  const auto mapped = [&](Value v) {
+    const auto found = renamed.find(v);
+    return found == renamed.end() ? v : found->second;
+  };
+  if (x.size() != y.size()) return false;
+  for (size_t i = 0; i < x.size(); ++i) {
+    const auto *first = std::get_if<Define>(&x[i]), *second = std::get_if<Define>(&y[i]);
+    if (first == nullptr || second == nullptr) return false;
+    Inst inst = insts[static_cast<size_t>(second->value)];
+    inst.a = mapped(inst.a), inst.b = mapped(inst.b), inst.c = mapped(inst.c);
+    if (!same(insts[static_cast<size_t>(first->value)], inst)) return false;
+    renamed[second->value] = first->value;
+  }
+  return true;
+}
+
+bool same(const std::vector<Inst>& insts, const Rare& x, const Rare& y) {
+  std::unordered_map<Value, Value> renamed;
+  if (x.condition != y.condition || x.usual != y.usual || x.computed.size() != y.computed.size() ||
+      !same(insts, x.body, y.body, renamed))
+    return false;
+  return std::equal(x.computed.begin(), x.computed.end(), y.computed.begin(), [&](Value a, Value b) {
+    const auto found = renamed.find(b);
+    return a == (found == renamed.end() ? b : found->second);
+  });
+}
+
+}  // namespace
+
+std::vector<V> Builder::rare(V condition, const std::vector<V>& usual,
+                             const std::function<std::vector<V>()>& body) {
+  const Inst& known = kernel_.insts[static_cast<size_t>(condition.id)];
+  if (known.op == Op::kConst) return known.imm != 0 ? body() : usual;
+  auto rare = std::make_unique<Rare>();
+  rare->condition = condition.id;
+  rare->usual = ids(usual);
+  blocks_.push_back({&rare->body, {}, {}});
+  rare->computed = ids(body());
+  blocks_.pop_back();
+  std::vector<V> results;
+  for (const Scope& scope : blocks_) {
+    for (const Rare* earlier : scope.rares) {
+      if (!same(kernel_.insts, *earlier, *rare)) continue;
+      for (const Value v : earlier->results) results.push_back(wrap(v));
+      return results;
+    }
+  }
+  for (const V& v : usual) results.push_back(define_carry(v.type()));
+  rare->results = ids(results);
+  blocks_.back().rares.push_back(rare.get());
+  blocks_.back().block->push_back(std::move(rare));
+  return results;
+}
+
 std::vector<std::vector<V>> Builder::reduce(
     const std::vector<std::pair<V, V>>& bounds, bool vector, const std::vector<Reduction>& reductions,
     const std::function<std::vector<std::vector<V>>(const std::vector<V>&)>& body) {
-  const auto ids = [](const std::vector<V>& values) {
-    std::vector<Value> result;
-    for (const V& v : values) result.push_back(v.id);
-    return result;
-  };
   auto loop = std::make_unique<Loop>();
   loop->vector = vector;
   std::vector<V> indices;
@@ -267,7 +327,7 @@ std::vector<std::vector<V>> Builder::reduce(
     indices.push_back(define_index());
     loop->dims.push_back({indices.back().id, first.id, last.id});
   }
-  blocks_.push_back({&loop->body, {}});
+  blocks_.push_back({&loop->body, {}, {}});
   const std::vector<std::vector<V>> elements = body(indices);
   blocks_.pop_back();
   LOHE_INTERNAL_ASSERT(elements.size() == reductions.size(), "kernel ", kernel_.name,
@@ -286,7 +346,7 @@ std::vector<std::vector<V>> Builder::reduce(
     }
     // Combining also happens after the loop, so the combine block sees what encloses the loop but not the
     // body.
-    blocks_.push_back({&reduce.combine, {}});
+    blocks_.push_back({&reduce.combine, {}, {}});
     reduce.combined = ids(reductions[i].combine(left, right));
     blocks_.pop_back();
     reduce.left = ids(left);

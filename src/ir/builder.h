@@ -25,7 +25,7 @@ class Builder {
  public:
   explicit Builder(std::string name) {
     kernel_.name = std::move(name);
-    blocks_.push_back({&kernel_.body, {}});
+    blocks_.push_back({&kernel_.body, {}, {}});
   }
   Builder(const Builder&) = delete;
   Builder& operator=(const Builder&) = delete;
@@ -57,6 +57,9 @@ class Builder {
   /// numbers[index % 16], each rounded to kF32; the index is kU32.
   V table(V index, const std::array<double, 16>& numbers);
 
+  /// condition ? body() : usual, value by value: see Rare. An equal Rare of the enclosing blocks is reused.
+  std::vector<V> rare(V condition, const std::vector<V>& usual, const std::function<std::vector<V>()>& body);
+
   /// A loop over [begin, end) of every dim; `body` gets the indices and may return elements for reductions.
   using Body = std::function<void(const std::vector<V>& indices)>;
   void loop(const std::vector<std::pair<V, V>>& bounds, bool vector, const Body& body);
@@ -80,6 +83,7 @@ class Builder {
   struct Scope {
     Block* block;
     std::unordered_multimap<uint64_t, Value> known;  ///< for reuse of equal instructions
+    std::vector<const Rare*> rares;
   };
   V emit(Inst inst);  ///< folds, reuses or appends
   V define_carry(Type type);

@@ -19,8 +19,10 @@ class Checker {
   }
 
  private:
+  static constexpr const char* kArithmeticOnly = "combine blocks and bodies of rares hold arithmetic only";
+
   struct Context {
-    bool in_vector = false, in_combine = false;
+    bool in_vector = false, arithmetic_only = false;
   };
 
   /// Everything that is wrong is said together with the place: the last instruction or statement visited.
@@ -77,12 +79,16 @@ class Checker {
         visit(*store, context);
       } else if (const auto* check = std::get_if<Check>(&stmt)) {
         place_ = "check with code " + std::to_string(check->code);
-        require(!context.in_combine, "a combine block holds arithmetic only");
+        require(!context.arithmetic_only, kArithmeticOnly);
         use(check->condition, Type::kBool);
         require(check->code > 0, "the code must be positive");
+      } else if (const auto* rare = std::get_if<std::unique_ptr<Rare>>(&stmt)) {
+        place_ = "rare";
+        require(*rare != nullptr, "null");
+        visit(**rare, context);
       } else {
         place_ = "loop";
-        require(!context.in_combine, "a combine block holds arithmetic only");
+        require(!context.arithmetic_only, kArithmeticOnly);
         const auto& loop = std::get<std::unique_ptr<Loop>>(stmt);
         require(loop != nullptr, "null");
         visit(*loop, context);
@@ -91,7 +97,7 @@ class Checker {
   }
 
   void visit(const Store& store, Context context) {
-    require(!context.in_combine, "a combine block holds arithmetic only");
+    require(!context.arithmetic_only, kArithmeticOnly);
     const Buffer& to = buffer(store.buffer);
     require(to.written, "the buffer is not marked as written");
     use(store.index, Type::kI64);
@@ -141,7 +147,7 @@ class Checker {
         break;
       case Op::kLoad:
       case Op::kLoadUnit: {
-        require(!context.in_combine, "a combine block holds arithmetic only");
+        require(!context.arithmetic_only, kArithmeticOnly);
         require(i.type == buffer(i.buffer).type, "the buffer has type ", name(buffer(i.buffer).type));
         use(i.a, Type::kI64);
         if (i.op == Op::kLoadUnit) unit_access(i.a, context);
@@ -162,6 +168,24 @@ class Checker {
             kernel_.tables.size());
     require(lane_function(i.op, i.type, operand) != nullptr, "is not defined for operands of type ",
             name(operand));
+  }
+
+  void visit(const Rare& rare, Context context) {
+    use(rare.condition, Type::kBool);
+    const size_t count = rare.usual.size();
+    require(count > 0 && rare.computed.size() == count && rare.results.size() == count,
+            "the lists must have one length, at least 1");
+    for (const Value v : rare.usual) use(v);
+    const size_t outside = scope_.size();
+    visit(rare.body, Context{context.in_vector, true});
+    place_ = "rare";
+    std::vector<bool> varying;
+    for (size_t i = 0; i < count; ++i) {
+      use(rare.computed[i], type(rare.usual[i]));
+      varying.push_back(varies(rare.condition) || varies(rare.computed[i]) || varies(rare.usual[i]));
+    }
+    leave_scope(outside);
+    for (size_t i = 0; i < count; ++i) define(rare.results[i], Op::kCarry, type(rare.usual[i]), varying[i]);
   }
 
   void visit(const Loop& loop, Context context) {

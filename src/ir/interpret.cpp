@@ -14,9 +14,10 @@ namespace {
 constexpr int kLanes = 64;
 
 struct LoopPlan;
+struct RarePlan;
 
 struct Step {
-  enum class Kind : uint8_t { kCompute, kLoad, kLoadUnit, kStore, kStoreUnit, kCheck, kLoop };
+  enum class Kind : uint8_t { kCompute, kLoad, kLoadUnit, kStore, kStoreUnit, kCheck, kLoop, kRare };
   Kind kind;
   bool varying = false;
   bool spread = false;   ///< uniform, and read by varying steps
@@ -28,6 +29,7 @@ struct Step {
   const char *a = nullptr, *b = nullptr, *c = nullptr;
   char* memory = nullptr;
   LoopPlan* loop = nullptr;
+  RarePlan* rare = nullptr;
 };
 using Steps = std::vector<Step>;
 
@@ -52,6 +54,11 @@ struct LoopPlan {
   bool vector = false, in_vector = false;
   Steps body;
   std::vector<ReducePlan> reduces;
+};
+
+struct RarePlan {
+  Steps body;
+  std::vector<Step> selects;  ///< what makes the results
 };
 
 template <class T>
@@ -158,7 +165,21 @@ class Interpreter {
         }
       } else if (const auto* loop = std::get_if<std::unique_ptr<Loop>>(&stmt)) {
         mark(**loop, in_vector);
+      } else if (const auto* rare = std::get_if<std::unique_ptr<Rare>>(&stmt)) {
+        mark(**rare, in_vector);
       }
+    }
+  }
+
+  void mark(const Rare& rare, bool in_vector) {
+    mark(rare.body, in_vector);
+    for (size_t i = 0; i < rare.results.size(); ++i) {
+      const Value operands[] = {rare.condition, rare.computed[i], rare.usual[i]};
+      const bool vary =
+          std::any_of(std::begin(operands), std::end(operands), [&](Value v) { return varies(v); });
+      varying_[static_cast<size_t>(rare.results[i])] = vary;
+      if (!vary) continue;
+      for (const Value v : operands) read_wide(v);
     }
   }
 
@@ -201,6 +222,12 @@ class Interpreter {
         step.a = at(check->condition);
         step.code = check->code;
         steps.push_back(step);
+      } else if (const auto* rare = std::get_if<std::unique_ptr<Rare>>(&stmt)) {
+        Step step{Step::Kind::kRare};
+        step.varying = varies((*rare)->condition);
+        step.a = at((*rare)->condition);
+        step.rare = decode(**rare, in_vector);
+        steps.push_back(step);
       } else {
         Step step{Step::Kind::kLoop};
         step.loop = decode(*std::get<std::unique_ptr<Loop>>(stmt), in_vector);
@@ -231,6 +258,26 @@ class Interpreter {
                            " is not defined for its types");
     }
     return step;
+  }
+
+  RarePlan* decode(const Rare& rare, bool in_vector) {
+    auto plan = std::make_unique<RarePlan>();
+    plan->body = decode(rare.body, in_vector);
+    for (size_t i = 0; i < rare.results.size(); ++i) {
+      const Value result = rare.results[i];
+      Step step{Step::Kind::kCompute};
+      step.varying = varies(result);
+      step.spread = spread(result);
+      step.size = static_cast<uint8_t>(size_of(type(result)));
+      step.function = lane_function(Op::kSelect, type(result), type(result));
+      step.r = at(result);
+      step.a = at(rare.condition);
+      step.b = at(rare.computed[i]);
+      step.c = at(rare.usual[i]);
+      plan->selects.push_back(step);
+    }
+    rares_.push_back(std::move(plan));
+    return rares_.back().get();
   }
 
   LoopPlan* decode(const Loop& loop, bool in_vector) {
@@ -317,6 +364,10 @@ class Interpreter {
         case Step::Kind::kCheck:
           if (std::memchr(step.a, 0, static_cast<size_t>(n)) != nullptr)
             failed_ = std::max(failed_, step.code);
+          break;
+        case Step::Kind::kRare:
+          if (std::memchr(step.a, 1, static_cast<size_t>(n)) != nullptr) run(step.rare->body, width);
+          run(step.rare->selects, width);
           break;
         case Step::Kind::kLoop:
           if (step.loop->vector) {
@@ -445,6 +496,7 @@ class Interpreter {
   std::vector<uint64_t> file_;
   std::vector<char*> registers_;
   std::vector<std::unique_ptr<LoopPlan>> loops_;
+  std::vector<std::unique_ptr<RarePlan>> rares_;
   Steps program_;
   int64_t unit_index_ = 0;  ///< the vector loop's index in lane 0
   int32_t failed_ = 0;

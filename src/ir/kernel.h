@@ -47,8 +47,8 @@ enum class Op : uint8_t {
   kBegin,  ///< first outer iteration of this call (i64)
   kEnd,    ///< one past the last outer iteration of this call (i64)
   kIndex,  ///< a loop's index (i64); defined by its Loop
-  kCarry,  ///< an accumulator or right-hand side inside a Reduce's combine block, or its result; defined
-           ///< there
+  kCarry,  ///< an accumulator or right-hand side inside a Reduce's combine block, or the result of a Reduce
+           ///< or Rare; defined there
   // Memory. Indices count elements of the buffer's type.
   kLoad,      ///< buffer[a]; a varies over lanes: gather
   kLoadUnit,  ///< buffer[a + i], i the index of the enclosing vector loop, a uniform: one vector load
@@ -102,6 +102,7 @@ struct Inst {
 };
 
 struct Loop;
+struct Rare;
 
 struct Store {
   int16_t buffer;
@@ -121,8 +122,18 @@ struct Define {
   Value value;
 };  ///< computes insts[value] here
 
-using Stmt = std::variant<Define, Store, Check, std::unique_ptr<Loop>>;
+using Stmt = std::variant<Define, Store, Check, std::unique_ptr<Loop>, std::unique_ptr<Rare>>;
 using Block = std::vector<Stmt>;
+
+/// results = condition ? computed : usual, lane by lane, whatever the other lanes hold. The body, arithmetic
+/// for `computed` alone, is skipped where the condition holds for no lane of a vector: what hardly any value
+/// needs costs the others one test.
+struct Rare {
+  Value condition;
+  Block body;
+  std::vector<Value> computed, usual;
+  std::vector<Value> results;  ///< kCarry: visible after the statement, as the body's values are not
+};
 
 /// Folds `elements` of every iteration into `results` with an associative function of k accumulators.
 struct Reduce {

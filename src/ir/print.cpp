@@ -71,10 +71,18 @@ class Printer {
                         number(store->value));
       } else if (const auto* check = std::get_if<Check>(&stmt)) {
         line(depth, "check " + number(check->condition) + " code " + std::to_string(check->code));
+      } else if (const auto* rare = std::get_if<std::unique_ptr<Rare>>(&stmt)) {
+        print(**rare, depth);
       } else {
         print(*std::get<std::unique_ptr<Loop>>(stmt), depth);
       }
     }
+  }
+
+  void print(const Rare& rare, int depth) {
+    line(depth, "rare " + number(rare.condition) + " into" + typed(rare.results));
+    print(rare.body, depth + 1);
+    line(depth, "leave" + list(rare.computed) + " else" + list(rare.usual));
   }
 
   void print(const Loop& loop, int depth) {

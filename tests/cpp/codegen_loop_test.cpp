@@ -256,6 +256,53 @@ TEST(CodegenLoops, SerialReductionInsideAVectorLoopKeepsIndexOrder) {
   expect_all_levels_agree(b.finish(), runs);
 }
 
+TEST(CodegenLoops, RaresServeTheLanesThatAskForThem) {
+  // Rows of x, and their sums; where x > limit, a row's or an element's, sqrt(x) and its whole part.
+  Builder b("rares");
+  const int16_t in = b.buffer(Type::kF32, false), out = b.buffer(Type::kF32, true),
+                whole = b.buffer(Type::kI32, true), sums = b.buffer(Type::kF32, true);
+  V n = b.param(Type::kI64), limit = b.param(Type::kF32);
+  b.loop({{b.begin(), b.end()}}, false, [&](const Values& r) {
+    const V row = r[0] * n;
+    const auto root = [&](V condition, V x) {
+      return b.rare(condition, {x, b.constant_int(Type::kI32, -1)}, [&] {
+        const V y = sqrt(b.cast(x, Type::kF64));
+        return Values{b.cast(y, Type::kF32), b.cast(y, Type::kI32)};
+      });
+    };
+    const V first = b.load(in, row);
+    const Values uniform = root(limit < first, first);
+    const auto totals = b.reduce({{integer(b, 0), n}}, true, {sum(b, Type::kF32, 32)}, [&](const Values&) {
+      const V x = b.load_unit(in, row);
+      const Values y = root(limit < x, x), z = root(limit < first, x);
+      b.store_unit(out, row, y[0] + z[0]);
+      b.store_unit(whole, row, y[1] * 1000 + z[1] + uniform[1]);
+      return std::vector<Values>{{y[0] + uniform[0]}};
+    });
+    b.store(sums, r[0], totals[0][0]);
+  });
+  const float bound = 1000;
+  int64_t bound_bits = 0;
+  std::memcpy(&bound_bits, &bound, sizeof bound);
+  std::vector<Launch> runs;
+  for (const int64_t size : {1, 7, 16, 33, 64, 150}) {
+    for (const int64_t every : {1, 2, 50, 1000}) {
+      std::vector<float> x(static_cast<size_t>(3 * size));
+      for (size_t i = 0; i < x.size(); ++i)
+        x[i] = static_cast<float>(i) +
+               (i % static_cast<size_t>(every) == 5 % static_cast<size_t>(every) ? 3000.0f : 0.25f);
+      Bytes bytes(4 * x.size());
+      std::memcpy(bytes.data(), x.data(), bytes.size());
+      runs.push_back({{bytes, zeros(Type::kF32, 3 * size), zeros(Type::kI32, 3 * size), zeros(Type::kF32, 3)},
+                      {size, bound_bits},
+                      0,
+                      3,
+                      {}});
+    }
+  }
+  expect_all_levels_agree(b.finish(), runs);
+}
+
 TEST(CodegenLoops, GathersAndScattersOfEveryType) {
   for (Type t :
        {Type::kBool, Type::kU8, Type::kI16, Type::kBF16, Type::kI32, Type::kF32, Type::kI64, Type::kF64}) {

@@ -134,7 +134,85 @@ TEST(IrInterpret, GathersScattersScratchBoolsAndChecks) {
   EXPECT_EQ(run(kernel, {indices.data(), flags.data(), result.data(), work.data()}, {3}, 0, 3), 0);
 }
 
+/// out[i] = in[i] < 0 ? sqrt(-in[i]) + 1 : in[i], the first by a Rare, made `times` times.
+Kernel roots(int times, V* results = nullptr) {
+  Builder b("roots");
+  const int16_t in = b.buffer(Type::kF32, false), out = b.buffer(Type::kF32, true);
+  const V zero = b.constant_int(Type::kI64, 0);
+  b.loop({{b.begin(), b.end()}}, true, [&](const std::vector<V>&) {
+    const V x = b.load_unit(in, zero);
+    for (int i = 0; i < times; ++i) {
+      const V y = b.rare(x < 0, {x}, [&] { return std::vector<V>{sqrt(-x) + 1}; })[0];
+      if (results != nullptr) results[i] = y;
+      b.store_unit(out, zero, y);
+    }
+  });
+  return b.finish();
+}
+
+TEST(IrInterpret, ARareResultDependsOnItsOwnLaneOnly) {
+  const Kernel kernel = roots(1);
+  std::vector<float> in(150, 3.0f), out(150);
+  for (const size_t i : {1, 64, 149}) in[i] = -4;
+  EXPECT_EQ(run(kernel, {in.data(), out.data()}, {}, 0, 150), 0);
+  for (size_t i = 0; i < in.size(); ++i) EXPECT_EQ(out[i], 3.0f) << i;
+  in.assign(150, -9.0f);
+  in[70] = 5;
+  EXPECT_EQ(run(kernel, {in.data(), out.data()}, {}, 0, 150), 0);
+  for (size_t i = 0; i < in.size(); ++i) EXPECT_EQ(out[i], i == 70 ? 5.0f : 4.0f) << i;
+}
+
+TEST(IrBuilder, ReusesEqualRaresAndResolvesConstantConditions) {
+  V results[2];
+  roots(2, results);
+  EXPECT_EQ(results[0].id, results[1].id);
+  Builder b("constant");
+  const V x = b.param(Type::kF32), y = x + 1;
+  const auto body = [&] { return std::vector<V>{y}; };
+  EXPECT_EQ(b.rare(b.constant(Type::kBool, 0), {x}, body)[0].id, x.id);
+  EXPECT_EQ(b.rare(b.constant(Type::kBool, 1), {x}, body)[0].id, y.id);
+  const V first = b.rare(x < 0, {x}, body)[0];
+  EXPECT_NE(first.id, b.rare(x < 1, {x}, body)[0].id);
+  EXPECT_NE(first.id, b.rare(x < 0, {y}, body)[0].id);
+  EXPECT_NE(first.id, b.rare(x < 0, {x}, [&] { return std::vector<V>{x * 2}; })[0].id);
+}
+
+TEST(IrCheck, RejectsMalformedRaresWithTheReason) {
+  const auto rare = [](Kernel& k) -> Rare& {
+    for (Stmt& s : std::get<std::unique_ptr<Loop>>(k.body.back())->body) {
+      if (auto* found = std::get_if<std::unique_ptr<Rare>>(&s)) return **found;
+    }
+    throw std::logic_error("no rare");
+  };
+  const std::vector<std::pair<const char*, std::function<void(Kernel&)>>> cases = {
+      {"expected bool", [&](Kernel& k) { rare(k).condition = rare(k).usual[0]; }},
+      {"one length", [&](Kernel& k) { rare(k).computed.clear(); }},
+      {"expected f32", [&](Kernel& k) { rare(k).computed[0] = rare(k).condition; }},
+      {"is not defined here", [&](Kernel& k) { rare(k).usual[0] = rare(k).computed[0]; }},
+      {"is not defined here",
+       [&](Kernel& k) {
+         std::get<Store>(std::get<std::unique_ptr<Loop>>(k.body.back())->body.back()).value =
+             rare(k).computed[0];
+       }},
+      {"arithmetic only", [&](Kernel& k) { rare(k).body.push_back(Check{rare(k).condition, 1}); }},
+      {"is defined twice", [&](Kernel& k) { rare(k).results[0] = std::get<Define>(rare(k).body[0]).value; }},
+  };
+  for (const auto& [expected, damage] : cases) {
+    Kernel kernel = roots(1);
+    ASSERT_NO_THROW(check(kernel));
+    damage(kernel);
+    try {
+      check(kernel);
+      ADD_FAILURE() << "accepted; expected: " << expected;
+    } catch (const Error& e) {
+      EXPECT_NE(e.message().find(expected), std::string::npos) << e.message() << "\nexpected: " << expected;
+    }
+  }
+}
+
 TEST(IrPrint, EqualKernelsHaveEqualText) {
+  EXPECT_EQ(print(roots(1)), print(roots(1)));
+  EXPECT_NE(print(roots(1)).find("rare %"), std::string::npos);
   EXPECT_EQ(print(row_sums()), print(row_sums()));
   EXPECT_NE(print(row_sums()).find("vector loop"), std::string::npos);
 }

@@ -333,7 +333,8 @@ class RandomKernelMaker {
                                      Type::kU32, Type::kU64, Type::kBool};
     const Type type = kComputed[random_.below(std::size(kComputed))];
     const V x = as(type);
-    const int64_t form = random_.below(10);
+    const int64_t form = random_.below(11);
+    if (form == 10) return rare(x);
     if (form == 0) {
       const V condition = as(Type::kBool), y = as(type);
       return select(condition, x, y);
@@ -382,6 +383,17 @@ class RandomKernelMaker {
     static const Op kBinary[] = {Op::kAdd, Op::kSub, Op::kMul, Op::kMin, Op::kMax, Op::kDiv,
                                  Op::kRem, Op::kAnd, Op::kOr,  Op::kXor, Op::kShl, Op::kShr};
     return b_.binary(kBinary[random_.below(std::size(kBinary))], x, y);
+  }
+
+  V rare(V usual) {
+    const V condition = as(Type::kBool);
+    const std::vector<V> outside = pool_;
+    const V result = b_.rare(condition, {usual}, [&] {
+      grow(3);
+      return std::vector<V>{as(usual.type())};
+    })[0];
+    pool_ = outside;
+    return result;
   }
 
   Random random_;

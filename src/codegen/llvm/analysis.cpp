@@ -34,6 +34,12 @@ class VaryingValues {
         const ir::Inst& inst = kernel_.insts[define->value];
         varying_[define->value] =
             inst.op == Op::kLoadUnit || is_varying(inst.a) || is_varying(inst.b) || is_varying(inst.c);
+      } else if (const auto* rare = std::get_if<std::unique_ptr<ir::Rare>>(&stmt)) {
+        visit((*rare)->body, in_vector);
+        for (size_t i = 0; i < (*rare)->results.size(); ++i) {
+          varying_[(*rare)->results[i]] = is_varying((*rare)->condition) ||
+                                          is_varying((*rare)->computed[i]) || is_varying((*rare)->usual[i]);
+        }
       } else if (const auto* loop = std::get_if<std::unique_ptr<Loop>>(&stmt)) {
         visit(**loop, in_vector);
       }
@@ -68,7 +74,7 @@ class VaryingValues {
 constexpr ir::Type kGathered = ir::Type::kF32;
 
 /// Varying 64-bit integers that only number elements (indices and what addresses are made of) do not set the
-/// width.
+/// width, nor does what a Rare's body computes.
 class WidestType {
  public:
   WidestType(const Kernel& kernel, const std::vector<bool>& varying) : kernel_(kernel), varying_(varying) {}
@@ -81,6 +87,9 @@ class WidestType {
                               if (!store.unit && varying_[store.index]) take(kGathered);
                             },
                             [&](const ir::Check&) {},
+                            [&](const std::unique_ptr<ir::Rare>& rare) {
+                              for (Value value : rare->results) visit(value);
+                            },
                             [&](const std::unique_ptr<Loop>& loop) {
                               visit(loop->body);
                               for (const ir::Reduce& reduce : loop->reduces) take(reduce);
@@ -122,6 +131,8 @@ int count_instructions(const Block& block) {
     if (const auto* loop = std::get_if<std::unique_ptr<Loop>>(&stmt)) {
       count += count_instructions((*loop)->body);
       for (const ir::Reduce& reduce : (*loop)->reduces) count += count_instructions(reduce.combine);
+    } else if (const auto* rare = std::get_if<std::unique_ptr<ir::Rare>>(&stmt)) {
+      count += count_instructions((*rare)->body);
     }
   }
   return count;

@@ -1,6 +1,7 @@
 #include "codegen/llvm/emitter.h"
 
 #include <llvm/IR/Intrinsics.h>
+#include <llvm/IR/MDBuilder.h>
 
 #include <algorithm>
 
@@ -248,6 +249,8 @@ class Emitter {
         emit(*s);
       } else if (const auto* c = std::get_if<ir::Check>(&stmt)) {
         emit(*c);
+      } else if (const auto* rare = std::get_if<std::unique_ptr<ir::Rare>>(&stmt)) {
+        emit(**rare);
       } else {
         const ir::Loop& loop = *std::get<std::unique_ptr<ir::Loop>>(stmt);
         loop.vector ? emit_vector(loop) : emit_serial(loop);
@@ -292,6 +295,35 @@ class Emitter {
       results.push_back(phi);
     }
     return results;
+  }
+
+  void emit(const ir::Rare& rare) {
+    llvm::Value* condition = scalar(rare.condition);
+    llvm::Value* any = condition->getType()->isVectorTy() ? b_.CreateOrReduce(condition) : condition;
+    Values usual;
+    for (size_t i = 0; i < rare.usual.size(); ++i)
+      usual.push_back(operand(rare.usual[i], varying_[rare.results[i]]));
+    llvm::BasicBlock* before = b_.GetInsertBlock();
+    llvm::BasicBlock* inside = new_block("rare");
+    llvm::BasicBlock* after = new_block("after_rare");
+    // Registers are spilled inside, not on the way past it.
+    b_.CreateCondBr(any, inside, after, llvm::MDBuilder(b_.getContext()).createBranchWeights(1, 1 << 20));
+    b_.SetInsertPoint(inside);
+    emit(rare.body);
+    Values chosen;
+    for (size_t i = 0; i < usual.size(); ++i) {
+      llvm::Value* computed = operand(rare.computed[i], varying_[rare.results[i]]);
+      chosen.push_back(b_.CreateSelect(condition, computed, usual[i]));
+    }
+    inside = b_.GetInsertBlock();
+    b_.CreateBr(after);
+    b_.SetInsertPoint(after);
+    for (size_t i = 0; i < usual.size(); ++i) {
+      llvm::PHINode* phi = b_.CreatePHI(usual[i]->getType(), 2);
+      phi->addIncoming(usual[i], before);
+      phi->addIncoming(chosen[i], inside);
+      values_[rare.results[i]] = phi;
+    }
   }
 
   /// Runs the combine block on (left, right) and returns what it leaves.

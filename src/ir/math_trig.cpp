@@ -1,14 +1,21 @@
 #include "ir/math_impl.h"
 
-/// Trigonometric functions and their inverses. The reduction x = (n + f) pi/2 is exact for every float, at a
-/// constant number of instructions: only those bits of 2/pi take part whose product with x is no multiple of
-/// 4 (M. Payne and R. Hanek, 1983). They are selected by the exponent of x.
+/// Trigonometric functions and their inverses. Arguments are reduced, x = (n + f) pi/2, by subtracting n
+/// times pi/2 in three parts (W. J. Cody and W. Waite, 1980). From 2^20 or 2^30 on a Rare does it, exactly
+/// for every float: only those bits of 2/pi take part whose product with x is no multiple of 4 (M. Payne and
+/// R. Hanek, 1983). They are selected by the exponent of x.
 namespace lohe::ir::math {
 namespace {
 
-constexpr double kHalfPi = 0x1.921fb54442d18p+0, kHalfPiLow = 0x1.1a62633145c07p-54;
+/// pi/2 in three parts.
+constexpr double kHalfPi = 0x1.921fb54442d18p+0, kHalfPiLow = 0x1.1a62633145c07p-54,
+                 kHalfPiLast = -0x1.f1976b7ed8fbcp-110;
 // The same for kF32; the constants of a kF32 expression round once.
-constexpr double kHalfPiF32 = 0x1.921fb6p+0, kHalfPiLowF32 = -0x1.777a5cf72cedp-25;
+constexpr double kHalfPiF32 = 0x1.921fb6p+0, kHalfPiLowF32 = -0x1.777a5cf72cedp-25,
+                 kHalfPiLastF32 = -0x1.ee59dap-50;
+constexpr double kTwoOverPi = 0x1.45f306dc9c883p-1;
+/// Below these n has few bits, and its error, from 2/pi in one number, adds 0.042 (kF32) or nothing to pi/4.
+constexpr double kEasyF32 = 0x1p20, kEasyF64 = 0x1p30;
 
 /// x mod (pi/2) = high + low with |high| <= pi/4 and a little, and the quadrant n mod 4 in the low bits of an
 /// integer.
@@ -19,15 +26,15 @@ struct Reduced {
 V mod_4(V t) { return fma(literal(t, -4), round_even(t * 0.25), t); }
 V quadrant_of(V n) { return bits_of(n + 0x1.8p52); }
 
-/// For kF32 arguments, in kF64: the product of x and the first 29 selected bits is exact.
-Reduced reduce_single(V x) {
-  const V a = abs(x);
+/// For any a >= 0 of kF32, in kF64: the product of a and the first 29 selected bits is exact.
+Reduced reduce_any_f32(V a) {
+  const V x = widen(a);
   V part[3];
   for (int i = 0; i < 3; ++i) {
     part[i] = literal(x, kTwoOverPiBands[3][i]);
     for (int band = 2; band >= 0; --band) {
       const double limit = band == 0 ? 0x1p32 : band == 1 ? 0x1p64 : 0x1p96;
-      part[i] = select(a < limit, literal(x, kTwoOverPiBands[band][i]), part[i]);
+      part[i] = select(x < limit, literal(x, kTwoOverPiBands[band][i]), part[i]);
     }
   }
   const V first = mod_4(x * part[0]);
@@ -35,16 +42,18 @@ Reduced reduce_single(V x) {
   const V rest = mod_4(second.high);
   const V n = round_even(first + rest);
   const V f = ((first - n) + rest) + fma(x, part[2], second.low);
-  return {f * kHalfPi, literal(x, 0), quadrant_of(n)};
+  const V r = f * kHalfPi;
+  const V high = narrow(r);
+  return {high, narrow(r - widen(high)), x.builder->cast(quadrant_of(n), Type::kU32)};
 }
 
-/// For kF64 arguments. Five 53-bit chunks of 2/pi, starting at the first that matters, times x as exact
+/// For any x >= 0 of kF64. Five 53-bit chunks of 2/pi, starting at the first that matters, times x as exact
 /// products; their sum keeps all bits until the integer n has been taken off.
-Reduced reduce_double(V x) {
+Reduced reduce_any_f64(V x) {
   constexpr int chunks = sizeof kTwoOverPiChunks / sizeof kTwoOverPiChunks[0];
   constexpr int parts = 5;
   // Chunk j is of no account for exponents >= 53 j + 107; the window starts at `skip`.
-  const V biased = shift_right(bits_of(abs(x)), 52);
+  const V biased = shift_right(bits_of(x), 52);
   const V exponent = float_of(biased | bits_of(literal(x, 0x1p52))) - (0x1p52 + 1023);
   const V skip = maximum(floor((exponent - 53.5) * (1.0 / 53)), literal(x, 0));
   const V index = bits_of(skip + 0x1p52);
@@ -86,35 +95,98 @@ Reduced reduce_double(V x) {
   return {high, fma(f.low, literal(x, kHalfPi), fma(f.high, literal(x, kHalfPiLow), error)), quadrant_of(n)};
 }
 
-/// sin(high + low) and cos(high + low) as sums, |high| <= pi/4. `exact` says whether the low part counts.
-Pair sine_kernel(V r, V low, bool exact) {
+/// For a >= 0. Unless `exact`, the rounding of `high` is not in the low part.
+Reduced reduce(V a, bool exact) {
+  const bool f32 = single(a);
+  const double shift = f32 ? 0x1.8p23 : 0x1.8p52;
+  const V part[] = {literal(a, f32 ? kHalfPiF32 : kHalfPi), literal(a, f32 ? kHalfPiLowF32 : kHalfPiLow),
+                    literal(a, f32 ? kHalfPiLastF32 : kHalfPiLast)};
+  const V shifted = fma(a, literal(a, kTwoOverPi), literal(a, shift));
+  const V n = shifted - shift;
+  const V first = fma(n, -part[0], a);  // exact: a multiple of the unit of n pi/2 or of a, and below 1
+  V high, low;
+  if (exact) {
+    const Pair product = two_product(n, part[1]);
+    high = first - product.high;
+    low = fma(n, -part[2], ((first - high) - product.high) - product.low);
+  } else {
+    high = fma(n, -part[1], first);
+    low = n * -part[2];
+  }
+  const std::vector<V> result = a.builder->rare(
+      a >= (f32 ? kEasyF32 : kEasyF64), {high, low, bits_of(shifted)}, [&]() -> std::vector<V> {
+        const Reduced any = f32 ? reduce_any_f32(a) : reduce_any_f64(a);
+        return {any.high, any.low, any.quadrant};
+      });
+  return {result[0], result[1], result[2]};
+}
+
+/// r^2 for kF32 and a little, which rounds away later: x86 takes a hundred cycles for a denormal result.
+V square_f32(V r) { return fma(r, r, literal(r, 0x1p-30)); }
+
+/// sin(high + low) and cos(high + low) as sums, |high| <= pi/4; the low part of kF32 results is 0.
+Pair sine_kernel(V r, V low) {
+  if (single(r)) {
+    const V z = square_f32(r);
+    return {r + fma(r, z * polynomial(z, kSinF32), low), literal(r, 0)};
+  }
   const V z = r * r;
-  if (!exact) return {fma(r * z, polynomial(z, kSinF32), r), literal(r, 0)};
   return {r, fma(r * z, polynomial2(z, kSinF64), fma(z * low, literal(r, -0.5), low))};
 }
-Pair cosine_kernel(V r, V low, bool exact) {
+Pair cosine_kernel(V r, V low) {
+  if (single(r)) {
+    const V z = square_f32(r);
+    return {fma(z, fma(z, polynomial(z, kCosF32), literal(r, -0.5)), literal(r, 1)), literal(r, 0)};
+  }
   const V z = r * r;
-  if (!exact)
-    return {fma(z * z, polynomial(z, kCosF32), fma(z, literal(r, -0.5), literal(r, 1))), literal(r, 0)};
   const V half = 0.5 * z;
   const V high = 1 - half;
   const V half_error = fma(0.5 * r, r, -half);
   return {high, ((1 - high) - half) + (fma(z * z, polynomial2(z, kCosF64), -half_error) - r * low)};
 }
 
-/// sin(x + quarter pi/2).
-V sine(V x, int quarter) {
-  const bool f32 = single(x);
-  const Reduced reduced = f32 ? reduce_single(widen(x)) : reduce_double(x);
-  const Pair s = sine_kernel(reduced.high, reduced.low, !f32);
-  const Pair c = cosine_kernel(reduced.high, reduced.low, !f32);
-  V q = reduced.quadrant;
-  if (quarter != 0) q = q + integer(q, static_cast<uint64_t>(quarter));
-  const V odd = (q & integer(q, 1)) != integer(q, 0);
+V is_odd(V quadrant) { return (quadrant & integer(quadrant, 1)) != integer(quadrant, 0); }
+/// x with its sign changed where the highest bit of `flags` is set.
+V change_sign(V x, V flags) { return float_of(bits_of(x) ^ (flags & bits_of(literal(x, -0.0)))); }
+
+/// The sine of |x| with the sign of x, or cos(x) = sin(|x| + pi/2).
+V sine(V x, bool cosine) {
+  const Reduced reduced = reduce(abs(x), !single(x));
+  const Pair s = sine_kernel(reduced.high, reduced.low);
+  const Pair c = cosine_kernel(reduced.high, reduced.low);
+  const V quarters = reduced.quadrant + integer(reduced.quadrant, cosine ? 1 : 0);
+  const V odd = is_odd(quarters);
   V value = select(odd, c.high, s.high);
-  if (!f32) value = value + select(odd, c.low, s.low);
-  value = float_of(bits_of(value) ^ shift_left(q & integer(q, 2), 62));
-  return f32 ? narrow(value) : value;
+  if (!single(x)) value = value + select(odd, c.low, s.low);
+  const V flags = shift_left(quarters, single(x) ? 30 : 62);
+  return change_sign(value, cosine ? flags : flags ^ bits_of(x));
+}
+
+V tan_f32(V x) {
+  const Reduced reduced = reduce(abs(x), true);
+  const V r = reduced.high, z = square_f32(r);
+  const V tail = fma(r, z * polynomial(z, kTanF32), fma(reduced.low, z, reduced.low));
+  const Pair t = fast_two_sum(r, tail);
+  // tan(r + pi/2) = -1 / tan r
+  const V inverse = -1 / t.high;
+  const V error = fma(inverse, t.low, fma(inverse, t.high, literal(x, 1)));
+  const V value = select(is_odd(reduced.quadrant), fma(inverse, error, inverse), t.high);
+  return change_sign(value, bits_of(x));
+}
+
+V tan_f64(V x) {
+  const Reduced reduced = reduce(abs(x), true);
+  Pair s = sine_kernel(reduced.high, reduced.low);
+  Pair c = cosine_kernel(reduced.high, reduced.low);
+  s = fast_two_sum(s.high, s.low);
+  c = fast_two_sum(c.high, c.low);
+  // tan(r + pi/2) = -cos r / sin r
+  const V odd = is_odd(reduced.quadrant);
+  const V numerator = select(odd, c.high, s.high), numerator_low = select(odd, c.low, s.low);
+  const V denominator = select(odd, s.high, c.high), denominator_low = select(odd, s.low, c.low);
+  const V value = numerator / denominator;
+  const V remainder = fma(-value, denominator, numerator) + fma(-value, denominator_low, numerator_low);
+  return change_sign(value + remainder / denominator, shift_left(reduced.quadrant, 63) ^ bits_of(x));
 }
 
 /// (turns pi/2) + a + b for |b| far below |a|, with one rounding of the size of the result.
@@ -136,34 +208,11 @@ V asin_tail(V x) {
 
 }  // namespace
 
-V sin(V x) { return select(abs(x) < (single(x) ? 0x1p-13 : 0x1p-27), x, sine(x, 0)); }
+V sin(V x) { return sine(x, false); }
 
-V cos(V x) { return sine(x, 1); }
+V cos(V x) { return sine(x, true); }
 
-V tan(V x) {
-  const bool f32 = single(x);
-  const Reduced reduced = f32 ? reduce_single(widen(x)) : reduce_double(x);
-  Pair s = sine_kernel(reduced.high, reduced.low, !f32);
-  Pair c = cosine_kernel(reduced.high, reduced.low, !f32);
-  if (!f32) {
-    s = fast_two_sum(s.high, s.low);
-    c = fast_two_sum(c.high, c.low);
-  }
-  const V odd = (reduced.quadrant & integer(reduced.quadrant, 1)) != integer(reduced.quadrant, 0);
-  const V sign =
-      shift_left(reduced.quadrant & integer(reduced.quadrant, 1), 63);  // tan(r + pi/2) = -cos r / sin r
-  const V numerator = select(odd, c.high, s.high);
-  const V denominator = select(odd, s.high, c.high);
-  V value = numerator / denominator;
-  if (f32) {
-    value = narrow(float_of(bits_of(value) ^ sign));
-    return select(x == 0, x, value);
-  }
-  const V numerator_low = select(odd, c.low, s.low), denominator_low = select(odd, s.low, c.low);
-  const V remainder = fma(-value, denominator, numerator) + fma(-value, denominator_low, numerator_low);
-  value = float_of(bits_of(value + remainder / denominator) ^ sign);
-  return select(abs(x) < 0x1p-27, x, value);
-}
+V tan(V x) { return single(x) ? tan_f32(x) : tan_f64(x); }
 
 V atan(V x) {
   const V a = abs(x);

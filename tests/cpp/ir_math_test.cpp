@@ -330,6 +330,28 @@ void expect_all_binary() {
 TEST(IrMath, Float32FunctionsOfTwoOperandsMatchTheCLibrary) { expect_all_binary<float>(); }
 TEST(IrMath, Float64FunctionsOfTwoOperandsMatchTheCLibrary) { expect_all_binary<double>(); }
 
+TEST(IrMath, SinesNextToTheEndOfTheEasyReductionAreOneFunction) {
+  const auto expect = [](auto bound) {
+    using T = decltype(bound);
+    std::vector<T> x = {bound};
+    for (int i = 0; i < 500; ++i) {
+      x.push_back(std::nextafter(x[x.size() - 1], T{0}));
+      x.insert(x.begin(), std::nextafter(x[0], 2 * bound));
+    }
+    const std::vector<T> s = evaluate(math::sin, x), c = evaluate(math::cos, x), t = evaluate(math::tan, x);
+    for (size_t i = 0; i < x.size(); ++i) {
+      EXPECT_LE(ulps(s[i], std::sin(static_cast<long double>(x[i]))), 2) << x[i];
+      EXPECT_LE(ulps(c[i], std::cos(static_cast<long double>(x[i]))), 2) << x[i];
+      EXPECT_LE(ulps(t[i], std::tan(static_cast<long double>(x[i]))), 2) << x[i];
+      // Alone, and not next to larger ones.
+      EXPECT_EQ(evaluate(math::sin, std::vector<T>{x[i]})[0], s[i]) << x[i];
+      EXPECT_EQ(evaluate(math::sin, std::vector<T>{-x[i]})[0], -s[i]) << x[i];
+    }
+  };
+  expect(0x1p20f);
+  expect(0x1p30);
+}
+
 TEST(IrMath, SinesOfHugeArgumentsAreReducedExactly) {
   // Exact values by 1200-bit arithmetic (mpmath).
   const std::vector<double> x = {1e22, 0x1.fffffffffffffp1023, 6381956970095103.0 * 0x1p797, 0x1p500};

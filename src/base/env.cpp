@@ -21,7 +21,7 @@ constexpr std::array kVariables{
     EnvVariable{"LOHE_COMPILE_PLAN_MEMORY", EnvType::kBool, "1", "",
                 "Whether buffers of a compiled program that are not needed at the same time share memory."},
     EnvVariable{
-        "LOHE_COMPILE_RECOMPUTE_FROM", EnvType::kInt, "65536", "",
+        "LOHE_COMPILE_RECOMPUTE_FROM", EnvType::kInt, "524288", "",
         "Backward computes again what a compiled program would keep for it where that is as cheap, if it "
         "leaves out so many bytes."},
     EnvVariable{"LOHE_COMPILE_STRICT", EnvType::kBool, "0", "",

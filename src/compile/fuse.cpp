@@ -9,9 +9,10 @@
 #include "lohe/error.h"
 #include "tensor/shape.h"
 
-/// Greedy and in program order: a record joins the latest group that it shares data with, if nothing between
-/// the two forbids to move it there. Only what keeps every bit is joined: a reduction goes down the same
-/// loops in the same order, whatever is computed beside it, or stays alone.
+/// Greedy and in program order: a record joins the latest group that makes what it reads, if nothing between
+/// the two forbids to move it there; in the end groups are joined that read the same. Only what keeps every
+/// bit is joined: a reduction goes down the same loops in the same order, whatever is computed beside it, or
+/// stays alone.
 namespace lohe::compiler {
 namespace {
 
@@ -33,8 +34,15 @@ struct Access {
   bool operator==(const Access&) const = default;
 };
 
-struct Member {
+/// What is placed: a record, or, of an elementwise one with several results, what makes one of them. The two
+/// gradients of a product, say, are needed by different sums.
+struct Unit {
   int32_t record;
+  int32_t output = -1;  ///< -1: all
+};
+
+struct Member {
+  int32_t unit;
   std::vector<Access> inputs, outputs;
 };
 
@@ -78,9 +86,17 @@ bool apart(const Access& x, const std::vector<Access>& list, const Dims& sizes) 
   return std::all_of(list.begin(), list.end(), [&](const Access& y) { return apart(x, y, sizes); });
 }
 
+/// The nodes that output `output` (-1: all of them, and the checks) comes from.
+std::vector<bool> needed_for(const Graph& g, int32_t output) {
+  if (output < 0) return g.needed();
+  std::vector<bool> needed(g.nodes.size());
+  needed[static_cast<size_t>(g.outputs[static_cast<size_t>(output)])] = true;
+  g.mark_operands(needed);
+  return needed;
+}
+
 /// The dtype of each input; kUndefined for those that nothing needs (what an in-place row overwrites).
-std::vector<Dtype> input_dtypes(const Graph& g, size_t inputs) {
-  const std::vector<bool> needed = g.needed();
+std::vector<Dtype> input_dtypes(const Graph& g, const std::vector<bool>& needed, size_t inputs) {
   std::vector<Dtype> dtypes(inputs, Dtype::kUndefined);
   for (size_t i = 0; i < g.nodes.size(); ++i) {
     const GraphNode& n = g.nodes[i];
@@ -137,16 +153,25 @@ Dims refined_strides(const Dims& strides, const Dims& fine, const SmallVector<in
 
 class Fusion {
  public:
-  Fusion(const Trace& trace, bool fuse) : trace_(trace), fuse_(fuse) { note_uses(); }
+  Fusion(const Trace& trace, bool fuse) : trace_(trace), fuse_(fuse) {
+    for (size_t r = 0; r < trace.records.size(); ++r) {
+      const auto record = static_cast<int32_t>(r);
+      const int32_t parts = fuse && falls_apart(trace.records[r]) ? trace.records[r].outputs : 0;
+      if (parts == 0) units_.push_back({record});
+      for (int32_t o = 0; o < parts; ++o) units_.push_back({record, o});
+    }
+    note_uses();
+  }
 
   std::vector<FusedStep> run(Grouping& grouping) {
     if (!follow(grouping)) {
       groups_.clear();
-      for (size_t r = 0; r < trace_.records.size(); ++r) place(static_cast<int32_t>(r));
+      for (size_t u = 0; u < units_.size(); ++u) place(static_cast<int32_t>(u));
+      join_readers();
       grouping.clear();
       for (const Group& g : groups_) {
         grouping.emplace_back();
-        for (const Member& m : g.members) grouping.back().push_back(m.record);
+        for (const Member& m : g.members) grouping.back().push_back(m.unit);
       }
     }
     // What later steps use of each storage.
@@ -161,9 +186,32 @@ class Fusion {
   }
 
  private:
-  /// A record as a group of its own.
+  const TraceRecord& record_of(int32_t unit) const {
+    return trace_.records[static_cast<size_t>(units_[static_cast<size_t>(unit)].record)];
+  }
+
+  /// Whether each result of a record may be made on its own: elementwise work that writes fresh memory.
+  bool falls_apart(const TraceRecord& record) const {
+    if (record.program == nullptr || record.outputs < 2) return false;
+    const Graph& graph = record.program->graph();
+    if (!graph.checks.empty()) return false;
+    for (const GraphNode& n : graph.nodes) {
+      if (is_reduction(n.prim)) return false;
+    }
+    const auto operands = trace_.operands_of(record);
+    for (const TraceOperand& o : trace_.outputs(record)) {
+      const auto same = [&](const TraceOperand& x) { return x.storage == o.storage; };
+      if (!trace_.storages[static_cast<size_t>(o.storage)].fresh ||
+          std::count_if(operands.begin(), operands.end(), same) > 1)
+        return false;
+    }
+    return true;
+  }
+
+  /// A unit as a group of its own.
   Group single(int32_t number) const {
-    const TraceRecord& record = trace_.records[static_cast<size_t>(number)];
+    const Unit& unit = units_[static_cast<size_t>(number)];
+    const TraceRecord& record = record_of(number);
     Group g;
     Member m{number, {}, {}};
     SmallVector<int64_t, 8> dims;  // of size other than 1
@@ -181,19 +229,22 @@ class Fusion {
       for (const int64_t d : dims) a.strides.push_back(o.strides[static_cast<size_t>(d)]);
       return a;
     };
+    const std::vector<bool> needed =
+        program ? needed_for(record.program->graph(), unit.output) : std::vector<bool>();
     const std::vector<Dtype> dtypes =
-        program ? input_dtypes(record.program->graph(), static_cast<size_t>(record.inputs))
+        program ? input_dtypes(record.program->graph(), needed, static_cast<size_t>(record.inputs))
                 : std::vector<Dtype>();
     int at = 0;
     for (const TraceOperand& o : trace_.inputs(record)) {
       m.inputs.push_back(access(o, program ? dtypes[static_cast<size_t>(at++)] : Dtype::kUndefined));
       if (!program || m.inputs.back().dtype != Dtype::kUndefined) add(g.reads, o.storage);
     }
-    at = 0;
-    for (const TraceOperand& o : trace_.outputs(record)) {
+    for (int32_t i = 0; i < record.outputs; ++i) {
+      if (unit.output >= 0 && unit.output != i) continue;
+      const TraceOperand& o = trace_.outputs(record)[static_cast<size_t>(i)];
       const Graph* graph = program ? &record.program->graph() : nullptr;
       m.outputs.push_back(access(o, graph != nullptr
-                                        ? graph->node(graph->outputs[static_cast<size_t>(at++)]).dtype
+                                        ? graph->node(graph->outputs[static_cast<size_t>(i)]).dtype
                                         : Dtype::kUndefined));
       add(g.writes, o.storage);
     }
@@ -210,12 +261,11 @@ class Fusion {
       }
     } else {
       const Graph& graph = record.program->graph();
-      g.nodes = graph.nodes.size();
+      g.nodes = static_cast<size_t>(std::count(needed.begin(), needed.end(), true));
       g.may_raise = !graph.checks.empty();
       if (g.may_raise || record.space.iota_base != 0) g.open = false;
       // Reductions of nothing.
       if (std::find(g.sizes.begin(), g.sizes.end(), 0) != g.sizes.end()) g.open = false;
-      const std::vector<bool> needed = graph.needed();
       for (size_t i = 0; i < graph.nodes.size(); ++i) {
         const GraphNode& n = graph.nodes[i];
         if (!needed[i]) continue;
@@ -287,8 +337,8 @@ class Fusion {
     if (alone.open) {
       const size_t first = groups_.size() > kWindow ? groups_.size() - kWindow : 0;
       for (size_t g = groups_.size(); g-- > first;) {
-        if (groups_[g].open && related(groups_[g], alone)) {
-          if (std::optional<Group> both = joined(groups_[g], alone, true)) {
+        if (groups_[g].open && feeds(groups_[g], alone)) {
+          if (std::optional<Group> both = joined(groups_[g], alone)) {
             groups_[g] = std::move(*both);
             gather(g, alone);
             return;
@@ -308,46 +358,64 @@ class Fusion {
       const Group& maker = groups_[h];
       const bool makes = std::any_of(record.reads.begin(), record.reads.end(),
                                      [&](int32_t s) { return has(maker.writes, s); });
-      if (!maker.open || !makes) continue;
-      bool free = true;
-      for (size_t k = h + 1; k < g && free; ++k) {
-        free = !ordered(maker, groups_[k]) &&
-               !(groups_[k].may_raise &&
-                 std::any_of(maker.writes.begin(), maker.writes.end(), [&](int32_t s) { return lasts(s); }));
-      }
-      if (!free) continue;
-      std::optional<Group> both = maker;
-      for (const Member& m : groups_[g].members) {
-        both = joined(*both, single(m.record), false);
-        if (!both) break;
-      }
-      if (!both) continue;
-      groups_[g] = std::move(*both);
-      groups_.erase(groups_.begin() + static_cast<std::ptrdiff_t>(h));
-      --g;
+      if (maker.open && makes && move_down(h, g)) --g;
     }
   }
 
-  /// Whether they have anything to do with each other.
-  static bool related(const Group& a, const Group& b) {
-    const auto known = [&](int32_t s) { return has(a.writes, s) || has(a.reads, s); };
-    return std::any_of(b.reads.begin(), b.reads.end(), known) ||
-           std::any_of(b.writes.begin(), b.writes.end(), known);
+  /// Joins groups that read the same memory.
+  void join_readers() {
+    for (size_t g = 1; g < groups_.size(); ++g) {
+      const size_t first = g > kWindow ? g - kWindow : 0;
+      for (size_t h = g; h-- > first;) {
+        if (!groups_[g].open) break;
+        if (groups_[h].open && shares_loads(groups_[h], groups_[g]) && move_down(h, g)) --g;
+      }
+    }
   }
 
-  /// The two as one group, or nothing.
-  /// @param must_share whether nothing is done for two that share no data
-  std::optional<Group> joined(const Group& g, const Group& r, bool must_share) const {
+  /// Joins group `h` with the later one `g`, in its place; false where it may not.
+  bool move_down(size_t h, size_t g) {
+    const Group& maker = groups_[h];
+    for (size_t k = h + 1; k < g; ++k) {
+      if (ordered(maker, groups_[k])) return false;
+      if (groups_[k].may_raise &&
+          std::any_of(maker.writes.begin(), maker.writes.end(), [&](int32_t s) { return lasts(s); }))
+        return false;
+    }
+    std::optional<Group> both = maker;
+    for (const Member& m : groups_[g].members) {
+      both = joined(*both, single(m.unit));
+      if (!both) return false;
+    }
+    groups_[g] = std::move(*both);
+    groups_.erase(groups_.begin() + static_cast<std::ptrdiff_t>(h));
+    return true;
+  }
+
+  static bool shares_loads(const Group& a, const Group& b) {
+    return std::any_of(b.loads.begin(), b.loads.end(), [&](const Access& x) {
+      return std::any_of(a.loads.begin(), a.loads.end(),
+                         [&](const Access& y) { return x.storage == y.storage && x.offset == y.offset; });
+    });
+  }
+
+  /// Whether `b` reads what `a` makes, or writes what it uses.
+  static bool feeds(const Group& a, const Group& b) {
+    return std::any_of(b.reads.begin(), b.reads.end(), [&](int32_t s) { return has(a.writes, s); }) ||
+           std::any_of(b.writes.begin(), b.writes.end(),
+                       [&](int32_t s) { return has(a.writes, s) || has(a.reads, s); });
+  }
+
+  /// The two as one group, or nothing. `r` has one member.
+  std::optional<Group> joined(const Group& g, const Group& r) const {
     if (g.nodes + r.nodes > kMostNodes) return std::nullopt;
     Group a = g, b = r;
     if (!align(a, b)) return std::nullopt;
     const Member& m = b.members[0];
     // Every read of what the group wrote is of exactly that place, or of none of it; so is a place that is
     // written.
-    bool shares = false;
     for (const Access& i : b.loads) {
       if (has(a.writes, i.storage) && !has(a.stores, i) && !apart(i, a.stores, a.sizes)) return std::nullopt;
-      shares = shares || has(a.stores, i) || has(a.loads, i);
     }
     const bool reduces = a.reduces || b.reduces;
     for (const Access& o : m.outputs) {
@@ -356,10 +424,8 @@ class Fusion {
       }
       for (const Access& s : a.stores) {
         if (s.storage == o.storage && s != o && !apart(s, o, a.sizes)) return std::nullopt;
-        shares = shares || s == o;
       }
     }
-    if (must_share && !shares) return std::nullopt;
     if (reduces) {
       // A load from memory that the other part writes: sweeps would see both values.
       for (const Access& i : b.loads) {
@@ -405,7 +471,7 @@ class Fusion {
   }
   int32_t inner_users(const Group& g, int32_t storage) const {
     return static_cast<int32_t>(std::count_if(g.members.begin(), g.members.end(),
-                                              [&](const Member& m) { return uses(m.record, storage); }));
+                                              [&](const Member& m) { return uses(m.unit, storage); }));
   }
 
   /// Joins as `grouping` says; false where there is none, or sizes forbid it here. The order of steps does
@@ -416,7 +482,7 @@ class Fusion {
       for (size_t i = 1; i < members.size(); ++i) {
         Group next = single(members[i]);
         if (!g->open || !next.open) return false;
-        g = joined(*g, next, false);
+        g = joined(*g, next);
         if (!g) return false;
       }
       groups_.push_back(std::move(*g));
@@ -471,7 +537,7 @@ class Fusion {
   bool onto_all(Group& a, const Group& b) const {
     if (!a.sizes.empty() || b.sizes.empty() || a.reduces || a.counts) return false;
     for (const Access& o : a.stores) {
-      const int32_t inner = inner_users(a, o.storage) + (uses(b.members[0].record, o.storage) ? 1 : 0);
+      const int32_t inner = inner_users(a, o.storage) + (uses(b.members[0].unit, o.storage) ? 1 : 0);
       if (lasts(o.storage) || inner < users_[static_cast<size_t>(o.storage)]) return false;
     }
     const Dims still(b.sizes.size());
@@ -535,32 +601,43 @@ class Fusion {
     return std::any_of(g.reads.begin(), g.reads.end(), [&](int32_t s) { return has(storages, s); });
   }
 
-  bool uses(int32_t record, int32_t storage) const {
-    const auto operands = trace_.operands_of(trace_.records[static_cast<size_t>(record)]);
-    return std::any_of(operands.begin(), operands.end(),
-                       [&](const TraceOperand& o) { return o.storage == storage; });
+  /// Calls `f` with every storage that a unit reads or writes.
+  void each_storage(int32_t unit, auto&& f) const {
+    const TraceRecord& record = record_of(unit);
+    const int32_t output = units_[static_cast<size_t>(unit)].output;
+    for (const TraceOperand& o : trace_.inputs(record)) f(o.storage);
+    for (int32_t i = 0; i < record.outputs; ++i) {
+      if (output < 0 || output == i) f(trace_.outputs(record)[static_cast<size_t>(i)].storage);
+    }
+  }
+
+  bool uses(int32_t unit, int32_t storage) const {
+    bool found = false;
+    each_storage(unit, [&](int32_t s) { found = found || s == storage; });
+    return found;
   }
 
   void note_uses() {
     users_.assign(trace_.storages.size(), 0);
     std::vector<int32_t> last(trace_.storages.size(), -1);
-    for (size_t r = 0; r < trace_.records.size(); ++r) {
-      for (const TraceOperand& o : trace_.operands_of(trace_.records[r])) {
-        const auto s = static_cast<size_t>(o.storage);
-        if (last[s] != static_cast<int32_t>(r)) ++users_[s];
-        last[s] = static_cast<int32_t>(r);
-      }
+    for (size_t u = 0; u < units_.size(); ++u) {
+      each_storage(static_cast<int32_t>(u), [&](int32_t storage) {
+        const auto s = static_cast<size_t>(storage);
+        if (last[s] != static_cast<int32_t>(u)) ++users_[s];
+        last[s] = static_cast<int32_t>(u);
+      });
     }
   }
 
   FusedStep finish(const Group& g, const std::vector<bool>& used) const {
     FusedStep step;
-    for (const Member& m : g.members) step.records.push_back(m.record);
-    const TraceRecord& first = trace_.records[static_cast<size_t>(g.members[0].record)];
+    for (const Member& m : g.members) add(step.records, units_[static_cast<size_t>(m.unit)].record);
+    const Unit& unit = units_[static_cast<size_t>(g.members[0].unit)];
+    const TraceRecord& first = record_of(g.members[0].unit);
     if (is_dead(g, used)) return step;
-    if (g.members.size() == 1) {
+    if (g.members.size() == 1 && unit.output < 0) {
       step.program = first.program;
-      if (first.program == nullptr) step.call = g.members[0].record;
+      if (first.program == nullptr) step.call = unit.record;
       step.space = first.space;
       for (const TraceOperand& o : trace_.inputs(first)) step.operands.push_back(o);
       for (const TraceOperand& o : trace_.outputs(first)) step.operands.push_back(o);
@@ -601,7 +678,7 @@ class Fusion {
     };
     std::string name = "fused";
     for (const Member& m : g.members) {
-      const TraceRecord& record = trace_.records[static_cast<size_t>(m.record)];
+      const TraceRecord& record = record_of(m.unit);
       const Graph& from = record.program->graph();
       std::vector<Node> in, numbers;
       for (const Access& a : m.inputs) in.push_back(a.dtype == Dtype::kUndefined ? Node{} : value_at(a));
@@ -610,10 +687,15 @@ class Fusion {
         for (const GraphNode& n : from.nodes) {
           if (n.prim == Prim::kScalar && n.imm == s) dtype = n.dtype;
         }
-        numbers.push_back(graph.scalar(static_cast<int>(step.scalars.size()), dtype));
-        step.scalars.push_back(record.scalar + s);
+        // Another part of the record may have brought it.
+        const auto known = std::find(step.scalars.begin(), step.scalars.end(), record.scalar + s);
+        numbers.push_back(graph.scalar(static_cast<int>(known - step.scalars.begin()), dtype));
+        if (known == step.scalars.end()) step.scalars.push_back(record.scalar + s);
       }
-      const std::vector<Node> out = inline_graph(from, from.outputs, graph, in, numbers);
+      std::vector<int32_t> roots = from.outputs;
+      if (const int32_t o = units_[static_cast<size_t>(m.unit)].output; o >= 0)
+        roots = {from.outputs[static_cast<size_t>(o)]};
+      const std::vector<Node> out = inline_graph(from, roots, graph, in, numbers);
       for (size_t o = 0; o < out.size(); ++o) {
         const Access& a = m.outputs[o];
         const auto old =
@@ -644,8 +726,9 @@ class Fusion {
 
   const Trace& trace_;
   bool fuse_;
+  std::vector<Unit> units_;
   std::vector<Group> groups_;
-  std::vector<int32_t> users_;  ///< how many records use a storage
+  std::vector<int32_t> users_;  ///< how many units use a storage
 };
 
 }  // namespace

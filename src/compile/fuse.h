@@ -22,7 +22,8 @@ struct FusedStep {
   std::vector<Launch> launches;
 };
 
-/// Which records make a step, in the order in which they are joined; the steps in their order.
+/// What makes a step (records, or single results of some), in the order in which it is joined; the steps in
+/// theirs.
 using Grouping = std::vector<std::vector<int32_t>>;
 
 /// @param fuse false: every record stays a step of its own

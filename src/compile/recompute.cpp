@@ -9,7 +9,7 @@ namespace lohe::compiler {
 namespace {
 
 /// In simple instructions an element; a store and a load from memory beyond the caches take about as long.
-constexpr int kMostCost = 40;
+constexpr int kMostCost = 24;
 constexpr size_t kMostChain = 12;
 
 /// Its cost where it may be done again; else -1.
@@ -23,7 +23,9 @@ int cost_of(const TraceRecord& r) {
     const ir::GraphNode& n = graph.nodes[i];
     if (!needed[i]) continue;
     if (ir::is_reduction(n.prim) || n.prim == ir::Prim::kIota || n.prim == ir::Prim::kExtent) return -1;
-    cost += ir::primitive(n.prim).cost;
+    // One instruction, but not one that a processor starts every cycle; sweeps of a reduction may repeat it.
+    const bool slow = n.prim == ir::Prim::kDiv || n.prim == ir::Prim::kSqrt || n.prim == ir::Prim::kRsqrt;
+    cost += slow ? kMostCost + 1 : ir::primitive(n.prim).cost;
   }
   return cost;
 }

@@ -36,7 +36,7 @@ std::string difference(const compiler::Trace& a, const compiler::Trace& b) {
 Settings& settings() {
   static Settings values{env_int("LOHE_COMPILE_AT", 2, 1, 1'000'000'000), env_bool("LOHE_COMPILE_FUSE", true),
                          env_bool("LOHE_COMPILE_PLAN_MEMORY", true), env_bool("LOHE_COMPILE_STRICT", false),
-                         env_int("LOHE_COMPILE_RECOMPUTE_FROM", 65536, 0, INT64_MAX)};
+                         env_int("LOHE_COMPILE_RECOMPUTE_FROM", 524288, 0, INT64_MAX)};
   return values;
 }
 

@@ -18,7 +18,7 @@ class RandomTraces : public ::testing::Test {
     record::settings().compile_at = 2;
     record::settings().fuse = record::settings().plan_memory = true;
     record::settings().strict = false;
-    record::settings().recompute_from = 65536;
+    record::settings().recompute_from = 524288;
   }
   void compare(uint64_t first, uint64_t count, bool large, int settle_often) {
     for (uint64_t seed = first; seed < first + count; ++seed)

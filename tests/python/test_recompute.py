@@ -18,7 +18,7 @@ def compiled_polynomial() -> Callable[[lohe.Tensor], lohe.Tensor]:
     """Compiled already, so that intermediate results are left out."""
     f = lohe.compile(polynomial)
     for _ in range(3):
-        f(lohe.randn(256, 256, requires_grad=True)).sum().backward()
+        f(lohe.randn(512, 512, requires_grad=True)).sum().backward()
     return f
 
 
@@ -39,7 +39,7 @@ def held() -> Callable[[], int]:
 
 def test_intermediate_results_are_not_kept(held: Callable[[], int]) -> None:
     f = compiled_polynomial()
-    x = lohe.randn(256, 256, requires_grad=True)
+    x = lohe.randn(512, 512, requires_grad=True)
     before = held()
     y = f(x)
     assert held() - before < 1.5 * y.nbytes  # the result alone; eager keeps two more
@@ -52,9 +52,9 @@ def test_a_write_to_a_factor_in_between_changes_nothing_that_was_computed() -> N
         return (x + scale).square() * 3  # square keeps x + scale, which comes from both
 
     compiled = lohe.compile(f)
-    scale = lohe.ones(256, 256)
+    scale = lohe.ones(512, 512)
     for _ in range(3):
-        compiled(lohe.randn(256, 256, requires_grad=True), scale).sum().backward()
+        compiled(lohe.randn(512, 512, requires_grad=True), scale).sum().backward()
     for change in (
         lambda: scale.add_(5),
         lambda: scale.numpy().fill(9),
@@ -62,8 +62,8 @@ def test_a_write_to_a_factor_in_between_changes_nothing_that_was_computed() -> N
         lambda: lohe.mul(scale, 2, out=scale),
         lambda: lohe.nn.init.zeros_(scale),
     ):
-        scale = lohe.ones(256, 256)
-        x = lohe.randn(256, 256, requires_grad=True)
+        scale = lohe.ones(512, 512)
+        x = lohe.randn(512, 512, requires_grad=True)
         y = compiled(x, scale)
         change()
         y.sum().backward()
@@ -72,7 +72,7 @@ def test_a_write_to_a_factor_in_between_changes_nothing_that_was_computed() -> N
 
 def test_backward_twice_and_in_any_order() -> None:
     f = compiled_polynomial()
-    x, z = (lohe.randn(256, 256, requires_grad=True) for _ in range(2))
+    x, z = (lohe.randn(512, 512, requires_grad=True) for _ in range(2))
     y, w = f(x), f(z)
     w.sum().backward(retain_graph=True)
     y.sum().backward(retain_graph=True)
@@ -89,14 +89,14 @@ def test_second_derivatives() -> None:
         (g,) = lohe.autograd.grad(function(x).sum(), x, create_graph=True)
         return lohe.autograd.grad(g.square().sum(), x)[0]
 
-    x = lohe.randn(256, 256, requires_grad=True)
+    x = lohe.randn(512, 512, requires_grad=True)
     for _ in range(3):
         assert lohe.equal(second(f, x), second(polynomial, x))
 
 
 def test_a_graph_that_is_never_used_holds_nothing(held: Callable[[], int]) -> None:
     f = compiled_polynomial()
-    x = lohe.randn(256, 256, requires_grad=True)
+    x = lohe.randn(512, 512, requires_grad=True)
     f(x)
     before = held()
     for _ in range(20):
@@ -109,7 +109,7 @@ def test_graphs_with_casts_are_freed(held: Callable[[], int]) -> None:
         return (x.float() * w).to(x.dtype) * w
 
     compiled = lohe.compile(f)
-    x, w = lohe.randn(256, 256).bfloat16().requires_grad_(), lohe.randn(256).requires_grad_()
+    x, w = lohe.randn(512, 512).bfloat16().requires_grad_(), lohe.randn(512).requires_grad_()
 
     def step() -> None:
         x.grad = w.grad = None
@@ -125,10 +125,10 @@ def test_graphs_with_casts_are_freed(held: Callable[[], int]) -> None:
 
 def test_the_argument_may_be_let_go() -> None:
     f = compiled_polynomial()
-    leaf = lohe.randn(256, 256, requires_grad=True)
+    leaf = lohe.randn(512, 512, requires_grad=True)
     y = f(leaf * 1)
     gc.collect()
-    junk = [lohe.full((256, 256), float("nan")) for _ in range(4)]
+    junk = [lohe.full((512, 512), float("nan")) for _ in range(4)]
     y.sum().backward()
     del junk
     assert lohe.equal(leaf.grad, eager_gradient(leaf))
@@ -136,19 +136,19 @@ def test_the_argument_may_be_let_go() -> None:
 
 def test_eager_backward_and_hooks_read_what_was_left_out() -> None:
     f = compiled_polynomial()
-    x = lohe.randn(256, 256, requires_grad=True)
+    x = lohe.randn(512, 512, requires_grad=True)
     y = f(x)
     seen = []
     y.register_hook(lambda g: seen.append(g.sum().item()))
     y.sum().backward()
-    assert seen == [256 * 256]
+    assert seen == [512 * 512]
     assert lohe.equal(x.grad, eager_gradient(x))
 
 
 def test_two_threads_go_backward_through_one_graph() -> None:
     f = compiled_polynomial()
     for _ in range(20):
-        x = lohe.randn(256, 256, requires_grad=True)
+        x = lohe.randn(512, 512, requires_grad=True)
         y = f(x).sum()
         grads: list[lohe.Tensor] = []
 
@@ -171,7 +171,7 @@ def test_random_numbers_and_checks_are_never_repeated() -> None:
 
     compiled = lohe.compile(f)
     for i in range(4):
-        x = lohe.randn(256, 256, requires_grad=True)
+        x = lohe.randn(512, 512, requires_grad=True)
         lohe.manual_seed(i)
         compiled(x).sum().backward()
         y = x.detach().clone().requires_grad_()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures Lohe against PyTorch 2.13; ``tools/bench`` runs this. Prints tables, asserts nothing about time.
+"""Measures Lohe against PyTorch 2.13, one step against JAX too; ``tools/bench`` runs this. Prints tables, asserts nothing about time.
 
 Both sides live in processes of their own and are timed in alternating blocks, Lohe, PyTorch, Lohe, PyTorch,
 so that drift of the machine meets both; the suites patterns and compile have more sides, in turn, whatever
@@ -46,6 +46,7 @@ BARS: list[tuple[str, str, float]] = [
     (r"train: GPT 6x384, 256 tokens, batch 4", "tuned", 1.0),
     (r"patterns: geometric mean", "compiled", 1.5),
     (r"patterns: .*;.*", "the better", 1.0),
+    (r"compile: MLP 64x4, batch 32; whole step compiled", "JAX", 1.0),
 ]
 
 KEEP_MEMORY = {
@@ -96,16 +97,21 @@ SIDES = {
     "PyTorch tuned": ("torch", "tuned"),
     "PyTorch fused": ("torch", "fused"),
     "PyTorch compiled": ("torch", "compiled"),
+    "JAX": ("jax_steps", "as-installed"),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table of several sides, the first of them judged; ``rivals`` by the name of their column."""
+    """A table of several sides, the first of them judged; ``rivals`` by the name of their column.
+
+    The cells of ``optional`` sides stay empty where they do not have the case, or are not installed.
+    """
 
     sides: tuple[str, ...]
     rivals: dict[str, tuple[str, ...]]
     text: str
+    optional: tuple[str, ...] = ()
 
 
 TABLES = {
@@ -115,13 +121,15 @@ TABLES = {
         "*The better* is the faster of PyTorch as installed and compiled.",
     ),
     "training steps": Table(
-        ("Lohe compiled", "Lohe", "PyTorch", "PyTorch tuned", "PyTorch compiled"),
+        ("Lohe compiled", "Lohe", "PyTorch", "PyTorch tuned", "PyTorch compiled", "JAX"),
         {
             "Lohe": ("Lohe",),
             "the best": ("PyTorch", "PyTorch tuned", "PyTorch compiled"),
             "compiled": ("PyTorch compiled",),
+            "JAX": ("JAX",),
         },
-        "*The best* is PyTorch's fastest form.",
+        "*The best* is PyTorch's fastest form; JAX has the steps that benchmarks/jax_steps.py has.",
+        optional=("JAX",),
     ),
     "optimizers": Table(
         ("Lohe compiled", "Lohe", "PyTorch", "PyTorch foreach", "PyTorch fused", "PyTorch compiled"),
@@ -276,7 +284,7 @@ def compared_rows(suite: str, table: str, settings: Settings) -> list[report.Com
     for label in about.sides:
         module, peer = SIDES[label]
         environment, options = peer_setup(peer, settings.build)
-        environment = machine.clean_environment() if module == "lohe" else environment | KEEP_PROCESSORS
+        environment = environment | KEEP_PROCESSORS if module == "torch" else machine.clean_environment()
         sides[label] = Side(module, settings.threads, environment, options, pauses=True)
     rows: list[report.Comparison] = []
     for key, case in suites.all_cases().items():
@@ -284,15 +292,19 @@ def compared_rows(suite: str, table: str, settings: Settings) -> list[report.Com
             continue
         bars = {peer: b for peer in about.rivals if (b := bar(key, peer)) is not None}
         row = report.Comparison(case.name, {label: [] for label in sides}, bars)
+        asked = dict(sides)
         if suite == "patterns" and not sides[about.sides[0]].ask(do="equal", case=key).get("equal"):
             row.note = "compiled and eager results differ"
         for run in range(-1, settings.runs + MORE_RUNS):  # the first round prepares all and is not counted
             fastest = min((min(seconds) for seconds in row.seconds.values() if seconds), default=0.0)
-            for label, side in sides.items():
+            for label, side in list(asked.items()):
                 quick = run >= settings.runs and min(row.seconds[label]) < SUSPECT * fastest
                 if quick and row.reached(about.rivals) is not False:
                     continue
                 answer = side.ask(do="fastest", case=key, seconds=settings.block_seconds)
+                if label in about.optional and answer.get("absent"):
+                    del asked[label]
+                    continue
                 if "error" in answer:
                     row.note = f"{label}: {answer['error']}"
                     break
@@ -488,15 +500,17 @@ def header(threads: int, versions: dict[str, str]) -> str:
 
 def versions() -> dict[str, str]:
     found = {}
-    for module in ("lohe", "torch"):
+    for module in ("lohe", "torch", "jax_steps"):
         side = Side(module, 1, machine.clean_environment(), [])
         answer = side.ask(do="hello")
         side.stop()
+        if module == "jax_steps" and answer.get("absent"):
+            continue
         if "error" in answer:
             raise SystemExit(
                 f"{module} cannot be measured: {answer['error']}; is it built and on PYTHONPATH?"
             )
-        found[module] = answer["version"]
+        found[module.removesuffix("_steps")] = answer["version"]
     return found
 
 

@@ -5,6 +5,9 @@ Requests: ``{"do": "hello"}``, ``{"do": "block", "case": name, "seconds": s}``, 
 case's data and its compiled programs), ``{"do": "memory", "case": name}``, ``{"do": "first", "case": name}`` (the
 first compiled calls above an eager one), ``{"do": "equal", "case": name}`` (whether compiled results have the bits
 of eager ones). Every answer to a block carries the seconds of one repetition and the number of threads in use after it.
+An ``error`` is ``absent`` besides when the module is not installed or does not have the case.
+
+A module with ``STEPS`` is an adapter with steps of its own, by case; for any other the cases are made with the module.
 """
 
 from __future__ import annotations
@@ -34,18 +37,18 @@ def main() -> None:
     parser.add_argument("--foreach", action="store_true")
     parser.add_argument("--compiled", action="store_true")
     arguments = parser.parse_args()
-    module, side, failure = None, None, ""
+    module, side, failure = None, None, {}
     try:
         module = importlib.import_module(arguments.module)
         after_import = _status("VmRSS")
         module.set_num_threads(arguments.threads)
         side = Side(module, suites.Options(arguments.fused, arguments.foreach, arguments.compiled))
     except Exception as error:  # noqa: BLE001 - the parent prints it
-        failure = _line(error)
+        failure = {"error": _line(error), "absent": isinstance(error, ModuleNotFoundError)}
     for line in sys.stdin:
         request = json.loads(line)
         if module is None or side is None:
-            print(json.dumps({"error": failure}), file=channel)
+            print(json.dumps(failure), file=channel)
             continue
         try:
             if request["do"] == "hello":
@@ -62,9 +65,15 @@ def main() -> None:
                 measure = side.fastest if request["do"] == "fastest" else side.block
                 answer = measure(request["case"], request["seconds"])
             answer["threads"] = module.get_num_threads()
+        except AbsentError as error:
+            answer = {"error": str(error), "absent": True}
         except Exception as error:  # noqa: BLE001 - the parent prints it in the row
             answer = {"error": _line(error)}
         print(json.dumps(answer), file=channel)
+
+
+class AbsentError(Exception):
+    """A side does not have the case."""
 
 
 class Side:
@@ -140,9 +149,17 @@ class Side:
             all(module.equal(w, g) for w, g in zip(wanted, bits(compiled), strict=True)) for _ in range(4)
         )
 
+    def _make(self, case: suites.Case) -> dict[str, Any]:
+        steps = getattr(self._module, "STEPS", None)
+        if steps is None:
+            return case.make(self._module, self._options)
+        if case.name not in steps:
+            raise AbsentError(f"{self._module.__name__} has no {case.name}")
+        return {"step": steps[case.name]()}
+
     def _prepare(self, name: str, seconds: float) -> tuple[timeit.Timer, int]:
         case = self._cases[name]
-        timer = timeit.Timer(case.statement, globals=case.make(self._module, self._options))
+        timer = timeit.Timer(case.statement, globals=self._make(case))
         timer.timeit(2)  # first calls: allocation, code generation
         repetitions, elapsed = 1, timer.timeit(1)
         while elapsed < seconds / 4 and repetitions < 1 << 24:

@@ -162,9 +162,9 @@ optimizers, glibc told to keep its memory, and on AMD the full instruction set f
 `torch.compile`. The limit is the least time that this machine's measured float32 FMA rate, or a plain loop
 that reads and writes as many bytes over the same working set, allows; a cell stays empty where that is not
 simple. *JAX*, in the table of training steps, is `jax.jit` of the whole step, parameters and optimizer's state
-donated, in the form and with the settings that were the fastest of those tried (asynchronous dispatch off; for the
-MLP one vector of parameters and `xla_cpu_multi_thread_eigen=false`; no `XLA_FLAGS`); the head of a section names
-its version. `tools/bench --write` replaces the tables of the processor it runs on, `--with-jax` installs JAX first.
+donated and the loss read back: asynchronous dispatch off, no `XLA_FLAGS`; the MLP with one vector of parameters and
+`xla_cpu_multi_thread_eigen=false`, the fastest of the forms tried. The head of a section names its version.
+`tools/bench --write` replaces the tables of the processor it runs on, `--with-jax` installs JAX first.
 """
 
 # Processors that the bars name; a section says "not measured" until a run on such a machine replaces it.

@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
 #include <lohe/lohe.h>
 
+#include <thread>
+
 namespace torch = lohe;
 
 namespace {
@@ -64,6 +66,66 @@ TEST(Compile, ReadingAValueRunsWhatIsRecorded) {
   x.mul_(2);
   scope.end();
   EXPECT_EQ(x.sum().item<float>(), 12.0f);
+}
+
+// What backward computes again.
+
+torch::Tensor polynomial(const torch::Tensor& x, const torch::Tensor& scale) {
+  return ((x * 0.5 - scale) * x + 2) * (x + scale);
+}
+
+torch::Tensor eager_gradient(const torch::Tensor& x, const torch::Tensor& scale) {
+  const torch::Tensor copy = x.detach().clone().requires_grad_();
+  polynomial(copy, scale).sum().backward();
+  return copy.grad();
+}
+
+TEST(Compile, ThreadsGoBackwardThroughOneGraphWhoseIntermediateValuesWereLeftOut) {
+  auto f = torch::compile(polynomial);
+  const torch::Tensor scale = torch::full({512, 512}, 1.5);
+  for (int i = 0; i < 12; ++i) {
+    const torch::Tensor x = torch::randn({512, 512}).requires_grad_();
+    const torch::Tensor y = f(x, scale).sum(), want = eager_gradient(x, scale);
+    std::vector<torch::Tensor> gradients(3);
+    std::vector<std::thread> threads;
+    for (torch::Tensor& g : gradients)
+      threads.emplace_back([&] { g = torch::autograd::grad({y}, {x}, {}, /*retain_graph=*/true)[0]; });
+    for (std::thread& t : threads) t.join();
+    for (const torch::Tensor& g : gradients) EXPECT_TRUE(same_bits(g, want));
+  }
+}
+
+TEST(Compile, WhatLeftOutValuesComeFromMayBeWrittenByAnotherThread) {
+  auto f = torch::compile(polynomial);
+  for (int i = 0; i < 12; ++i) {
+    const torch::Tensor scale = torch::full({512, 512}, 1.5);
+    const torch::Tensor x = torch::randn({512, 512}).requires_grad_();
+    const torch::Tensor want = eager_gradient(x, scale);
+    const torch::Tensor y = f(x, scale).sum();
+    std::thread([&] {
+      const torch::NoGradGuard guard;
+      torch::Tensor other = scale;
+      other.add_(1);
+    }).join();
+    y.backward();
+    EXPECT_TRUE(same_bits(x.grad(), want));
+  }
+}
+
+TEST(Compile, GraphsWithLeftOutValuesMayDieOnAnyThread) {
+  auto f = torch::compile(polynomial);
+  const torch::Tensor scale = torch::full({512, 512}, 1.5);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 3; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 12; ++i) {
+        const torch::Tensor x = torch::randn({512, 512}).requires_grad_();
+        torch::Tensor y = f(x, scale);
+        std::thread([&] { y = torch::Tensor(); }).join();
+      }
+    });
+  }
+  for (std::thread& t : threads) t.join();
 }
 
 }  // namespace

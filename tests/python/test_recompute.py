@@ -101,7 +101,7 @@ def test_a_graph_that_is_never_used_holds_nothing(held: Callable[[], int]) -> No
     before = held()
     for _ in range(20):
         f(x)
-    assert held() == before
+    assert held() - before < x.nbytes
 
 
 def test_graphs_with_casts_are_freed(held: Callable[[], int]) -> None:
@@ -120,7 +120,7 @@ def test_graphs_with_casts_are_freed(held: Callable[[], int]) -> None:
     before = held()
     for _ in range(10):
         step()
-    assert held() == before
+    assert held() - before < x.nbytes  # a graph holds more than that
 
 
 def test_the_argument_may_be_let_go() -> None:

@@ -323,8 +323,8 @@ class Fusion {
   bool ordered(const Group& earlier, const Group& later) const {
     for (const int32_t s : later.writes) {
       if (has(earlier.writes, s) || has(earlier.reads, s)) return true;
-      // A write that stays must not come before a check that may fail.
-      if (earlier.may_raise && lasts(s)) return true;
+      // A write to what was there before must not come before a check that may fail.
+      if (earlier.may_raise && !trace_.storages[static_cast<size_t>(s)].fresh) return true;
     }
     for (const int32_t s : later.reads) {
       if (has(earlier.writes, s)) return true;

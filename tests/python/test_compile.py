@@ -639,3 +639,18 @@ def test_writes_that_come_to_overlap_at_another_size_are_not_joined():
     for n in (3, 4, 5, 8, 9, 20, 32):
         for _ in range(3):
             assert lohe.equal(compiled(n), f(n)), n
+
+
+def test_a_sum_joins_what_made_its_operand_past_a_product() -> None:
+    """The gradient of a bias: the product between the two cannot change what either of them gives."""
+
+    def f(x: lohe.Tensor, y: lohe.Tensor, w: lohe.Tensor) -> tuple[lohe.Tensor, ...]:
+        h = x * y + 1
+        return h, h @ w, h.sum(0)
+
+    x, y, w = lohe.randn(64, 32), lohe.randn(64, 32), lohe.randn(32, 8)
+    compiled = lohe.compile(f)
+    for _ in range(3):
+        assert all(lohe.equal(a, b) for a, b in zip(compiled(x, y, w), f(x, y, w), strict=True))
+    (program,) = lohe.compile_report(compiled).programs
+    assert [s["kernel"] for s in program["steps"]] == [True, False]

@@ -1,5 +1,7 @@
 #include "record/cache.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "base/env.h"
@@ -34,9 +36,12 @@ std::string difference(const compiler::Trace& a, const compiler::Trace& b) {
 }  // namespace
 
 Settings& settings() {
-  static Settings values{env_int("LOHE_COMPILE_AT", 2, 1, 1'000'000'000), env_bool("LOHE_COMPILE_FUSE", true),
-                         env_bool("LOHE_COMPILE_PLAN_MEMORY", true), env_bool("LOHE_COMPILE_STRICT", false),
-                         env_int("LOHE_COMPILE_RECOMPUTE_FROM", 524288, 0, INT64_MAX)};
+  static Settings values{env_int("LOHE_COMPILE_AT", 2, 1, 1'000'000'000),
+                         env_bool("LOHE_COMPILE_FUSE", true),
+                         env_bool("LOHE_COMPILE_PLAN_MEMORY", true),
+                         env_bool("LOHE_COMPILE_STRICT", false),
+                         env_int("LOHE_COMPILE_RECOMPUTE_FROM", 524288, 0, INT64_MAX),
+                         sysconf(_SC_PHYS_PAGES) / 2 * sysconf(_SC_PAGESIZE)};
   return values;
 }
 

@@ -21,7 +21,8 @@ using compiler::TraceRecord;
 
 namespace {
 
-/// So many records are done at once, wherever the program is: what they hold back stays bounded.
+/// So many records are done at once, wherever the program is: what they hold back stays bounded. So do the
+/// bytes that they keep from being freed, see Settings::most_held.
 constexpr size_t kMostRecords = 20'000;
 
 /// What the work of a failed trace would have written.
@@ -102,6 +103,7 @@ int32_t Recorder::number_of(const Intrusive<Storage>& storage, bool fresh) {
   if (storage->pending.load(std::memory_order_relaxed) == this) return storage->pending_number;
   const auto number = static_cast<int32_t>(storages_.size());
   storages_.push_back(storage);
+  if (!fresh) held_ += storage->nbytes();
   trace_.storages.push_back({storage->nbytes(), fresh, false});
   trace_.hash = hash_combine(trace_.hash, static_cast<uint64_t>(storage->nbytes()) * 2 + (fresh ? 1 : 0));
   storage->pending_number = number;
@@ -135,7 +137,7 @@ bool Recorder::add_record(TraceRecord record) {
   for (const int64_t s : record.space.sizes) trace_.hash = trace_.hash * 31 + static_cast<uint64_t>(s);
   trace_.records.push_back(std::move(record));
   ++counts_.records;
-  return trace_.records.size() >= kMostRecords;
+  return trace_.records.size() >= kMostRecords || held_ > settings().most_held;
 }
 
 void Recorder::set_site(uint64_t site) {
@@ -256,6 +258,7 @@ void Recorder::run() {
   std::vector<Intrusive<Storage>> storages = std::move(storages_);
   trace_.clear();
   storages_.clear();
+  held_ = 0;
   for (size_t i = 0; i < storages.size(); ++i) trace.storages[i].observed = storages[i]->use_count() > 1;
   runner_ = std::this_thread::get_id();
   // Whoever settles may be in any mode; the work was checked and taped when it was recorded.

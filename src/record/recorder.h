@@ -63,6 +63,7 @@ class Recorder final : public PendingWork {
   compiler::Trace trace_;
   std::vector<Intrusive<Storage>> storages_;  ///< by number in the trace
   std::vector<Intrusive<TensorImpl>> saved_;  ///< that the tape keeps
+  int64_t held_ = 0;                          ///< bytes of storages that were there before the trace
   std::atomic<std::thread::id> runner_{};     ///< the thread that is in run()
   Counts counts_;
   uint64_t site_ = 0;

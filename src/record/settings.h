@@ -12,6 +12,9 @@ struct Settings {
   std::atomic<bool> strict;  ///< a fault of the compiler raises
   /// Bytes that a trace must leave out of what the tape keeps for it to compute them again in backward.
   std::atomic<int64_t> recompute_from;
+  /// Bytes of tensors from before a trace that it may hold back; more are settled at once. Half of the
+  /// machine's memory.
+  std::atomic<int64_t> most_held;
 };
 Settings& settings();
 

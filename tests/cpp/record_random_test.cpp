@@ -69,5 +69,26 @@ TEST_F(RandomTraces, GiveTheSameBitsOnLongRows) {
   compare(40'000, 15, true, 0);
 }
 
+TEST(Recorder, SettlesWhatHoldsBackTooManyBytes) {
+  record::Settings& settings = record::settings();
+  const int64_t most = settings.most_held;
+  settings.most_held = 64 << 10;
+  const auto traces = [] { return record::Recorder::of_this_thread().counts().traces; };
+  std::vector<Tensor> batches;
+  for (int i = 0; i < 20; ++i) batches.push_back(full({64, 64}, i, kFloat));
+  const int64_t before = traces();
+  {
+    Lazy scope;
+    Tensor sum = zeros({64, 64});
+    for (int i = 0; i < 20; ++i) {
+      sum = sum + batches[static_cast<size_t>(i)];
+    }
+    scope.end();
+    EXPECT_EQ(sum.sum().item<float>(), 190.0f * 64 * 64);
+  }
+  EXPECT_GE(traces() - before, 4);
+  settings.most_held = most;
+}
+
 }  // namespace
 }  // namespace lohe::testing

@@ -8,7 +8,7 @@
 #include <vector>
 
 /// compile(): work is recorded while a function runs and done as fused programs when it returns, with the
-/// bits that it has without. See docs/compile.md.
+/// bits that it has without, unless other roundings are allowed. See docs/compile.md.
 namespace lohe {
 
 namespace record {
@@ -16,11 +16,12 @@ class Scope;
 }
 
 /// Records this thread's work from its construction to end(). What reads a value runs what was recorded so
-/// far. Scopes nest: the outermost one does the work.
+/// far. Scopes nest: the outermost one does the work, exactly or not as it was told.
 class Lazy {
  public:
   /// @param site whose traces compile_report() shows together; 0: nobody's
-  explicit Lazy(uint64_t site = 0);
+  /// @param exact false: programs may round differently, see CompileOptions
+  explicit Lazy(uint64_t site = 0, bool exact = true);
   /// Ends what an exception left open; an error of the recorded work is then logged, not thrown.
   ~Lazy();
   /// Does the recorded work. @throws what it raises: an index out of range, memory that cannot be had.
@@ -34,6 +35,8 @@ class Lazy {
 
 struct CompileOptions {
   bool disable = false;  ///< give the function back as it is
+  /// false: allows rewrites that round differently, each within a bound that docs/compile.md states.
+  bool exact = true;
 };
 
 /// A number for each compiled function.
@@ -44,13 +47,16 @@ template <class F>
 class Compiled {
  public:
   Compiled(F function, const CompileOptions& options)
-      : function_(std::move(function)), site_(new_compile_site()), disabled_(options.disable) {}
+      : function_(std::move(function)),
+        site_(new_compile_site()),
+        disabled_(options.disable),
+        exact_(options.exact) {}
 
   template <class... A>
   decltype(auto) operator()(A&&... arguments) {
     using Result = std::invoke_result_t<F&, A...>;
     if (disabled_) return static_cast<Result>(function_(std::forward<A>(arguments)...));
-    Lazy scope(site_);
+    Lazy scope(site_, exact_);
     if constexpr (std::is_void_v<Result>) {
       function_(std::forward<A>(arguments)...);
       scope.end();
@@ -66,7 +72,7 @@ class Compiled {
  private:
   F function_;
   uint64_t site_;
-  bool disabled_;
+  bool disabled_, exact_;
 };
 
 /// Makes `function`, any callable or module holder, run as fused programs. A training step (forward,
@@ -78,6 +84,11 @@ Compiled<std::decay_t<F>> compile(F&& function, const CompileOptions& options = 
 
 /// One program of a compiled function.
 struct ProgramReport {
+  /// What was rewritten where programs may round differently: divisions carried out as products with a
+  /// reciprocal, sums of products as fused multiply-adds, roundings to a half dtype that were left out.
+  struct Rewrites {
+    int reciprocals = 0, fmas = 0, roundings = 0;
+  };
   struct Step {
     std::string name;
     bool kernel;     ///< generated code; false: a call of a primitive or a library
@@ -85,6 +96,7 @@ struct ProgramReport {
     std::vector<int64_t> sizes;
     int64_t bytes;        ///< of the memory that it reads and writes, at most
     int64_t nanoseconds;  ///< mean of the profiled runs; 0: none was
+    Rewrites rewrites;
   };
   struct Buffer {
     int64_t offset, bytes;  ///< in the arena
@@ -92,6 +104,7 @@ struct ProgramReport {
   };
   uint64_t site;
   std::string reason;  ///< why it was made
+  bool exact;          ///< its results have the bits that they have without compile()
   int64_t met;         ///< how often its trace came
   int64_t operations;
   int64_t arena_bytes, compile_nanoseconds, profiled_runs;

@@ -12,11 +12,12 @@ namespace {
 thread_local std::vector<std::unique_ptr<record::Scope>> scopes;
 std::atomic<bool> allowed{true};  ///< see set_stance
 
-/// _record_begin(site=0)
+/// _record_begin(site=0, exact=True)
 PyObject* begin(PyObject*, PyObject* const* args, Py_ssize_t count) {
   return guarded([&] {
     const uint64_t site = count > 0 ? PyLong_AsUnsignedLongLong(args[0]) : 0;
-    scopes.push_back(allowed ? std::make_unique<record::Scope>(site) : nullptr);
+    const bool exact = count < 2 || args[1] == Py_True;
+    scopes.push_back(allowed ? std::make_unique<record::Scope>(site, exact) : nullptr);
     return Py_NewRef(Py_None);
   });
 }
@@ -33,13 +34,16 @@ PyObject* end(PyObject*, PyObject*) {
 
 /// For a function that must not be recorded; what it reads settles by itself.
 PyObject* pause(PyObject*, PyObject*) {
-  const bool was = (dispatch::mode_word & dispatch::kRecording) != 0;
-  dispatch::mode_word &= ~dispatch::kRecording;
-  return PyBool_FromLong(was);
+  constexpr uint32_t kModes = dispatch::kRecording | dispatch::kInexact;
+  const uint32_t were = dispatch::mode_word & kModes;
+  dispatch::mode_word &= ~kModes;
+  return PyLong_FromUnsignedLong(were);
 }
-PyObject* resume(PyObject*, PyObject* was) {
-  if (was == Py_True) dispatch::mode_word |= dispatch::kRecording;
-  return Py_NewRef(Py_None);
+PyObject* resume(PyObject*, PyObject* were) {
+  return guarded([&] {
+    dispatch::mode_word |= static_cast<uint32_t>(PyLong_AsUnsignedLong(were));
+    return Py_NewRef(Py_None);
+  });
 }
 
 PyObject* allow(PyObject*, PyObject* now) { return PyBool_FromLong(allowed.exchange(now == Py_True)); }
@@ -56,9 +60,11 @@ PyObject* profile(PyObject*, PyObject* now) { return PyBool_FromLong(profile_pro
 Ref step_dict(const ProgramReport::Step& s) {
   const Ref sizes = checked(wrap_ints(s.sizes));
   return checked(Py_BuildValue(
-      "{s:s#,s:O,s:i,s:O,s:L,s:L}", "name", s.name.data(), static_cast<Py_ssize_t>(s.name.size()), "kernel",
-      s.kernel ? Py_True : Py_False, "operations", s.operations, "sizes", sizes.get(), "bytes",
-      static_cast<long long>(s.bytes), "nanoseconds", static_cast<long long>(s.nanoseconds)));
+      "{s:s#,s:O,s:i,s:O,s:L,s:L,s:{s:i,s:i,s:i}}", "name", s.name.data(),
+      static_cast<Py_ssize_t>(s.name.size()), "kernel", s.kernel ? Py_True : Py_False, "operations",
+      s.operations, "sizes", sizes.get(), "bytes", static_cast<long long>(s.bytes), "nanoseconds",
+      static_cast<long long>(s.nanoseconds), "rewrites", "reciprocals", s.rewrites.reciprocals, "fmas",
+      s.rewrites.fmas, "roundings", s.rewrites.roundings));
 }
 
 /// _record_report(site): the text, then a list of programs.
@@ -76,10 +82,11 @@ PyObject* report(PyObject*, PyObject* site) {
         check_status(PyList_Append(buffers.get(), entry.get()));
       }
       const Ref entry = checked(Py_BuildValue(
-          "{s:s#,s:L,s:L,s:L,s:L,s:L,s:O,s:O}", "reason", p.reason.data(),
-          static_cast<Py_ssize_t>(p.reason.size()), "met", static_cast<long long>(p.met), "operations",
-          static_cast<long long>(p.operations), "arena_bytes", static_cast<long long>(p.arena_bytes),
-          "compile_nanoseconds", static_cast<long long>(p.compile_nanoseconds), "profiled_runs",
+          "{s:s#,s:O,s:L,s:L,s:L,s:L,s:L,s:O,s:O}", "reason", p.reason.data(),
+          static_cast<Py_ssize_t>(p.reason.size()), "exact", p.exact ? Py_True : Py_False, "met",
+          static_cast<long long>(p.met), "operations", static_cast<long long>(p.operations), "arena_bytes",
+          static_cast<long long>(p.arena_bytes), "compile_nanoseconds",
+          static_cast<long long>(p.compile_nanoseconds), "profiled_runs",
           static_cast<long long>(p.profiled_runs), "steps", steps.get(), "buffers", buffers.get()));
       check_status(PyList_Append(list.get(), entry.get()));
     }
@@ -114,9 +121,9 @@ PyObject* counts(PyObject*, PyObject*) {
 
 PyMethodDef methods[] = {
     {"_record_begin", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(begin)), METH_FASTCALL,
-     "Records this thread's work from here on, as that of a site; nests."},
+     "Records this thread's work from here on, as that of a site, exactly or not; nests."},
     {"_record_end", end, METH_NOARGS, "Ends the innermost recording; the outermost one's work is done then."},
-    {"_record_pause", pause, METH_NOARGS, "Stops recording; gives whether it was on."},
+    {"_record_pause", pause, METH_NOARGS, "Stops recording; gives what was on."},
     {"_record_resume", resume, METH_O, "Records again, given what _record_pause gave."},
     {"_record_allow", allow, METH_O, "Whether _record_begin() does anything; gives what held before."},
     {"_record_profile", profile, METH_O, "Whether programs measure their steps; gives what held before."},

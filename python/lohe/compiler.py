@@ -1,4 +1,4 @@
-"""compile(): records what a function does and runs it as fused programs, without changing a bit of any result.
+"""compile(): records what a function does and runs it as fused programs, by default without changing a bit of any result.
 
 Every call runs the function's Python again; what is saved is the work on memory, which is written down, compiled once
 for each kind of trace, and carried out when the function returns or when somebody looks at a value.
@@ -40,21 +40,24 @@ _MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagra
 
 
 @contextlib.contextmanager
-def lazy() -> Iterator[None]:
-    """Records the work of the block; what is in it is fused as inside a compiled function."""
-    _C._record_begin()
+def lazy(*, exact: bool = True) -> Iterator[None]:
+    """Records the work of the block; what is in it is fused as inside a compiled function.
+
+    ``exact=False`` allows rewrites that round differently, as compile()'s option does.
+    """
+    _C._record_begin(0, exact)
     try:
         yield
     finally:
         _C._record_end()
 
 
-def _recorded(function: Callable[..., Any]) -> Callable[..., Any]:
+def _recorded(function: Callable[..., Any], exact: bool) -> Callable[..., Any]:
     begin, end, site = _C._record_begin, _C._record_end, _C._record_site()
 
     @functools.wraps(function)
     def compiled(*args: Any, **kwargs: Any) -> Any:
-        begin(site)
+        begin(site, exact)
         try:
             return function(*args, **kwargs)
         finally:
@@ -115,9 +118,11 @@ def _check(backend: Any, mode: Any, options: Any) -> bool:
         raise RuntimeError(f"Unrecognized mode={mode}, should be one of: {', '.join(_MODES)}")
     if mode is not None and options is not None:
         raise RuntimeError("Either mode or options can be specified, but both can't be specified at the same time.")
-    for name in options or ():
+    for name, value in (options or {}).items():
         if name != "exact":
             raise RuntimeError(f"Unexpected optimization option {name}, known options are ['exact']")
+        if not isinstance(value, bool):
+            raise RuntimeError(f"Unexpected type of attr {name}, got {type(value).__name__} should be bool")
     return bool(backend != "eager")
 
 
@@ -156,10 +161,11 @@ def compile(
     """Makes ``model``, a function or a module, run as fused programs.
 
     Results have the bits that they have without it. Any Python is allowed inside: what reads a value runs what was
-    recorded so far. ``fullgraph``, ``dynamic`` and ``mode`` are accepted and change nothing, because every call records
+    recorded so far. ``options={"exact": False}`` allows rewrites that round differently, each within a bound that
+    docs/compile.md states; where compiled functions nest, the outermost one's setting holds. ``fullgraph``, ``dynamic`` and ``mode`` are accepted and change nothing, because every call records
     again. ``backend='eager'`` and ``disable=True`` give ``model`` back without recording.
 
-    Raises RuntimeError for an unknown backend, mode or option, TypeError for what cannot be called.
+    Raises RuntimeError for an unknown backend, mode or option or an option's wrong type, TypeError for what cannot be called.
     """
     if model is None:
         return lambda m: compile(
@@ -169,11 +175,12 @@ def compile(
         raise TypeError(f"compile: expected a function or a module, got {type(model).__name__}")
     if not _check(backend, mode, options) or disable:
         return model
+    exact = (options or {}).get("exact", True)
     if isinstance(model, Module):
-        return OptimizedModule(model, _recorded(model.__call__))
+        return OptimizedModule(model, _recorded(model.__call__, exact))
     if isinstance(model, type):
         raise TypeError(f"compile: {model.__name__} is a class; compile its instances or its methods")
-    return _recorded(model)
+    return _recorded(model, exact)
 
 
 def disable(fn: Any = None, recursive: bool = True, *, reason: str | None = None) -> Any:

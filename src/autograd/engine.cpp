@@ -100,10 +100,14 @@ class Tasks {
 class Recording {
  public:
   ~Recording() { stop(); }
-  void begin() {
-    if (on_ || (dispatch::mode_word & dispatch::kRecording) != 0) return;
-    on_ = true;
-    dispatch::mode_word |= dispatch::kRecording;
+  void begin(bool inexact) {
+    if (!on_) {
+      if ((dispatch::mode_word & dispatch::kRecording) != 0) return;
+      on_ = true;
+      before_ = dispatch::mode_word & dispatch::kInexact;
+    }
+    dispatch::mode_word &= ~dispatch::kInexact;
+    dispatch::mode_word |= dispatch::kRecording | (inexact ? dispatch::kInexact : 0u);
   }
   void note(const TensorPtr& t) {
     if (on_ && t->storage().pending.load(std::memory_order_relaxed) != nullptr) last_ = t->storage_ptr();
@@ -117,10 +121,12 @@ class Recording {
 
  private:
   void stop() {
-    if (on_) dispatch::mode_word &= ~dispatch::kRecording;
+    if (on_)
+      dispatch::mode_word = (dispatch::mode_word & ~(dispatch::kRecording | dispatch::kInexact)) | before_;
     on_ = false;
   }
   bool on_ = false;
+  uint32_t before_ = 0;  ///< dispatch::kInexact, where that held outside
   Intrusive<Storage> last_;
 };
 
@@ -204,7 +210,7 @@ class BackwardPass {
       ready_.pop_back();
       Task& task = tasks_[number];
       GradNode& n = *task.node;
-      if (n.recorded) recording.begin();
+      if (n.recorded) recording.begin(n.inexact);
       GradList grads = incoming(n, std::move(task.grads));
       for (int c = task.capture; c >= 0; c = captures_[static_cast<size_t>(c)].next) {
         const Capture& capture = captures_[static_cast<size_t>(c)];

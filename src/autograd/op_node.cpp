@@ -393,6 +393,7 @@ void record(const OpDef& op, Args args, Results& results, dispatch::Form form, c
       new OpNode(op, args, results, wanted, form == dispatch::Form::kInPlace, original));
   node->sequence = new_sequence();
   node->recorded = (dispatch::mode_word & dispatch::kRecording) != 0;
+  node->inexact = (dispatch::mode_word & dispatch::kInexact) != 0;
   for (int o = 0; o < results.size(); ++o) {
     if (!results[o] || !is_differentiable(results[o]->dtype())) continue;
     if (form == dispatch::Form::kInPlace) {

@@ -65,6 +65,7 @@ class GradNode : public RefCounted<GradNode> {
   InlineVector<GradShape, 1> outputs;
   uint64_t sequence = 0;             ///< later calls run first
   bool recorded = false;             ///< made while work was recorded: its backward is recorded too
+  bool inexact = false;              ///< and may round differently, as it may
   std::unique_ptr<NodeHooks> hooks;  ///< null: none
   void* python_object = nullptr;
 };

@@ -643,10 +643,36 @@ class Fusion {
       for (const TraceOperand& o : trace_.outputs(first)) step.operands.push_back(o);
       step.inputs = first.inputs;
       for (int32_t s = 0; s < first.scalars; ++s) step.scalars.push_back(first.scalar + s);
+      if (trace_.inexact && first.program != nullptr) {
+        Graph graph = first.program->graph();
+        step.rewrites = relax(graph, still_inputs(step));
+        if (step.rewrites.any()) own(step, std::move(graph), first.program->name());
+      }
       return step;
     }
     build(g, used, step);
     return step;
+  }
+
+  static void own(FusedStep& step, Graph graph, const std::string& name) {
+    step.own = shared_program(std::move(graph), name);
+    step.program = step.own.get();
+  }
+
+  /// Which inputs stay where they are along the innermost loop of a kernel that reduces nothing.
+  static std::vector<bool> still_inputs(const FusedStep& step) {
+    const auto inputs = static_cast<size_t>(step.inputs);
+    std::vector<bool> still(inputs);
+    if (step.operands.size() == inputs) return still;
+    const Dims& lead = step.operands[inputs].strides;
+    size_t inner = step.space.sizes.size();
+    for (size_t d = 0; d < step.space.sizes.size(); ++d) {
+      if (step.space.sizes[d] == 1) continue;
+      if (inner == step.space.sizes.size() || std::abs(lead[d]) <= std::abs(lead[inner])) inner = d;
+    }
+    if (inner == step.space.sizes.size()) return still;
+    for (size_t i = 0; i < inputs; ++i) still[i] = step.operands[i].strides[inner] == 0;
+    return still;
   }
 
   /// Nobody reads what is written there.
@@ -720,8 +746,8 @@ class Fusion {
     step.space.sizes = g.sizes;
     step.space.groups = g.groups;
     step.space.leader = g.leader;
-    step.own = shared_program(std::move(graph), name);
-    step.program = step.own.get();
+    if (trace_.inexact) step.rewrites = relax(graph, still_inputs(step));
+    own(step, std::move(graph), name);
   }
 
   const Trace& trace_;

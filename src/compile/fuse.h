@@ -3,6 +3,7 @@
 #include <memory>
 #include <vector>
 
+#include "compile/relax.h"
 #include "compile/trace.h"
 
 /// From a trace to steps: records that share data and go over one iteration space become one program.
@@ -11,7 +12,8 @@ namespace lohe::compiler {
 /// One program over one space, or one call.
 struct FusedStep {
   Program* program = nullptr;    ///< of a record, or `own`
-  std::shared_ptr<Program> own;  ///< made of several records
+  std::shared_ptr<Program> own;  ///< made of several records, or of one by rewriting
+  Rewrites rewrites;             ///< in `own`
   int32_t call = -1;             ///< record of a call, where `program` is null
   Space space;
   std::vector<TraceOperand> operands;  ///< inputs, then outputs

@@ -60,6 +60,7 @@ void Trace::clear() {
   storages.clear();
   calls.clear();
   scalars.clear();
+  inexact = false;
   hash = 0;
 }
 
@@ -70,8 +71,8 @@ Trace Trace::without_numbers() const {
 }
 
 bool Trace::same_work(const Trace& o) const {
-  if (hash != o.hash || records.size() != o.records.size() || storages.size() != o.storages.size() ||
-      calls.size() != o.calls.size() || operands != o.operands)
+  if (hash != o.hash || inexact != o.inexact || records.size() != o.records.size() ||
+      storages.size() != o.storages.size() || calls.size() != o.calls.size() || operands != o.operands)
     return false;
   for (size_t i = 0; i < storages.size(); ++i) {
     if (storages[i].fresh != o.storages[i].fresh || storages[i].nbytes != o.storages[i].nbytes) return false;
@@ -86,7 +87,7 @@ bool Trace::same_work(const Trace& o) const {
 }
 
 uint64_t Trace::structure_hash() const {
-  uint64_t h = hash_combine(records.size(), storages.size());
+  uint64_t h = hash_combine(records.size() * 2 + (inexact ? 1 : 0), storages.size());
   for (const TraceRecord& r : records) {
     h = hash_combine(h, r.program != nullptr
                             ? reinterpret_cast<uintptr_t>(r.program)
@@ -103,7 +104,8 @@ bool Trace::same_structure(const Trace& o) const {
            (a.program != nullptr ||
             calls[static_cast<size_t>(a.call)].op == o.calls[static_cast<size_t>(b.call)].op);
   };
-  return std::equal(records.begin(), records.end(), o.records.begin(), o.records.end(), same_record) &&
+  return inexact == o.inexact &&
+         std::equal(records.begin(), records.end(), o.records.begin(), o.records.end(), same_record) &&
          std::equal(operands.begin(), operands.end(), o.operands.begin(), o.operands.end(),
                     [](const TraceOperand& a, const TraceOperand& b) { return a.storage == b.storage; }) &&
          std::equal(storages.begin(), storages.end(), o.storages.begin(), o.storages.end(),
@@ -111,7 +113,7 @@ bool Trace::same_structure(const Trace& o) const {
 }
 
 std::string print(const Trace& trace) {
-  std::string text;
+  std::string text = trace.inexact ? "inexact\n" : "";
   for (size_t i = 0; i < trace.storages.size(); ++i) {
     const TraceStorage& s = trace.storages[i];
     text += "storage " + std::to_string(i) + ": " + std::to_string(s.nbytes) + " bytes" +

@@ -64,6 +64,7 @@ struct Trace {
   std::vector<TraceStorage> storages;
   std::vector<TraceCall> calls;
   std::vector<Scalar> scalars;  ///< run-time numbers: not part of what two traces have in common
+  bool inexact = false;         ///< its program may round differently, see relax.h
   uint64_t hash = 0;            ///< of everything but scalars and `observed`
 
   std::span<const TraceOperand> inputs(const TraceRecord& r) const {

@@ -128,6 +128,8 @@ Node derivative(Prim prim, int which, Node g, Node y, Node a, Node b, Node c) {
       return g * conj((1 - y) * y);
     case Prim::kHypot:
       return g * ((which == 0 ? a : b) / y);
+    case Prim::kFma:
+      return which == 2 ? g : g * (which == 0 ? b : a);
     case Prim::kFloor:
     case Prim::kCeil:
     case Prim::kTrunc:

@@ -72,6 +72,7 @@ enum class Prim : uint8_t {
   kDigamma,
   kSigmoid,
   kHypot,
+  kFma,  ///< a * b + c with one rounding; float32 and float64
   kFloor,
   kCeil,
   kTrunc,
@@ -168,6 +169,7 @@ class Graph {
   /// Elementwise; casts nothing. @throws internal error on mixed dtypes.
   Node apply(Prim prim, Dtype result, Node a, Node b = {}, Node c = {});
   Node reduce(Prim prim, Node a, Space groups);
+  Node add(GraphNode n);  ///< reuses an equal node
   void output(Node n) { outputs.push_back(n.id()); }
   void check(Node condition, std::string message, bool index_error);
 
@@ -182,9 +184,6 @@ class Graph {
   std::vector<GraphNode> nodes;  ///< operands come before users
   std::vector<int32_t> outputs;
   std::vector<Check> checks;
-
- private:
-  Node add(GraphNode n);  ///< reuses an equal node
 };
 
 /// A structural copy of the nodes that `roots` need into `into`; `leaf` maps inputs and scalars. Returns the

@@ -81,6 +81,7 @@ inline Node fmax(Node a, Node b) { return binary(Prim::kFmax, a, b); }
 inline Node pow(Node a, Node b) { return binary(Prim::kPow, a, b); }
 inline Node atan2(Node a, Node b) { return binary(Prim::kAtan2, a, b); }
 inline Node hypot(Node a, Node b) { return binary(Prim::kHypot, a, b); }
+inline Node fma(Node a, Node b, Node c) { return a.graph()->apply(Prim::kFma, a.dtype(), a, b, c); }
 inline Node fmod(Node a, Node b) { return binary(Prim::kFmod, a, b); }
 inline Node remainder(Node a, Node b) { return binary(Prim::kRemainder, a, b); }
 inline Node floor_divide(Node a, Node b) { return binary(Prim::kFloorDiv, a, b); }

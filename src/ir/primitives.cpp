@@ -21,13 +21,14 @@ constexpr std::array<Primitive, static_cast<size_t>(Prim::kCount)> kTable{{
     {"asin", 1, 20},     {"acos", 1, 20},      {"atan", 1, 20},      {"atan2", 2, 25},  {"sinh", 1, 25},
     {"cosh", 1, 25},     {"tanh", 1, 20},      {"asinh", 1, 25},     {"acosh", 1, 25},  {"atanh", 1, 25},
     {"erf", 1, 20},      {"erfc", 1, 30},      {"erfinv", 1, 30},    {"lgamma", 1, 60}, {"digamma", 1, 60},
-    {"sigmoid", 1, 20},  {"hypot", 2, 10},     {"floor", 1, 1},      {"ceil", 1, 1},    {"trunc", 1, 1},
-    {"round", 1, 1},     {"and", 2, 1},        {"or", 2, 1},         {"xor", 2, 1},     {"not", 1, 1},
-    {"shl", 2, 1},       {"shr", 2, 1},        {"eq", 2, 1},         {"ne", 2, 1},      {"lt", 2, 1},
-    {"le", 2, 1},        {"is_nan", 1, 1},     {"signbit", 1, 1},    {"select", 3, 1},  {"cast", 1, 1},
-    {"bitcast", 1, 0},   {"real", 1, 0},       {"imag", 1, 0},       {"conj", 1, 1},    {"complex", 2, 0},
-    {"angle", 1, 25},    {"philox", 2, 60},    {"sum", 1, 1},        {"prod", 1, 1},    {"amax", 1, 2},
-    {"amin", 1, 2},      {"any", 1, 1},        {"all", 1, 1},        {"argmax", 1, 4},  {"argmin", 1, 4},
+    {"sigmoid", 1, 20},  {"hypot", 2, 10},     {"fma", 3, 1},        {"floor", 1, 1},   {"ceil", 1, 1},
+    {"trunc", 1, 1},     {"round", 1, 1},      {"and", 2, 1},        {"or", 2, 1},      {"xor", 2, 1},
+    {"not", 1, 1},       {"shl", 2, 1},        {"shr", 2, 1},        {"eq", 2, 1},      {"ne", 2, 1},
+    {"lt", 2, 1},        {"le", 2, 1},         {"is_nan", 1, 1},     {"signbit", 1, 1}, {"select", 3, 1},
+    {"cast", 1, 1},      {"bitcast", 1, 0},    {"real", 1, 0},       {"imag", 1, 0},    {"conj", 1, 1},
+    {"complex", 2, 0},   {"angle", 1, 25},     {"philox", 2, 60},    {"sum", 1, 1},     {"prod", 1, 1},
+    {"amax", 1, 2},      {"amin", 1, 2},       {"any", 1, 1},        {"all", 1, 1},     {"argmax", 1, 4},
+    {"argmin", 1, 4},
 }};
 
 bool floating(V x) { return is_float(x.type()); }
@@ -236,6 +237,8 @@ V lower_real(Builder& b, const GraphNode& n, V x, V y, V z) {
       return math::sigmoid(x);
     case Prim::kHypot:
       return math::hypot(x, y);
+    case Prim::kFma:
+      return ir::fma(x, y, z);
     case Prim::kFloor:
       return floating(x) ? ir::floor(x) : x;
     case Prim::kCeil:

@@ -24,6 +24,7 @@ enum Mode : uint32_t {
   kIntercepted = 4,  ///< the stack of interceptors is not empty
   kRecording = 8,    ///< work is written down, not done (src/record)
   kProfiling = 16,   ///< the thread has a session (src/profile)
+  kInexact = 32,     ///< programs of what is recorded may round differently (src/compile/relax.h)
 };
 extern thread_local uint32_t mode_word __attribute__((tls_model("initial-exec")));
 inline bool grad_enabled() { return (mode_word & (kNoGrad | kInference)) == 0; }

@@ -18,6 +18,7 @@ constexpr size_t kMostTraces = 512, kMostRecords = 100'000, kMostVariants = 8;
 
 /// The first difference of two traces, in words.
 std::string difference(const compiler::Trace& a, const compiler::Trace& b) {
+  if (a.inexact != b.inexact) return a.inexact ? "now exact" : "no longer exact";
   for (size_t i = 0; i < std::min(a.records.size(), b.records.size()); ++i) {
     const compiler::TraceRecord &x = a.records[i], &y = b.records[i];
     const std::string name(name_of(b, y)), at = "operation " + std::to_string(i + 1) + ", " + name + ": ";

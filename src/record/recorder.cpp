@@ -61,6 +61,7 @@ class Recorders {
     const std::lock_guard its_lock(recorder->mutex_);
     recorder->counts_ = {};
     recorder->site_ = 0;
+    recorder->inexact_ = false;
     return recorder;
   }
   void give_back(Recorder* recorder) {
@@ -143,6 +144,12 @@ bool Recorder::add_record(TraceRecord record) {
 void Recorder::set_site(uint64_t site) {
   const auto lock = locked(mutex_);
   site_ = site;
+}
+
+void Recorder::change_inexact(bool inexact) {
+  settle();
+  const auto lock = locked(mutex_);
+  inexact_ = inexact;
 }
 
 Recorder::Counts Recorder::counts() {
@@ -260,6 +267,8 @@ void Recorder::run() {
   storages_.clear();
   held_ = 0;
   for (size_t i = 0; i < storages.size(); ++i) trace.storages[i].observed = storages[i]->use_count() > 1;
+  trace.inexact = inexact_;
+  if (inexact_) trace.hash = hash_combine(trace.hash, 1);
   runner_ = std::this_thread::get_id();
   // Whoever settles may be in any mode; the work was checked and taped when it was recorded.
   const uint32_t mode = dispatch::mode_word;
@@ -325,6 +334,7 @@ void Recorder::run() {
 
 Recorder* recorder_of(Args args) {
   Recorder& mine = Recorder::of_this_thread();
+  mine.set_inexact((dispatch::mode_word & dispatch::kInexact) != 0);
   bool fits = true, numbers = true, any = false;
   const auto look = [&](const TensorImpl* t) {
     if (t == nullptr) return;
@@ -348,16 +358,20 @@ Recorder* recorder_of(Args args) {
   return fits && !(any && numbers) ? &mine : nullptr;
 }
 
-Scope::Scope(uint64_t site) : outer_((dispatch::mode_word & dispatch::kRecording) == 0) {
-  if (outer_) Recorder::of_this_thread().set_site(site);
-  dispatch::mode_word |= dispatch::kRecording;
+Scope::Scope(uint64_t site, bool exact) : outer_((dispatch::mode_word & dispatch::kRecording) == 0) {
+  if (!outer_) return;
+  Recorder::of_this_thread().set_site(site);
+  before_ = dispatch::mode_word & dispatch::kInexact;
+  dispatch::mode_word &= ~dispatch::kInexact;
+  dispatch::mode_word |= dispatch::kRecording | (exact ? 0u : dispatch::kInexact);
 }
 
 void Scope::end() {
   if (!open_) return;
   open_ = false;
   if (!outer_) return;
-  dispatch::mode_word &= ~dispatch::kRecording;
+  dispatch::mode_word &= ~(dispatch::kRecording | dispatch::kInexact);
+  dispatch::mode_word |= before_;
   Recorder::of_this_thread().settle();
 }
 

@@ -38,6 +38,11 @@ class Recorder final : public PendingWork {
 
   /// Whose work is recorded from here on, for reports.
   void set_site(uint64_t site);
+  /// For what this thread records next. A trace is exact or not as a whole: work of the other kind is done
+  /// first.
+  void set_inexact(bool inexact) {
+    if (inexact != inexact_) change_inexact(inexact);
+  }
 
   /// How often a trace was carried out, by how.
   struct Counts {
@@ -56,6 +61,7 @@ class Recorder final : public PendingWork {
   bool add_record(compiler::TraceRecord record);
   /// Finds the storages that only the tape holds.
   void note_kept();
+  void change_inexact(bool inexact);
   void run();
   friend class Recorders;
 
@@ -67,6 +73,7 @@ class Recorder final : public PendingWork {
   std::atomic<std::thread::id> runner_{};     ///< the thread that is in run()
   Counts counts_;
   uint64_t site_ = 0;
+  bool inexact_ = false;  ///< what the trace is; written by its own thread alone, under the lock
 };
 
 /// This thread's recorder while it records and every tensor of the call can be part of a trace; else null.
@@ -75,10 +82,11 @@ inline Recorder* recorder_for(Args args) {
   return (dispatch::mode_word & dispatch::kRecording) == 0 ? nullptr : recorder_of(args);
 }
 
-/// Records until it ends, then settles. Scopes nest: the outermost one settles.
+/// Records until it ends, then settles. Scopes nest: the outermost one settles, and says whether what is
+/// recorded may round differently.
 class Scope {
  public:
-  explicit Scope(uint64_t site = 0);
+  explicit Scope(uint64_t site = 0, bool exact = true);
   /// Settles what an exception left.
   ~Scope();
   /// @throws what the recorded work raises.
@@ -88,6 +96,7 @@ class Scope {
 
  private:
   bool open_ = true, outer_;
+  uint32_t before_ = 0;  ///< dispatch::kInexact, where that held outside
 };
 
 }  // namespace lohe::record

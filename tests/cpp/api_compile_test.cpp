@@ -49,6 +49,38 @@ std::vector<float> train(bool compiled) {
 
 TEST(Compile, ATrainingStepHasThePlainLossesAndWeights) { EXPECT_EQ(train(true), train(false)); }
 
+TEST(Compile, InexactProgramsStayWithinTheirBoundsAndOthersKeepTheirBits) {
+  torch::manual_seed(0);
+  const torch::Tensor x = torch::randn({40, 65}), y = torch::randn({40, 65});
+  const auto f = [](const torch::Tensor& a, const torch::Tensor& b) { return a / 3.7 * b + a; };
+  const torch::Tensor want = f(x, y);
+  auto inexact = torch::compile(f, {.exact = false});
+  EXPECT_TRUE(same_bits(inexact(x, y), want)) << "the first occurrence runs on the eager kernels";
+  const torch::Tensor got = inexact(x, y);
+  EXPECT_FALSE(same_bits(got, want));
+  // 1.5 ulp of the quotient, carried through the product, then one rounding; an ulp is at most 2^-23 of a
+  // size.
+  const torch::Tensor product = x.to(torch::kDouble) / double{3.7f} * y.to(torch::kDouble);
+  const torch::Tensor exact = product + x.to(torch::kDouble);
+  const torch::Tensor bound = product.abs() * 0x1.9p-23 + exact.abs() * 0x1.01p-24;
+  EXPECT_TRUE(((got.to(torch::kDouble) - exact).abs() <= bound).all().item<bool>());
+  const auto report = torch::compile_report(inexact.site());
+  ASSERT_EQ(report.size(), 1u);
+  EXPECT_FALSE(report[0].exact);
+  EXPECT_EQ(report[0].steps[0].rewrites.reciprocals, 1);
+  EXPECT_EQ(report[0].steps[0].rewrites.fmas, 1);
+  EXPECT_NE(torch::to_string(report).find("inexact: 1 divisions as products, 1 fused"), std::string::npos);
+  auto plain = torch::compile(f);
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(same_bits(plain(x, y), want));
+  torch::Tensor block;
+  for (int i = 0; i < 2; ++i) {
+    torch::Lazy scope(0, false);
+    block = f(x, y);
+    scope.end();
+  }
+  EXPECT_TRUE(same_bits(block, got));
+}
+
 TEST(Compile, AnErrorOfRecordedWorkIsThrownWhereTheScopeEnds) {
   const torch::Tensor table = torch::ones({4, 2}), index = torch::tensor({int64_t{9}});
   torch::Lazy scope;

@@ -30,12 +30,13 @@ class RandomTrace {
   }
 
   /// @param settle_often one of so many steps settles; 0: none
-  Outcome run(bool recorded, int settle_often, uint64_t settle_seed) {
+  /// @param exact whether what is recorded keeps its bits
+  Outcome run(bool recorded, int settle_often, uint64_t settle_seed, bool exact = true) {
     std::mt19937_64 settle(settle_seed);
     {
       std::unique_ptr<Lazy> scope;
       make_leaves();
-      if (recorded) scope = std::make_unique<Lazy>();
+      if (recorded) scope = std::make_unique<Lazy>(0, exact);
       const int64_t steps = pick(4, 24);
       for (int64_t i = 0; i < steps; ++i) {
         try {

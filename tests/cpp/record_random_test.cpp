@@ -64,6 +64,22 @@ TEST_F(RandomTraces, GiveTheSameBitsWhereNoBuffersShareMemory) {
   compare(30'000, 30, false, 0);
 }
 
+TEST_F(RandomTraces, GiveTheSameShapesAndErrorsInexactly) {
+  record::settings().compile_at = 1;
+  // Of each part dtype, sizes, strides and bytes, or an error's text.
+  const auto lengths = [](const Outcome& o) {
+    std::vector<size_t> list;
+    for (const std::string& p : o.parts) list.push_back(p.size());
+    return list;
+  };
+  for (uint64_t seed = 50'000; seed < 50'080; ++seed) {
+    const bool large = seed % 8 == 0;
+    const Outcome got = RandomTrace(seed, large).run(true, seed % 2 == 0 ? 0 : 5, seed, false);
+    EXPECT_EQ(lengths(got), lengths(plain(seed, large))) << "seed " << seed;
+  }
+  reset_compiler();
+}
+
 TEST_F(RandomTraces, GiveTheSameBitsOnLongRows) {
   record::settings().compile_at = 1;
   compare(40'000, 15, true, 0);

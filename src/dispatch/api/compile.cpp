@@ -20,7 +20,8 @@ ProgramReport::Step report_of(const compiler::Trace& trace, const compiler::Comp
                         .operations = static_cast<int>(step.records.size()),
                         .sizes = {step.space.sizes.begin(), step.space.sizes.end()},
                         .bytes = 0,
-                        .nanoseconds = program.times.step_ns[i] / runs};
+                        .nanoseconds = program.times.step_ns[i] / runs,
+                        .rewrites = {step.rewrites.reciprocals, step.rewrites.fmas, step.rewrites.roundings}};
   if (!s.kernel) {
     const compiler::TraceRecord& record = trace.records[static_cast<size_t>(step.call)];
     const compiler::TraceCall& call = trace.calls[static_cast<size_t>(record.call)];
@@ -43,7 +44,7 @@ std::string padded(std::string text, size_t width) {
 
 }  // namespace
 
-Lazy::Lazy(uint64_t site) : scope_(std::make_unique<record::Scope>(site)) {}
+Lazy::Lazy(uint64_t site, bool exact) : scope_(std::make_unique<record::Scope>(site, exact)) {}
 Lazy::~Lazy() = default;
 void Lazy::end() { scope_->end(); }
 
@@ -60,6 +61,7 @@ std::vector<ProgramReport> compile_report(uint64_t site) {
     for (const auto& program : known->programs) {
       ProgramReport r{.site = known->site,
                       .reason = known->reason,
+                      .exact = !known->trace->inexact,
                       .met = known->met,
                       .operations = static_cast<int64_t>(known->trace->records.size()),
                       .arena_bytes = program->arena_bytes,
@@ -102,6 +104,18 @@ std::string to_string(const std::vector<ProgramReport>& programs) {
     if (r.profiled_runs > 0) {
       std::snprintf(line, sizeof line, ", %.1f us a run (mean of %lld)", static_cast<double>(total) * 1e-3,
                     static_cast<long long>(r.profiled_runs));
+      text += line;
+    }
+    if (!r.exact) {
+      ProgramReport::Rewrites all;
+      for (const ProgramReport::Step& s : r.steps) {
+        all.reciprocals += s.rewrites.reciprocals;
+        all.fmas += s.rewrites.fmas;
+        all.roundings += s.rewrites.roundings;
+      }
+      std::snprintf(line, sizeof line,
+                    "\n  inexact: %d divisions as products, %d fused multiply-adds, %d roundings left out",
+                    all.reciprocals, all.fmas, all.roundings);
       text += line;
     }
     text += "\n      us   share     MiB    GB/s  ops  step\n";

@@ -39,6 +39,17 @@ bool reads(const ir::Graph& graph, size_t input) {
   return false;
 }
 
+/// Backward finds an extreme again by comparing with it: what it was taken of must be what it was. Inexactly,
+/// another kernel may round it differently.
+bool takes_extremes(const ir::Graph& graph) {
+  const std::vector<bool> needed = graph.needed();
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    const ir::Prim p = graph.nodes[i].prim;
+    if (needed[i] && (p == ir::Prim::kAmax || p == ir::Prim::kAmin)) return true;
+  }
+  return false;
+}
+
 /// Where a storage's bytes come from, as far as the records seen so far tell.
 struct Source {
   bool in_memory = true;  ///< it is there when the trace is done
@@ -64,6 +75,8 @@ std::vector<Recipe> find_recipes(const Trace& trace, int64_t least_bytes) {
         called[s] = true;
         writers[s] += writes(trace, r, o.storage) ? 2 : 0;
       }
+    } else if (trace.inexact && takes_extremes(r.program->graph())) {
+      for (const TraceOperand& o : trace.inputs(r)) called[static_cast<size_t>(o.storage)] = true;
     }
     for (const TraceOperand& o : trace.outputs(r)) ++writers[static_cast<size_t>(o.storage)];
   }

@@ -94,6 +94,12 @@ bool Deferred::reads(const Storage& storage) {
                      [&](const auto& l) { return l.second.get() == &storage; });
 }
 
+bool Deferred::rounds_as(const Recorder& recorder) {
+  const ForkSection section;
+  const std::lock_guard lock(mutex_);
+  return trace_ == nullptr || trace_->inexact == recorder.inexact();
+}
+
 const Intrusive<Storage>* Deferred::leaf(int32_t number) const {
   for (const auto& [n, storage] : leaves_) {
     if (n == number) return &storage;
@@ -162,6 +168,8 @@ void Deferred::settle() {
 
 void Deferred::hand_over(Storage& storage, PendingWork& taker) {
   auto& recorder = static_cast<Recorder&>(taker);
+  // Exact values are computed exactly, and the other way round.
+  if (!rounds_as(recorder)) return settle();
   const auto recording = recorder.lock();
   const ForkSection section;
   const std::lock_guard lock(mutex_);

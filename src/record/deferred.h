@@ -11,6 +11,8 @@
 /// the backward pass) takes over the records that make them, and joins those with its own.
 namespace lohe::record {
 
+class Recorder;
+
 class Deferred final : public PendingWork {
  public:
   /// Those of the recipes of `program` that somebody holds. @param storages of the trace, by number
@@ -27,6 +29,8 @@ class Deferred final : public PendingWork {
   Deferred() : PendingWork(false) {}
   friend class AllDeferred;
   bool reads(const Storage& storage);
+  /// Whether records of its trace may become part of one of `recorder`.
+  bool rounds_as(const Recorder& recorder);
   void release_if_done();
   const Intrusive<Storage>* leaf(int32_t number) const;
 

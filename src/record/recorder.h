@@ -43,6 +43,7 @@ class Recorder final : public PendingWork {
   void set_inexact(bool inexact) {
     if (inexact != inexact_) change_inexact(inexact);
   }
+  bool inexact() const { return inexact_; }
 
   /// How often a trace was carried out, by how.
   struct Counts {

@@ -374,6 +374,43 @@ def test_the_backward_pass_of_a_compiled_model_is_as_its_forward_pass(exact: boo
     assert gradient(f) == want
 
 
+@pytest.mark.parametrize("forward", [True, False])
+@pytest.mark.parametrize("backward", [True, False])
+def test_what_is_computed_again_is_exact_where_its_forward_pass_was(forward: bool, backward: bool) -> None:
+    """A polynomial's intermediate results are left to the backward pass, which may be of the other kind."""
+    x, w = lohe.randn(1024, 512), lohe.randn(1024, 512)
+
+    def f(x: Any, w: Any) -> Any:
+        return ((0.2 * x - w) * x + 0.3) * x - w * 0.7
+
+    leaf = x.clone().requires_grad_()
+    plain = f(leaf, w)
+    (want,) = lohe.autograd.grad(plain.sum(), leaf)
+    there = lohe.compile(f, options={"exact": forward})
+    back = lohe.compile(lambda y, x: lohe.autograd.grad(y, x), options={"exact": backward})
+    for _ in range(4):
+        y = there(leaf, w)
+        (got,) = back(y.sum(), leaf)
+        assert not forward or _bits(y) == _bits(plain)
+        assert not (forward and backward) or _bits(got) == _bits(want)
+    assert (got - want).abs().max().item() <= 2e-5
+
+
+def test_maxima_are_found_again_by_the_backward_pass() -> None:
+    x, w = lohe.randn(1024, 512), lohe.randn(1024, 512)
+
+    def f(x: Any, w: Any) -> Any:
+        y = x * w + 0.3
+        return (y.amax(-1), (y * w).sum(-1))
+
+    leaf = x.clone().requires_grad_()
+    (want,) = lohe.autograd.grad(f(leaf, w)[0].sum(), leaf)
+    compiled = lohe.compile(f, options=INEXACT)
+    for _ in range(4):
+        (got,) = lohe.autograd.grad(compiled(leaf, w)[0].sum(), leaf)
+        assert (got != 0).sum(-1).tolist() == [1] * 1024 and (got - want).abs().max().item() < 1e-5
+
+
 def test_options_are_checked() -> None:
     for wrong in (1, None, "no"):
         with pytest.raises(RuntimeError, match="should be bool"):

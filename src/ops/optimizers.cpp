@@ -60,10 +60,15 @@ Results adam(const OpDef& op, Args a, bool decoupled) {
   const double rate = rate_of(a[6]), beta1 = a[7].scalar().to_double(), beta2 = a[8].scalar().to_double();
   const double decay = a[9].scalar().to_double(), eps = a[10].scalar().to_double();
   const bool amsgrad = a[11].integer != 0, maximize = a[12].integer != 0;
+  // Most tensors have taken as many steps as the one before them.
+  double steps = -1, root = 0, size = 0;
   for (size_t i = 0; i < static_cast<size_t>(a[0].count); ++i) {
-    const double t = number_in(*a[5].tensors[i]);
-    // size (m / (sqrt(v) / root + eps)), less one division for every element.
-    const double root = std::sqrt(1 - std::pow(beta2, t)), size = rate * root / (1 - std::pow(beta1, t));
+    if (const double t = number_in(*a[5].tensors[i]); t != steps) {
+      // size (m / (sqrt(v) / root + eps)), less one division for every element.
+      root = std::sqrt(1 - std::pow(beta2, t));
+      size = rate * root / (1 - std::pow(beta1, t));
+      steps = t;
+    }
     // Decoupled: the parameter shrinks by rate * decay; else the gradient takes decay * parameter.
     const double shrink = decoupled ? 1 - rate * decay : 1, pull = decoupled ? 0 : decay;
     TensorImpl *p = a[0].tensors[i], *g = a[1].tensors[i], *m = a[2].tensors[i], *v = a[3].tensors[i];

@@ -6,7 +6,7 @@ from typing import Any
 
 import lohe
 from lohe import Tensor
-from lohe.optim.optimizer import Optimizer, ParamsT, check_hyperparameters, gradient_of, new_step, real_views
+from lohe.optim.optimizer import Optimizer, ParamsT, check_hyperparameters, new_step, real_views
 
 __all__ = ["Adam", "AdamW"]
 
@@ -93,12 +93,17 @@ class Adam(Optimizer):
         lohe._foreach_add_(steps, 1)
         beta1, beta2 = group["betas"]
         update = lohe._fused_adamw_ if group["decoupled_weight_decay"] else lohe._fused_adam_
+        lists: list[list[Any]] = [
+            params,
+            [param.grad for param in params],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [state["max_exp_avg_sq"] for state in states] if amsgrad else [],
+        ]
+        if any(param.is_complex() for param in params):
+            lists = [real_views(tensors) for tensors in lists]
         update(
-            real_views(params),
-            real_views([gradient_of(param) for param in params]),
-            real_views([state["exp_avg"] for state in states]),
-            real_views([state["exp_avg_sq"] for state in states]),
-            real_views([state["max_exp_avg_sq"] for state in states]) if amsgrad else [],
+            *lists,
             steps,
             lr=group["lr"],
             beta1=float(beta1),

@@ -192,11 +192,7 @@ class Optimizer:
         raise NotImplementedError(f"{type(self).__name__} defines neither step() nor _update()")
 
     def _params_with_grad(self, group: dict[str, Any]) -> list[Tensor]:
-        params = [param for param in group["params"] if param.grad is not None]
-        for param in params:
-            if param.grad.layout != lohe.strided:
-                raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
-        return params
+        return [param for param in group["params"] if param.grad is not None]
 
     # ---- parameter groups ----
 

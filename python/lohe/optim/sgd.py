@@ -78,10 +78,11 @@ class SGD(Optimizer):
     def _call(self, group: dict[str, Any], params: list[Tensor], buffers: list[Tensor], first: bool) -> None:
         if not params:
             return
+        lists: list[list[Any]] = [params, [p.grad for p in params], buffers]
+        if any(p.is_complex() for p in params):
+            lists = [real_views(tensors) for tensors in lists]
         lohe._fused_sgd_(
-            real_views(params),
-            real_views([gradient_of(p) for p in params]),
-            real_views(buffers),
+            *lists,
             weight_decay=group["weight_decay"],
             momentum=group["momentum"],
             lr=group["lr"],

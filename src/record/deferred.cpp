@@ -161,7 +161,10 @@ void Deferred::settle() {
   }
   std::vector<bool> done(work.records.size());
   run_unfused(work, storages, done);
-  for (Storage* s : made) s->pending.store(nullptr, std::memory_order_release);
+  for (Storage* s : made) {
+    s->pending_number = 0;
+    s->pending.store(nullptr, std::memory_order_release);
+  }
   left_ = 0;
   release_if_done();
 }
@@ -170,10 +173,25 @@ void Deferred::hand_over(Storage& storage, PendingWork& taker) {
   auto& recorder = static_cast<Recorder&>(taker);
   // Exact values are computed exactly, and the other way round.
   if (!rounds_as(recorder)) return settle();
-  const auto recording = recorder.lock();
+  std::vector<Intrusive<Storage>> sources;
+  std::vector<Storage*> claimed;
+  {
+    const ForkSection section;
+    const std::lock_guard lock(mutex_);
+    if (storage.pending.load(std::memory_order_acquire) != this) return;
+    for (const int32_t record : program_->recipes[static_cast<size_t>(storage.pending_number)].records) {
+      for (const TraceOperand& o : trace_->operands_of(trace_->records[static_cast<size_t>(record)])) {
+        if (const Intrusive<Storage>* there = leaf(o.storage); there != nullptr) sources.push_back(*there);
+      }
+    }
+  }
+  for (const Intrusive<Storage>& s : sources) claimed.push_back(s.get());
+  recorder.claim(claimed);
+  const WithoutInterpreter waiting;
   const ForkSection section;
+  const auto recording = recorder.lock();
   const std::lock_guard lock(mutex_);
-  if (storage.pending.load(std::memory_order_acquire) != this) return;
+  if (storage.pending.load(std::memory_order_acquire) != this) return recorder.give_up(claimed);
   const auto number = static_cast<size_t>(storage.pending_number);
   const Recipe& recipe = program_->recipes[number];
   std::map<int32_t, Intrusive<Storage>> known;

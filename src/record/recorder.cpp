@@ -4,6 +4,7 @@
 
 #include "base/fork.h"
 #include "base/hash.h"
+#include "base/inline_vector.h"
 #include "base/log.h"
 #include "lohe/error.h"
 #include "record/cache.h"
@@ -101,13 +102,14 @@ Recorder& Recorder::of_this_thread() {
 }
 
 int32_t Recorder::number_of(const Intrusive<Storage>& storage, bool fresh) {
-  if (storage->pending.load(std::memory_order_relaxed) == this) return storage->pending_number;
+  if (storage->pending.load(std::memory_order_relaxed) == this && storage->pending_number > 0)
+    return storage->pending_number - 1;
   const auto number = static_cast<int32_t>(storages_.size());
   storages_.push_back(storage);
   if (!fresh) held_ += storage->nbytes();
   trace_.storages.push_back({storage->nbytes(), fresh, false});
   trace_.hash = hash_combine(trace_.hash, static_cast<uint64_t>(storage->nbytes()) * 2 + (fresh ? 1 : 0));
-  storage->pending_number = number;
+  storage->pending_number = number + 1;  // 0: nobody's, or claimed and not used yet
   storage->pending.store(this, std::memory_order_release);
   return number;
 }
@@ -159,6 +161,9 @@ Recorder::Counts Recorder::counts() {
 
 void Recorder::add(compiler::Program& program, const compiler::Space& space,
                    std::span<const compiler::Place> places, size_t inputs, std::span<const Scalar> numbers) {
+  InlineVector<Storage*, 8> used;
+  for (const compiler::Place& p : places) used.push_back(&p.tensor->storage());
+  claim(used);
   auto lock = locked(mutex_);
   TraceRecord record;
   record.program = &program;
@@ -175,7 +180,29 @@ void Recorder::add(compiler::Program& program, const compiler::Space& space,
   if (full) settle();
 }
 
-std::unique_lock<std::mutex> Recorder::lock() { return locked(mutex_); }
+std::unique_lock<std::mutex> Recorder::lock() { return std::unique_lock(mutex_); }
+
+void Recorder::claim(std::span<Storage* const> storages) {
+  try {
+    for (Storage* s : storages) {
+      PendingWork* work = nullptr;
+      while (!s->pending.compare_exchange_strong(work, this, std::memory_order_acq_rel) && work != this) {
+        work->hand_over(*s, *this);
+        work = nullptr;
+      }
+    }
+  } catch (...) {
+    give_up(storages);
+    throw;
+  }
+}
+
+void Recorder::give_up(std::span<Storage* const> storages) {
+  for (Storage* s : storages) {
+    if (s->pending.load(std::memory_order_acquire) == this && s->pending_number == 0)
+      s->pending.store(nullptr, std::memory_order_release);
+  }
+}
 
 void Recorder::add_again(const Trace& from, const TraceRecord& record,
                          std::span<const Intrusive<Storage>> storages, std::span<const Scalar> numbers) {
@@ -191,6 +218,15 @@ void Recorder::add_again(const Trace& from, const TraceRecord& record,
 }
 
 void Recorder::add_call(const ops::OpDef& op, Args args, const Results& results) {
+  InlineVector<Storage*, 8> used;
+  for (const Arg& a : args) {
+    if (a.kind == Arg::kTensor && a.tensor != nullptr) used.push_back(&a.tensor->storage());
+    if (a.kind != Arg::kTensors) continue;
+    for (const TensorImpl* t : a.tensor_list()) {
+      if (t != nullptr) used.push_back(&t->storage());
+    }
+  }
+  claim(used);
   auto lock = locked(mutex_);
   TraceRecord record;
   record.call = static_cast<int32_t>(trace_.calls.size());
@@ -239,8 +275,8 @@ void Recorder::note_kept() {
   std::vector<std::pair<uint32_t, uint32_t>> counts(saved.empty() ? 0 : storages_.size());
   for (const Intrusive<TensorImpl>& t : saved) {
     const Storage& storage = t->storage();
-    if (storage.pending.load(std::memory_order_relaxed) != this) continue;
-    auto& [dead, kept] = counts[static_cast<size_t>(storage.pending_number)];
+    if (storage.pending.load(std::memory_order_acquire) != this || storage.pending_number == 0) continue;
+    auto& [dead, kept] = counts[static_cast<size_t>(storage.pending_number - 1)];
     const uint32_t saves = t->saves.load(std::memory_order_relaxed);
     if (t.use_count() == saves + 1) ++(saves == 0 ? dead : kept);
   }
@@ -278,8 +314,9 @@ void Recorder::run() {
     dispatch::mode_word = mode;
     runner_ = std::thread::id();
     for (size_t s = 0; s < storages.size(); ++s) {
-      if (storages[s] && storages[s]->pending.load(std::memory_order_relaxed) == this)
-        storages[s]->pending.store(next_of(s), std::memory_order_release);
+      if (!storages[s] || storages[s]->pending.load(std::memory_order_relaxed) != this) continue;
+      storages[s]->pending_number = 0;
+      storages[s]->pending.store(next_of(s), std::memory_order_release);
     }
   };
   const std::shared_ptr<KnownTrace> known = TraceCache::global().meet(trace, site_);

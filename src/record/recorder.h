@@ -27,7 +27,13 @@ class Recorder final : public PendingWork {
   /// A program; `places` has its inputs first, then its outputs.
   void add(compiler::Program& program, const compiler::Space& space, std::span<const compiler::Place> places,
            size_t inputs, std::span<const Scalar> numbers);
-  /// For add_again(). Taken before any lock of what is handed over.
+  /// Makes this the work that the storages name, before they become part of the trace; what other recorders
+  /// have on them is done first. @throws what that raises; nothing is claimed then.
+  void claim(std::span<Storage* const> storages);
+  /// Those that did not become part of the trace.
+  void give_up(std::span<Storage* const> storages);
+  /// For add_again(). Taken before any lock of what is handed over, inside a fork section, by a thread that
+  /// does not hold the interpreter.
   [[nodiscard]] std::unique_lock<std::mutex> lock();
   /// A program's record of an earlier trace, for these storages; those without memory are results. Needs
   /// lock().

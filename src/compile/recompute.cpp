@@ -66,8 +66,8 @@ std::vector<Recipe> find_recipes(const Trace& trace, int64_t least_bytes) {
                    [](const TraceStorage& s) { return s.kept; }))
     return {};
   std::vector<int> writers(count);
-  std::vector<bool> called(
-      count);  // a call reads it: it is in memory anyway, and backward's calls may read it too
+  // What a call reads is in memory anyway, and backward's calls may read it, too.
+  std::vector<bool> called(count);
   for (const TraceRecord& r : trace.records) {
     if (r.program == nullptr) {
       for (const TraceOperand& o : trace.inputs(r)) {
@@ -88,7 +88,6 @@ std::vector<Recipe> find_recipes(const Trace& trace, int64_t least_bytes) {
     const TraceRecord& r = trace.records[i];
     int cost = cost_of(r);
     std::set<int32_t> chain;
-    std::set<int32_t> read;
     size_t input = 0;
     for (const TraceOperand& o : trace.inputs(r)) {
       const auto s = static_cast<size_t>(o.storage);
@@ -104,8 +103,6 @@ std::vector<Recipe> find_recipes(const Trace& trace, int64_t least_bytes) {
         if (std::none_of(from.chain.begin(), from.chain.end(), [&](int32_t c) { return chain.contains(c); }))
           cost += from.cost;
         chain.insert(from.chain.begin(), from.chain.end());
-      } else {
-        read.insert(o.storage);
       }
     }
     chain.insert(static_cast<int32_t>(i));

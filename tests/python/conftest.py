@@ -57,6 +57,16 @@ def _same_state_for_every_test():
     lohe.set_grad_enabled(gradients)
 
 
+@pytest.fixture
+def fresh_compiler():
+    """Nothing is compiled yet, and nothing is left open."""
+    import lohe
+
+    lohe.compiler.reset()
+    yield
+    assert not lohe.compiler.is_compiling()
+
+
 @pytest.fixture(scope="session")
 def oracle():
     """PyTorch, the semantic oracle; the test is skipped where it is not installed."""

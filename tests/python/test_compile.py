@@ -14,15 +14,7 @@ import pytest
 from lohe import _C, nn
 from lohe.nn import functional as F
 
-pytestmark = pytest.mark.eager  # these tests record by themselves
-
-
-@pytest.fixture(autouse=True)
-def fresh_compiler() -> Any:
-    lohe.compiler.reset()
-    lohe.manual_seed(0)
-    yield
-    assert not lohe.compiler.is_compiling()
+pytestmark = [pytest.mark.eager, pytest.mark.usefixtures("fresh_compiler")]  # they record by themselves
 
 
 def _bits(t: lohe.Tensor) -> bytes:

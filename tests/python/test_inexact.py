@@ -17,20 +17,12 @@ import numpy as np
 import pytest
 from lohe import _C, nn
 
-pytestmark = pytest.mark.eager  # these tests record by themselves
+pytestmark = [pytest.mark.eager, pytest.mark.usefixtures("fresh_compiler")]  # they record by themselves
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 # Bits of the significand and the exponent of the least number, of a dtype and of what it is computed in.
 FORMATS = {"float32": (24, -149), "float64": (53, -1074), "float16": (11, -24), "bfloat16": (8, -133)}
 INEXACT = {"exact": False}
-
-
-@pytest.fixture(autouse=True)
-def fresh_compiler() -> Any:
-    lohe.compiler.reset()
-    lohe.manual_seed(0)
-    yield
-    assert not lohe.compiler.is_compiling()
 
 
 def _values(t: Any) -> list[float]:

@@ -94,8 +94,13 @@ struct ProgramReport {
     bool kernel;     ///< generated code; false: a call of a primitive or a library
     int operations;  ///< recorded operations that it carries out
     std::vector<int64_t> sizes;
-    int64_t bytes;        ///< of the memory that it reads and writes, at most
-    int64_t nanoseconds;  ///< mean of the profiled runs; 0: none was
+    int64_t read, written;  ///< bytes of its operands
+    int64_t flops;          ///< of a matrix product or convolution in a floating dtype; 0: another step
+    int64_t nanoseconds;    ///< mean of the profiled runs; 0: none was
+    /// What a kernel, a matrix product or a convolution reaches of the machine's limit: the least time of a
+    /// plain loop that moves as many bytes over the same working set, or of as many fused multiply-adds, over
+    /// the measured time. 0: not known.
+    double share;
     Rewrites rewrites;
   };
   struct Buffer {
@@ -108,11 +113,13 @@ struct ProgramReport {
   int64_t met;         ///< how often its trace came
   int64_t operations;
   int64_t arena_bytes, compile_nanoseconds, profiled_runs;
+  double share;  ///< of the machine's limit, in the time of those steps that have one; 0: not known
   std::vector<Step> steps;
   std::vector<Buffer> buffers;
 };
 
-/// Programs of one compiled function, or of all for 0, the one used last first.
+/// Programs of one compiled function, or of all for 0, the one used last first. The machine's limits are
+/// measured by the first report with times that needs them.
 std::vector<ProgramReport> compile_report(uint64_t site = 0);
 /// The same as text.
 std::string to_string(const std::vector<ProgramReport>& programs);

@@ -57,14 +57,21 @@ PyObject* reset(PyObject*, PyObject*) {
 
 PyObject* profile(PyObject*, PyObject* now) { return PyBool_FromLong(profile_programs(now == Py_True)); }
 
+/// None for 0, which says that it is not known.
+Ref share_or_none(double share) {
+  return share > 0 ? checked(PyFloat_FromDouble(share)) : Ref::borrow(Py_None);
+}
+
 Ref step_dict(const ProgramReport::Step& s) {
-  const Ref sizes = checked(wrap_ints(s.sizes));
+  const Ref sizes = checked(wrap_ints(s.sizes)), share = share_or_none(s.share);
   return checked(Py_BuildValue(
-      "{s:s#,s:O,s:i,s:O,s:L,s:L,s:{s:i,s:i,s:i}}", "name", s.name.data(),
+      "{s:s#,s:O,s:i,s:O,s:L,s:L,s:L,s:L,s:L,s:O,s:{s:i,s:i,s:i}}", "name", s.name.data(),
       static_cast<Py_ssize_t>(s.name.size()), "kernel", s.kernel ? Py_True : Py_False, "operations",
-      s.operations, "sizes", sizes.get(), "bytes", static_cast<long long>(s.bytes), "nanoseconds",
-      static_cast<long long>(s.nanoseconds), "rewrites", "reciprocals", s.rewrites.reciprocals, "fmas",
-      s.rewrites.fmas, "roundings", s.rewrites.roundings));
+      s.operations, "sizes", sizes.get(), "bytes", static_cast<long long>(s.read + s.written), "read",
+      static_cast<long long>(s.read), "written", static_cast<long long>(s.written), "flops",
+      static_cast<long long>(s.flops), "nanoseconds", static_cast<long long>(s.nanoseconds), "share",
+      share.get(), "rewrites", "reciprocals", s.rewrites.reciprocals, "fmas", s.rewrites.fmas, "roundings",
+      s.rewrites.roundings));
 }
 
 /// _record_report(site): the text, then a list of programs.
@@ -82,12 +89,13 @@ PyObject* report(PyObject*, PyObject* site) {
         check_status(PyList_Append(buffers.get(), entry.get()));
       }
       const Ref entry = checked(Py_BuildValue(
-          "{s:s#,s:O,s:L,s:L,s:L,s:L,s:L,s:O,s:O}", "reason", p.reason.data(),
+          "{s:s#,s:O,s:L,s:L,s:L,s:L,s:L,s:O,s:O,s:O}", "reason", p.reason.data(),
           static_cast<Py_ssize_t>(p.reason.size()), "exact", p.exact ? Py_True : Py_False, "met",
           static_cast<long long>(p.met), "operations", static_cast<long long>(p.operations), "arena_bytes",
           static_cast<long long>(p.arena_bytes), "compile_nanoseconds",
           static_cast<long long>(p.compile_nanoseconds), "profiled_runs",
-          static_cast<long long>(p.profiled_runs), "steps", steps.get(), "buffers", buffers.get()));
+          static_cast<long long>(p.profiled_runs), "share", share_or_none(p.share).get(), "steps",
+          steps.get(), "buffers", buffers.get()));
       check_status(PyList_Append(list.get(), entry.get()));
     }
     const std::string text = to_string(programs);

@@ -20,8 +20,14 @@ class CompileReport:
     """Programs of a compiled function, the one used last first.
 
     ``programs`` is a list of dicts: ``reason`` (why it was compiled), ``met``, ``operations``, ``arena_bytes``,
-    ``compile_nanoseconds``, ``profiled_runs``, ``steps`` (dicts with ``name``, ``kernel``, ``operations``, ``sizes``,
-    ``bytes``, ``nanoseconds``) and ``buffers`` (offset, bytes, first step, last step) of its arena.
+    ``compile_nanoseconds``, ``profiled_runs``, ``exact``, ``share``, ``steps`` (dicts with ``name``, ``kernel``, ``operations``,
+    ``sizes``, ``read`` and ``written`` bytes and their sum ``bytes``, ``flops`` of matrix products and convolutions,
+    ``nanoseconds``, ``share``, ``rewrites``) and ``buffers`` (offset, bytes, first step, last step) of its arena.
+
+    ``share`` of a step is what it reaches of the machine's limit: the least time of a plain loop that reads and writes as many
+    bytes over a working set of the same size, or of the fused multiply-adds of a matrix product or convolution in a floating
+    dtype, over its measured time. A program's is that of its steps together. Limits are measured once a process, when a report
+    with times first needs them. None where there is no time, and for calls of other kinds.
     """
 
     def __init__(self, text: str, programs: list[dict[str, Any]]) -> None:

@@ -507,6 +507,67 @@ def test_a_report_names_programs_kernels_and_reasons(tmp_path: Path) -> None:
         lohe.compile_report(lambda: None)
 
 
+def test_a_report_says_what_share_of_the_machines_limit_a_step_reaches() -> None:
+    def f(x: Any, w: Any) -> Any:
+        return (x.exp() @ w).sort(-1).values, x.square().sum()
+
+    compiled = lohe.compile(f)
+    x, w = lohe.randn(256, 384), lohe.randn(384, 512)
+    for _ in range(2):
+        compiled(x, w)
+    assert all(s["share"] is None for s in _steps(compiled))
+    assert "limit" not in repr(lohe.compile_report(compiled)).splitlines()[1]
+    report = lohe.compile_report(compiled, x, w)
+    steps = {s["name"]: s for s in report.programs[0]["steps"]}
+    assert all(s["bytes"] == s["read"] + s["written"] for s in steps.values())
+    exp, product, sort, total = (steps[name] for name in ("exp", "mm", "sort", "fused_pow_sum"))
+    assert (exp["read"], exp["written"], exp["flops"]) == (4 * 256 * 384, 4 * 256 * 384, 0)
+    assert (product["read"], product["written"]) == (4 * (256 * 384 + 384 * 512), 4 * 256 * 512)
+    assert product["flops"] == 2 * 256 * 384 * 512
+    assert (total["read"], total["written"]) == (4 * 256 * 384, 4)
+    # Above 1 where the limit was measured in a busier moment than the step.
+    assert all(0 < s["share"] < 4 for s in (exp, product, total)) and sort["share"] is None
+    known = [s["nanoseconds"] for s in (exp, product, total)]
+    least = sum(s["share"] * s["nanoseconds"] for s in (exp, product, total))
+    assert report.programs[0]["share"] == pytest.approx(least / sum(known))
+    lines = repr(report).splitlines()
+    assert f"{100 * report.programs[0]['share']:.0f} % of the machine's limit" in lines[1]
+    assert [line.count(" % ") for line in lines[3:]] == [int(s["share"] is not None) for s in steps.values()]
+    # Measured once: a second report says the same.
+    assert [s["share"] for s in _steps(compiled)] == [s["share"] for s in steps.values()]
+
+
+def test_a_report_counts_the_flops_of_products_and_convolutions() -> None:
+    def f(x: Any, w: Any, up: Any, m: Any) -> Any:
+        y = lohe.nn.functional.conv2d(x, w, stride=2)
+        z = lohe.nn.functional.conv_transpose2d(y, up, groups=2)
+        return lohe.nn.functional.linear(z.flatten(1), m).sum()
+
+    leaves = [lohe.randn(*s, requires_grad=True) for s in ((3, 4, 9, 9), (6, 4, 3, 3), (6, 5, 2, 2), (7, 250))]
+
+    def step() -> Any:
+        return lohe.autograd.grad(f(*leaves), leaves)
+
+    compiled = lohe.compile(step)
+    for _ in range(2):
+        compiled()
+    flops: dict[str, list[int]] = {}
+    for s in _steps(compiled):
+        flops.setdefault(s["name"], []).append(s["flops"])
+    down, up, linear = 2 * (3 * 6 * 4 * 4) * (4 * 3 * 3), 2 * (3 * 6 * 4 * 4) * (5 * 2 * 2), 2 * 3 * 7 * 250
+    assert flops["convolution"][:2] == [down, up] and flops["linear"] == [linear]
+    assert flops["_linear_backward"] == [2 * linear]
+    assert down in flops["_convolution_input_gradient"]
+    assert sorted(flops["_convolution_weight_gradient"]) == [up, down]
+
+
+def test_a_report_counts_an_expanded_operand_once() -> None:
+    f = lohe.compile(lambda x, row: x * row + 1)
+    report = lohe.compile_report(f, lohe.randn(64, 100), lohe.randn(100))
+    (step,) = report.programs[0]["steps"]
+    assert step["read"] == 4 * (64 * 100 + 100) and step["written"] == 4 * 64 * 100
+
+
 def test_a_compiled_module_keeps_its_state_and_attributes(oracle: Any) -> None:
     model = _model()
     compiled = lohe.compile(model)

@@ -184,6 +184,7 @@ void init_runtime(PyObject* module);
 void init_generator(PyObject* module);
 void init_transforms(PyObject* module);
 void init_compile(PyObject* module);
+void init_replay(PyObject* module);
 void init_profile(PyObject* module);
 void init_serialization(PyObject* module);
 

@@ -2,6 +2,7 @@
 
 #include "base/env.h"
 #include "binding/common.h"
+#include "binding/compile.h"
 #include "binding/types.h"
 #include "record/recorder.h"
 
@@ -146,6 +147,8 @@ PyMethodDef methods[] = {
 };
 
 }  // namespace
+
+bool recording_allowed() { return allowed; }
 
 void init_compile(PyObject* module) {
   check_status(PyModule_AddFunctions(module, methods));

@@ -29,6 +29,7 @@ PyMODINIT_FUNC PyInit__C() {
     init_generator(module.get());
     init_transforms(module.get());
     init_compile(module.get());
+    init_replay(module.get());
     init_profile(module.get());
     init_serialization(module.get());
     init_nn_module(module.get());

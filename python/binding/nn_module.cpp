@@ -1,5 +1,7 @@
 #include "binding/nn_module.h"
 
+#include "tensor/tensor_impl.h"
+
 /// The base of nn.Module: what runs at each call of a module and at each read of its attributes. A model does
 /// both several times a layer, so they run in C; all else about modules is Python.
 namespace lohe::python {
@@ -24,6 +26,12 @@ const Attributes& attributes() {
 /// Set by lohe.nn.modules._hooks: the call with hooks, and the dicts of hooks that every module runs.
 PyObject* call_with_hooks = nullptr;
 PyObject* global_hooks = nullptr;
+
+}  // namespace
+
+thread_local std::vector<Ref>* called_modules = nullptr;
+
+namespace {
 
 /// Borrowed; null for a key that is not there. @throws PythonError
 PyObject* found_in(PyObject* dict, PyObject* key) {
@@ -147,7 +155,10 @@ Ref call_forward(PyObject* self, PyObject* own, PyObject* args, PyObject* kwargs
 
 /// The call of forward inside of the hooks that are in force.
 Ref call_impl(PyObject* self, PyObject* own, PyObject* args, PyObject* kwargs) {
+  if (called_modules != nullptr) [[unlikely]]
+    called_modules->push_back(Ref::borrow(self));
   if (!has_hooks(self, own)) return call_forward(self, own, args, kwargs);
+  tell_watcher("a module runs hooks");
   const Ref named = kwargs != nullptr ? Ref::borrow(kwargs) : checked(PyDict_New());
   return checked(PyObject_CallFunctionObjArgs(call_with_hooks, self, args, named.get(), nullptr));
 }
@@ -203,6 +214,13 @@ PyTypeObject module_base_type = [] {
   type.tp_methods = methods;
   return type;
 }();
+
+bool no_global_hooks() {
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(global_hooks); ++i) {
+    if (any_in(PyTuple_GET_ITEM(global_hooks, i))) return false;
+  }
+  return true;
+}
 
 void init_nn_module(PyObject* module) {
   module_base_type.tp_new = PyBaseObject_Type.tp_new;  // static types do not inherit it

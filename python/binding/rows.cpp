@@ -46,6 +46,7 @@ TensorPtr call_row(std::string_view name, std::initializer_list<Arg> args) {
 }
 
 TensorPtr data_alias(TensorImpl* t) {
+  if (Watcher* watcher = watcher_of_this_thread()) watcher->uses(*t);
   TensorPtr alias = TensorImpl::make(t->storage_ptr(), t->dtype(), t->sizes(), t->strides(), t->offset());
   alias->set_conj(t->conj());
   alias->set_neg(t->neg());

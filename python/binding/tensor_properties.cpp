@@ -77,6 +77,7 @@ PyObject* get_grad(PyObject* self, void*) {
   });
 }
 int set_grad(PyObject* self, PyObject* value, void*) {
+  tell_watcher("it assigns a gradient");
   return guarded_status([&] {
     TensorImpl* t = impl_of(self);
     if (value == nullptr || value == Py_None) {

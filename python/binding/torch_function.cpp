@@ -113,6 +113,7 @@ bool takes_calls(PyObject* object) {
 
 PyObject* call_torch_function(PyObject* function, PyObject* self, PyObject* const* args, Py_ssize_t nargs,
                               PyObject* kwnames) {
+  tell_watcher("a class of tensors takes its calls");
   std::vector<PyObject*> takers;
   if (self != nullptr) collect(self, takers);
   const Py_ssize_t keywords = kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames);

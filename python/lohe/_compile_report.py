@@ -28,11 +28,15 @@ class CompileReport:
     bytes over a working set of the same size, or of the fused multiply-adds of a matrix product or convolution in a floating
     dtype, over its measured time. A program's is that of its steps together. Limits are measured once a process, when a report
     with times first needs them. None where there is no time, and for calls of other kinds.
+
+    ``replay``, of a function compiled with replay=True, is a dict: ``replayed`` and ``ran`` (calls without and with the
+    function's Python), ``ready`` (kinds of calls that are replayed), ``reasons`` (why others are not). Else None.
     """
 
-    def __init__(self, text: str, programs: list[dict[str, Any]]) -> None:
-        self._text = text
+    def __init__(self, text: str, programs: list[dict[str, Any]], replay: dict[str, Any] | None = None) -> None:
+        self._text = text if replay is None else f"{text}{_told(replay)}\n"
         self.programs = programs
+        self.replay = replay
 
     def __repr__(self) -> str:
         return self._text
@@ -43,6 +47,11 @@ class CompileReport:
         Raises IndexError where there is no such program, OSError where the file cannot be written.
         """
         write_whole(path, _svg(self.programs[program]).encode())
+
+
+def _told(replay: dict[str, Any]) -> str:
+    told = f"replay: {replay['replayed']} calls replayed, {replay['ran']} ran"
+    return told + "".join(f"\n  not replayed: {reason}" for reason in replay["reasons"])
 
 
 def _svg(program: dict[str, Any]) -> str:
@@ -81,12 +90,14 @@ def compile_report(function: Callable[..., Any] | None = None, *args: Any, **kwa
     without, times are those of earlier measurements. Raises TypeError for what compile() did not make.
     """
     site = 0
+    table = None
     if function is not None:
         compiled = getattr(function, "_compiled_call_impl", None) or function  # of model.compile()
         found = getattr(compiled, "_lohe_site", None)
         if found is None:
             raise TypeError(f"compile_report: expected what compile() gave, got {type(function).__name__}")
         site = found
+        table = getattr(compiled, "_lohe_replay", None)
         if args or kwargs:
             for _ in range(3):
                 function(*args, **kwargs)
@@ -96,4 +107,4 @@ def compile_report(function: Callable[..., Any] | None = None, *args: Any, **kwa
                     function(*args, **kwargs)
             finally:
                 _C._record_profile(before)
-    return CompileReport(*_C._record_report(site))
+    return CompileReport(*_C._record_report(site), None if table is None else table._report())

@@ -1,7 +1,8 @@
 """compile(): records what a function does and runs it as fused programs, by default without changing a bit of any result.
 
 Every call runs the function's Python again; what is saved is the work on memory, which is written down, compiled once
-for each kind of trace, and carried out when the function returns or when somebody looks at a value.
+for each kind of trace, and carried out when the function returns or when somebody looks at a value. With replay=True
+the Python is left out, too, where what it did last time can be done again.
 """
 
 from __future__ import annotations
@@ -67,6 +68,19 @@ def _recorded(function: Callable[..., Any], exact: bool) -> Callable[..., Any]:
     return compiled
 
 
+def _replayed(function: Callable[..., Any], name: str, exact: bool) -> Callable[..., Any]:
+    site = _C._record_site()
+    table = _C.ReplayTable(function, name, site, exact)
+
+    @functools.wraps(function)
+    def compiled(*args: Any, **kwargs: Any) -> Any:
+        return table(*args, **kwargs)
+
+    compiled._lohe_site = site  # type: ignore[attr-defined]
+    compiled._lohe_replay = table  # type: ignore[attr-defined]
+    return compiled
+
+
 class OptimizedModule(Module):
     """What compile() makes of a module: the same parameters and state under the same names, its calls recorded."""
 
@@ -77,6 +91,7 @@ class OptimizedModule(Module):
         self._orig_mod = module
         object.__setattr__(self, "_compiled_call", call)
         object.__setattr__(self, "_lohe_site", call._lohe_site)  # type: ignore[attr-defined]
+        object.__setattr__(self, "_lohe_replay", getattr(call, "_lohe_replay", None))
         self.training = module.training
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -136,6 +151,7 @@ def compile(
     mode: str | None = ...,
     options: dict[str, Any] | None = ...,
     disable: bool = ...,
+    replay: bool = ...,
 ) -> F: ...
 @overload
 def compile(
@@ -147,6 +163,7 @@ def compile(
     mode: str | None = ...,
     options: dict[str, Any] | None = ...,
     disable: bool = ...,
+    replay: bool = ...,
 ) -> Callable[[F], F]: ...
 def compile(
     model: Any = None,
@@ -157,19 +174,35 @@ def compile(
     mode: str | None = None,
     options: dict[str, Any] | None = None,
     disable: bool = False,
+    replay: bool = False,
 ) -> Any:
     """Makes ``model``, a function or a module, run as fused programs.
 
     Results have the bits that they have without it. Any Python is allowed inside: what reads a value runs what was
     recorded so far. ``options={"exact": False}`` allows rewrites that round differently, each within a bound that
-    docs/compile.md states; where compiled functions nest, the outermost one's setting holds. ``fullgraph``, ``dynamic`` and ``mode`` are accepted and change nothing, because every call records
-    again. ``backend='eager'`` and ``disable=True`` give ``model`` back without recording.
+    docs/compile.md states; where compiled functions nest, the outermost one's setting holds. ``fullgraph``, ``dynamic``
+    and ``mode`` are accepted and change nothing, because every call records again. ``backend='eager'`` and
+    ``disable=True`` give ``model`` back without recording.
+
+    ``replay=True`` leaves the function's Python out of a call, and runs its program directly, where two calls before it
+    did the same and all that can be seen of what they depended on is as it was: arguments, modes, the parameters,
+    buffers and other tensors that were found, the modules that were called. Its user vouches for the rest of the
+    Python: that it depends on nothing else that changes, and that what it does besides computing its results (printing,
+    counting) may be left out. A call that fits nothing runs as without it, and so does every call of a function that
+    cannot be replayed; ``compile_report(f).replay`` says why. See docs/compile.md.
 
     Raises RuntimeError for an unknown backend, mode or option or an option's wrong type, TypeError for what cannot be called.
     """
     if model is None:
         return lambda m: compile(
-            m, fullgraph=fullgraph, dynamic=dynamic, backend=backend, mode=mode, options=options, disable=disable
+            m,
+            fullgraph=fullgraph,
+            dynamic=dynamic,
+            backend=backend,
+            mode=mode,
+            options=options,
+            disable=disable,
+            replay=replay,
         )
     if not callable(model):
         raise TypeError(f"compile: expected a function or a module, got {type(model).__name__}")
@@ -177,9 +210,12 @@ def compile(
         return model
     exact = (options or {}).get("exact", True)
     if isinstance(model, Module):
-        return OptimizedModule(model, _recorded(model.__call__, exact))
+        call = _replayed(model.__call__, type(model).__name__, exact) if replay else _recorded(model.__call__, exact)
+        return OptimizedModule(model, call)
     if isinstance(model, type):
         raise TypeError(f"compile: {model.__name__} is a class; compile its instances or its methods")
+    if replay:
+        return _replayed(model, getattr(model, "__qualname__", type(model).__name__), exact)
     return _recorded(model, exact)
 
 

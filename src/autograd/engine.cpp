@@ -331,6 +331,7 @@ class BackwardPass {
 std::vector<TensorPtr> run_backward(std::span<const TensorPtr> roots, std::span<const TensorPtr> gradients,
                                     bool retain_graph, bool create_graph, std::span<const TensorPtr> inputs,
                                     bool allow_unused, bool accumulate) {
+  tell_watcher("it runs a backward pass");
   BackwardPass pass(retain_graph, create_graph);
   pass.start(roots, gradients);
   pass.count();

@@ -309,6 +309,7 @@ Edge gradient_edge(const TensorPtr& t) {
 }
 
 void set_requires_grad(TensorImpl& t, bool value) {
+  tell_watcher("it sets requires_grad");
   LOHE_CHECK(!value || is_differentiable(t.dtype()),
              "only Tensors of floating point and complex dtype can require gradients, got ", t.dtype());
   LOHE_CHECK(
@@ -322,6 +323,7 @@ void set_requires_grad(TensorImpl& t, bool value) {
 }
 
 void detach_in_place(TensorImpl& t) {
+  tell_watcher("it detaches a tensor in place");
   LOHE_CHECK(!t.view_base,
              "detach_: can't detach views in-place: the history belongs to the base and all its views. "
              "Use detach() instead.");

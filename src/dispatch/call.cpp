@@ -219,6 +219,7 @@ Results counted_from_here(Results results) {
 }  // namespace
 
 void push_interceptor(Interceptor* interceptor) {
+  tell_watcher("a function transform or a mode takes its calls");
   interceptors.push_back(interceptor);
   mode_word |= kIntercepted;
 }
@@ -226,7 +227,11 @@ void push_interceptor(Interceptor* interceptor) {
 void pop_interceptor(Interceptor* interceptor) {
   LOHE_INTERNAL_ASSERT(!interceptors.empty() && interceptors.back() == interceptor,
                        "interceptors are popped in reverse order");
-  interceptors.pop_back();
+  remove_interceptor(interceptor);
+}
+
+void remove_interceptor(Interceptor* interceptor) {
+  std::erase(interceptors, interceptor);
   if (interceptors.empty()) mode_word &= ~kIntercepted;
 }
 

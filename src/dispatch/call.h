@@ -21,6 +21,8 @@ class Interceptor {
 void push_interceptor(Interceptor* interceptor);
 /// @throws internal error when `interceptor` is not on top.
 void pop_interceptor(Interceptor* interceptor);
+/// The same from anywhere in the stack.
+void remove_interceptor(Interceptor* interceptor);
 
 /// Runs with the interceptors from `interceptor` upward taken off.
 class BelowInterceptor {

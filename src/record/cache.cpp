@@ -16,7 +16,8 @@ namespace {
 /// The least recently used go first. A record, with its part of a program, takes about a kilobyte.
 constexpr size_t kMostTraces = 512, kMostRecords = 100'000, kMostVariants = 8;
 
-/// The first difference of two traces, in words.
+}  // namespace
+
 std::string difference(const compiler::Trace& a, const compiler::Trace& b) {
   if (a.inexact != b.inexact) return a.inexact ? "now exact" : "no longer exact";
   for (size_t i = 0; i < std::min(a.records.size(), b.records.size()); ++i) {
@@ -33,8 +34,6 @@ std::string difference(const compiler::Trace& a, const compiler::Trace& b) {
     return std::to_string(b.records.size()) + " operations instead of " + std::to_string(a.records.size());
   return "other arguments of a call, or other sizes of its tensors";
 }
-
-}  // namespace
 
 Settings& settings() {
   static Settings values{env_int("LOHE_COMPILE_AT", 2, 1, 1'000'000'000),

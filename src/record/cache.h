@@ -49,6 +49,9 @@ struct KnownTrace {
   bool faulty = false;  ///< the compiler failed on it: it stays unfused
 };
 
+/// The first difference of two traces, in words.
+std::string difference(const compiler::Trace& a, const compiler::Trace& b);
+
 /// Traces met in this process. Safe from many threads.
 class TraceCache {
  public:

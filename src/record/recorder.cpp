@@ -11,6 +11,7 @@
 #include "record/cache.h"
 #include "record/deferred.h"
 #include "record/locks.h"
+#include "record/observer.h"
 #include "record/run.h"
 #include "record/settings.h"
 
@@ -154,6 +155,18 @@ void Recorder::change_inexact(bool inexact) {
   settle();
   const auto lock = locked(mutex_);
   inexact_ = inexact;
+}
+
+void Recorder::set_observer(Observer* observer) {
+  const auto lock = locked(mutex_);
+  observer_ = observer;
+}
+
+bool Recorder::makes(const Storage& storage) {
+  const auto lock = locked(mutex_);
+  return storage.pending.load(std::memory_order_relaxed) == this &&
+         storage.pending_number > 0 &&
+         trace_.storages[static_cast<size_t>(storage.pending_number - 1)].fresh;
 }
 
 Recorder::Counts Recorder::counts() {
@@ -334,6 +347,7 @@ void Recorder::run() {
     // The blocks of the unfused runs before it would stay beside its arena.
     if (made != TraceCache::Made::kNot && program && program->arena_bytes >= kLargeArena) empty_cache();
     ++(program ? counts_.compiled : counts_.unfused);
+    if (observer_ != nullptr) observer_->settled(trace, storages, program);
     if (program)
       run_compiled(*program, trace, storages, done);
     else
@@ -395,8 +409,8 @@ Recorder* recorder_of(Args args) {
     fits = fits && a.kind != Arg::kGenerator;
   }
   // Single numbers that are known (an optimizer's count of steps) are as quickly computed as written down,
-  // and the program may ask for them.
-  return fits && !(any && numbers) ? &mine : nullptr;
+  // and the program may ask for them. What is to be replayed must be written down.
+  return fits && !(any && numbers && !mine.observed()) ? &mine : nullptr;
 }
 
 Scope::Scope(uint64_t site, bool exact) : outer_((dispatch::mode_word & dispatch::kRecording) == 0) {

@@ -14,6 +14,8 @@
 /// bytes, when the trace has grown to its limit, or when the scope ends.
 namespace lohe::record {
 
+class Observer;
+
 /// One thread's trace. Other threads may settle it; its own thread alone adds to it.
 class Recorder final : public PendingWork {
  public:
@@ -51,6 +53,12 @@ class Recorder final : public PendingWork {
   }
   bool inexact() const { return inexact_; }
 
+  /// Who sees what this thread records (null: nobody).
+  void set_observer(Observer* observer);
+  bool observed() const { return observer_ != nullptr; }
+  /// Whether the trace so far makes this storage.
+  bool makes(const Storage& storage);
+
   /// How often a trace was carried out, by how.
   struct Counts {
     int64_t traces = 0, records = 0, unfused = 0, compiled = 0, compilations = 0;
@@ -81,6 +89,7 @@ class Recorder final : public PendingWork {
   Counts counts_;
   uint64_t site_ = 0;
   bool inexact_ = false;  ///< what the trace is; written by its own thread alone, under the lock
+  Observer* observer_ = nullptr;
 };
 
 /// This thread's recorder while it records and every tensor of the call can be part of a trace; else null.

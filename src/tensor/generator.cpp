@@ -5,8 +5,14 @@
 
 #include "base/fork.h"
 #include "lohe/error.h"
+#include "tensor/tensor_impl.h"
 
 namespace lohe {
+namespace {
+
+constexpr const char* kRandom = "it draws random numbers";
+
+}  // namespace
 
 struct Generator::Impl {
   mutable std::mutex mutex;
@@ -28,12 +34,14 @@ uint64_t Generator::seed() {
 uint64_t Generator::initial_seed() const { return state().seed; }
 
 Generator::State Generator::state() const {
+  tell_watcher(kRandom);
   const ForkSection section;
   const std::lock_guard lock(impl_->mutex);
   return impl_->state;
 }
 
 void Generator::set_state(State state) {
+  tell_watcher(kRandom);
   const ForkSection section;
   const std::lock_guard lock(impl_->mutex);
   impl_->state = state;
@@ -61,6 +69,7 @@ void Generator::set_state_bytes(std::span<const uint8_t> bytes) {
 }
 
 Generator::State Generator::reserve(int64_t counters) {
+  tell_watcher(kRandom);
   const ForkSection section;
   const std::lock_guard lock(impl_->mutex);
   const State before = impl_->state;

@@ -12,6 +12,19 @@ namespace lohe {
 
 PythonHooks python_hooks;
 
+std::atomic<int> watchers{0};
+
+namespace {
+thread_local Watcher* own_watcher = nullptr;
+}
+
+Watcher* watcher_of_this_thread() { return own_watcher; }
+
+Watcher* set_watcher(Watcher* watcher) {
+  watchers += (watcher != nullptr ? 1 : 0) - (own_watcher != nullptr ? 1 : 0);
+  return std::exchange(own_watcher, watcher);
+}
+
 namespace {
 
 /// Small tensors are one block: the Storage object, then the bytes.
@@ -210,6 +223,7 @@ void TensorImpl::refresh() {
 
 void TensorImpl::set_view(Intrusive<Storage> storage, Dtype dtype, std::span<const int64_t> sizes,
                           std::span<const int64_t> strides, int64_t offset) {
+  tell_watcher("it makes a tensor show other memory in place");
   storage_ = std::move(storage);
   dtype_ = dtype;
   sizes_.assign(sizes.data(), sizes.size());

@@ -5,6 +5,7 @@
 
 #include "backend/limits.h"
 #include "record/cache.h"
+#include "record/observer.h"
 #include "record/recorder.h"
 #include "record/run.h"
 #include "tensor/shape.h"
@@ -237,6 +238,9 @@ std::string to_string(const std::vector<ProgramReport>& programs) {
 }
 
 bool profile_programs(bool on) { return record::profiling.exchange(on); }
-void reset_compiler() { record::TraceCache::global().clear(); }
+void reset_compiler() {
+  record::TraceCache::global().clear();
+  record::forget_replays();
+}
 
 }  // namespace lohe

@@ -135,7 +135,8 @@ Scalar Tensor::item() const {
 }
 
 Tensor Tensor::data() const {
-  const TensorImpl& t = checked(impl_, "data");
+  TensorImpl& t = checked(impl_, "data");
+  if (Watcher* watcher = watcher_of_this_thread()) watcher->uses(t);
   TensorPtr alias = TensorImpl::make(t.storage_ptr(), t.dtype(), t.sizes(), t.strides(), t.offset());
   alias->set_conj(t.conj());
   alias->set_neg(t.neg());

@@ -1,0 +1,190 @@
+#include "record/observer.h"
+
+#include <algorithm>
+
+#include "autograd/tape.h"
+#include "record/recorder.h"
+
+namespace lohe::record {
+namespace {
+
+std::atomic<uint64_t> current_epoch{0};
+
+enum Flag : uint32_t {
+  kRequiresGrad = 1,
+  kConj = 2,
+  kNeg = 4,
+  kInference = 8,
+  kWrappedNumber = 16,
+  kExposed = 32,
+  kWritable = 64,
+  kView = 128,
+  kOwnVersion = 256,
+  kMayNotBeWritten = 512,
+  kExtension = 1024,
+};
+
+uint32_t flags_of(TensorImpl& t) {
+  const Storage& s = t.storage();
+  // While gradients are recorded, a view may need one since its base was written.
+  const bool grad =
+      t.requires_grad || (t.view_base && dispatch::grad_enabled() && autograd::requires_grad(t));
+  const autograd::GradMeta* meta = autograd::meta_or_null(t);
+  return (grad ? kRequiresGrad : 0u) | (t.conj() ? kConj : 0u) | (t.neg() ? kNeg : 0u) |
+         (t.inference ? kInference : 0u) | (t.wrapped_number ? kWrappedNumber : 0u) |
+         (s.exposed() ? kExposed : 0u) | (s.writable() ? kWritable : 0u) | (t.view_base ? kView : 0u) |
+         (&t.version() != &s.version ? kOwnVersion : 0u) |
+         (meta != nullptr && meta->origin != autograd::ViewOrigin::kOne ? kMayNotBeWritten : 0u) |
+         (t.extension ? kExtension : 0u);
+}
+
+}  // namespace
+
+const TensorImpl* grad_of(const TensorImpl& t) {
+  const autograd::GradMeta* meta = autograd::meta_or_null(t);
+  return meta == nullptr ? nullptr : meta->grad.get();
+}
+
+TensorFacts::TensorFacts(TensorImpl& t)
+    : sizes(t.size_dims()),
+      strides(t.stride_dims()),
+      offset(t.offset()),
+      nbytes(t.storage().nbytes()),
+      flags(flags_of(t)),
+      dtype(t.dtype()) {}
+
+bool TensorFacts::hold_for(TensorImpl& t) const {
+  return dtype == t.dtype() && offset == t.offset() && sizes == t.size_dims() && strides == t.stride_dims() &&
+         nbytes == t.storage().nbytes() && flags == flags_of(t);
+}
+
+Modes Modes::now() {
+  return {dispatch::mode_word, lohe::default_dtype(), current_epoch.load(std::memory_order_relaxed)};
+}
+
+void forget_replays() { ++current_epoch; }
+
+Signature::Signature(std::span<TensorImpl* const> arguments) : modes_(Modes::now()) {
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    facts_.emplace_back(*arguments[i]);
+    ties_.push_back(ties(arguments, i));
+  }
+}
+
+Signature::Ties Signature::ties(std::span<TensorImpl* const> arguments, size_t i) {
+  const auto first = [&](auto&& same) {
+    uint32_t at = 0;
+    while (at < i && !same(*arguments[at])) ++at;
+    return at;
+  };
+  TensorImpl& t = *arguments[i];
+  return {first([&](TensorImpl& o) { return &o == &t; }),
+          first([&](TensorImpl& o) { return &o.storage() == &t.storage(); }),
+          first([&](TensorImpl& o) { return &o.version() == &t.version(); })};
+}
+
+bool Signature::holds_for(std::span<TensorImpl* const> arguments) const {
+  if (arguments.size() != facts_.size() || modes_ != Modes::now()) return false;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    if (!facts_[i].hold_for(*arguments[i])) return false;
+  }
+  for (size_t i = 1; i < arguments.size(); ++i) {
+    if (ties(arguments, i) != ties_[i]) return false;
+  }
+  return true;
+}
+
+Observer::Use::Use(TensorImpl& t)
+    : tensor(&t),
+      facts(t),
+      storage(&t.storage()),
+      version(t.version().value.load(std::memory_order_relaxed)),
+      generation(t.storage().generation.load(std::memory_order_relaxed)),
+      grad(grad_of(t)) {}
+
+bool Observer::Use::holds() const {
+  return facts.hold_for(*tensor) && storage == &tensor->storage() && grad == grad_of(*tensor);
+}
+
+Observer::Observer(std::span<TensorImpl* const> arguments) : arguments_(arguments.size()) {
+  for (TensorImpl* t : arguments) {
+    numbers_.try_emplace(t, uses_.size());
+    uses_.emplace_back(*t);
+  }
+}
+
+void Observer::start() {
+  started_ = watching_ = true;
+  outer_ = set_watcher(this);
+  if (outer_ != nullptr) outer_->note("it calls another function that is to be replayed");
+  Recorder::of_this_thread().set_observer(this);
+}
+
+void Observer::refuse(std::string reason) {
+  if (reason_.empty()) reason_ = std::move(reason);
+}
+
+void Observer::note(const char* what) {
+  if (watching_ && reason_.empty()) reason_ = what;
+}
+
+void Observer::uses(TensorImpl& t) {
+  // What the call makes is left alone: one more reference to it would show.
+  if (!watching_ || numbers_.contains(&t) || Recorder::of_this_thread().makes(t.storage())) return;
+  numbers_[&t] = uses_.size();
+  uses_.emplace_back(t);
+  if (t.extension) refuse("a function transform works on its tensors");
+}
+
+void Observer::calls(Args args) {
+  const auto look = [&](TensorImpl* t) {
+    if (t == nullptr) return;
+    if (dispatch::grad_enabled() && autograd::requires_grad(*t))
+      refuse("its calls are recorded for a backward pass");
+    uses(*t);
+  };
+  for (const Arg& a : args) {
+    if (a.kind == Arg::kTensor) look(a.tensor);
+    if (a.kind == Arg::kTensors) {
+      for (TensorImpl* t : a.tensor_list()) look(t);
+    }
+  }
+}
+
+Observer::~Observer() {
+  stop();
+  if (started_) Recorder::of_this_thread().set_observer(nullptr);
+}
+
+void Observer::stop() {
+  if (!watching_.exchange(false)) return;
+  set_watcher(outer_);
+  if (early_) refuse("its work is done before it returns");
+  if (const Modes now = Modes::now();
+      (now.word | dispatch::kRecording) != (modes_.word | dispatch::kRecording) ||
+      now.default_dtype != modes_.default_dtype)
+    refuse("it changes a mode (recording of gradients, default dtype) and leaves it changed");
+  // What nobody else holds was made on the way. A view is met after what it is a view of.
+  for (size_t i = uses_.size(); i-- > arguments_;) {
+    if (uses_[i].tensor.unique()) uses_[i].tensor.reset();
+  }
+  uses_.erase(std::remove_if(uses_.begin() + static_cast<ptrdiff_t>(arguments_), uses_.end(),
+                             [](const Use& u) { return !u.tensor; }),
+              uses_.end());
+  numbers_.clear();
+}
+
+void Observer::settled(const compiler::Trace& trace, const Storages& storages,
+                       const std::shared_ptr<const compiler::CompiledTrace>& program) {
+  // A program that leaves values to the tape has made a node.
+  if (watching_ || (program && !program->recipes.empty())) early_ = true;
+  if (early_) return;
+  trace_ = trace;
+  program_ = program;
+  for (size_t s = 0; s < storages.size(); ++s) {
+    storages_.push_back(storages[s].get());
+    inputs_.push_back(trace.storages[s].fresh ? nullptr : storages[s]);
+  }
+}
+
+}  // namespace lohe::record

@@ -168,5 +168,6 @@ def _gpt(layers: int, width: int, heads: int, context: int, batch: int) -> Calla
 #: The cases that there are in JAX, by their names in the suite ``compile``.
 STEPS: dict[str, Callable[[], Callable[[], float]]] = {
     "MLP 64x4, batch 32; whole step compiled": _mlp,
+    "MLP 64x4, batch 32; whole step compiled, replay": _mlp,
     "GPT 4x128, 64 tokens, batch 12; whole step compiled": functools.partial(_gpt, 4, 128, 4, 64, 12),
 }

@@ -107,11 +107,12 @@ def classification_step(
     foreach: bool = False,
     compiled: bool = False,
     whole: bool = False,
+    replay: bool = False,
 ) -> Callable[[], float]:
     """One training step (forward, cross entropy, backward, AdamW) as a call that returns the loss.
 
     ``fused`` and ``foreach`` ask for those forms of the optimizer, ``compiled`` for the forward through
-    ``compile``, or with ``whole`` for the whole step through it.
+    ``compile``, or with ``whole`` for the whole step through it; ``replay`` for Lohe's ``replay=True`` with that.
     """
     options = {"fused": True} if fused else {"foreach": True} if foreach else {}
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1, **options)
@@ -123,9 +124,10 @@ def classification_step(
         loss = torch.nn.functional.cross_entropy(logits.view(-1, logits.shape[-1]), targets.view(-1))
         loss.backward()
         optimizer.step()
-        return loss
+        return loss.detach() if replay else loss
 
-    call = torch.compile(work) if compiled and whole else work
+    more = {"replay": True} if replay and torch.__name__ == "lohe" else {}
+    call = torch.compile(work, **more) if compiled and whole else work
 
     def step() -> float:
         return call().item()

@@ -189,29 +189,29 @@ def _conv() -> Iterator[Case]:
 Make = Callable[[Any, Options], dict[str, Any]]
 
 
-def _gpt(layers: int, width: int, heads: int, context: int, batch: int, whole: bool = False) -> Make:
+def _gpt(layers: int, width: int, heads: int, context: int, batch: int, **how: bool) -> Make:
     def make(torch: Any, options: Options) -> dict[str, Any]:
         torch.manual_seed(0)
         model = models.gpt(torch, layers=layers, width=width, heads=heads, vocabulary=65, context=context)
         ids = torch.randint(0, 65, (batch, context + 1))
         inputs, targets = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
-        return {"step": _step(torch, model, inputs, targets, options, whole)}
+        return {"step": _step(torch, model, inputs, targets, options, **how)}
 
     return make
 
 
-def _mlp(whole: bool = False) -> Make:
+def _mlp(**how: bool) -> Make:
     def make(torch: Any, options: Options) -> dict[str, Any]:
         torch.manual_seed(0)
         inputs, labels = torch.randn(32, 64), torch.randint(0, 64, (32,))
-        return {"step": _step(torch, models.mlp(torch, width=64, depth=4), inputs, labels, options, whole)}
+        return {"step": _step(torch, models.mlp(torch, width=64, depth=4), inputs, labels, options, **how)}
 
     return make
 
 
-def _step(torch: Any, model: Any, inputs: Any, targets: Any, options: Options, whole: bool) -> Any:
+def _step(torch: Any, model: Any, inputs: Any, targets: Any, options: Options, **how: bool) -> Any:
     return models.classification_step(
-        torch, model, inputs, targets, whole=whole, **dataclasses.asdict(options)
+        torch, model, inputs, targets, **how, **dataclasses.asdict(options)
     )
 
 
@@ -219,7 +219,7 @@ def _train() -> Iterator[Case]:
     def resnet(torch: Any, options: Options) -> dict[str, Any]:
         torch.manual_seed(0)
         images, labels = torch.randn(16, 3, 32, 32), torch.randint(0, 10, (16,))
-        return {"step": _step(torch, models.small_resnet(torch), images, labels, options, False)}
+        return {"step": _step(torch, models.small_resnet(torch), images, labels, options)}
 
     yield Case("GPT 6x384, 256 tokens, batch 4", "train", _gpt(6, 384, 6, 256, 4), "step()")
     yield Case("GPT 4x128, 64 tokens, batch 12", "train", _gpt(4, 128, 4, 64, 12), "step()")
@@ -248,14 +248,18 @@ def _patterns() -> Iterator[Case]:
 
 def _compile() -> Iterator[Case]:
     """Whole training steps, and optimizers' steps alone, through ``compile``."""
-    for whole, how in ((True, "whole step compiled"), (False, "model compiled")):
+    for how, name in (
+        ({"whole": True}, "whole step compiled"),
+        ({"whole": True, "replay": True}, "whole step compiled, replay"),
+        ({}, "model compiled"),
+    ):
         steps = {
-            "MLP 64x4, batch 32": _mlp(whole),
-            "GPT 4x128, 64 tokens, batch 12": _gpt(4, 128, 4, 64, 12, whole),
-            "GPT 6x384, 256 tokens, batch 4": _gpt(6, 384, 6, 256, 4, whole),
+            "MLP 64x4, batch 32": _mlp(**how),
+            "GPT 4x128, 64 tokens, batch 12": _gpt(4, 128, 4, 64, 12, **how),
+            "GPT 6x384, 256 tokens, batch 4": _gpt(6, 384, 6, 256, 4, **how),
         }
-        for name, make in steps.items():
-            yield Case(f"{name}; {how}", "compile", make, "step()", table="training steps")
+        for case, make in steps.items():
+            yield Case(f"{case}; {name}", "compile", make, "step()", table="training steps")
     for name, arguments in OPTIMIZERS.items():
         for count in (1, 50, 500):
 

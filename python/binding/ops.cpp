@@ -280,13 +280,22 @@ PyObject* call_overloads(PyObject* callable, const OverloadSet& set, dispatch::F
 
 namespace {
 
-/// Orders by which of the positional parameters are tensors, from the left.
+/// Orders by which of the positional parameters are tensors, from the left, then by which of those by name
+/// are where the other row has a number: a tensor of one element would do for that, too, but only when it is
+/// read.
 bool takes_tensor_first(const Overload& a, const Overload& b) {
-  const auto is_number = [](const Overload& row, int i) {
-    return i >= row.positional || row.op->schema.params[static_cast<size_t>(i)].type != ops::ArgType::kTensor;
+  const auto is_tensor = [](const Overload& row, size_t i) {
+    return row.op->schema.params[i].type == ops::ArgType::kTensor;
+  };
+  const auto is_number = [&](const Overload& row, int i) {
+    return i >= row.positional || !is_tensor(row, static_cast<size_t>(i));
   };
   for (int i = 0; i < std::max(a.positional, b.positional); ++i) {
     if (is_number(a, i) != is_number(b, i)) return is_number(b, i);
+  }
+  const auto &p = a.op->schema.params, &q = b.op->schema.params;
+  for (size_t i = static_cast<size_t>(a.positional); a.positional == b.positional && i < p.size(); ++i) {
+    if (i < q.size() && p[i].name == q[i].name && is_tensor(a, i) != is_tensor(b, i)) return is_tensor(a, i);
   }
   return false;
 }

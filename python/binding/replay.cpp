@@ -25,7 +25,13 @@ constexpr int kMostChanges = 4, kMostUnused = 16, kMostWaits = 1000;
 constexpr int kDepth = 4;
 constexpr Py_ssize_t kLargest = 256;
 
-/// What a dict or list held. The objects are compared by identity.
+/// Whether it is the same object, or the same number.
+bool same_object(PyObject* a, PyObject* b) {
+  if (a == b) return true;
+  return a != nullptr && b != nullptr && (PyFloat_CheckExact(a) || PyLong_CheckExact(a)) && same_plain(a, b);
+}
+
+/// What a dict or list held.
 struct Snapshot {
   explicit Snapshot(PyObject* c) : container(Ref::borrow(c)) {
     if (PyDict_Check(c)) {
@@ -45,13 +51,13 @@ struct Snapshot {
       PyObject *k, *v;
       size_t i = 0;
       for (Py_ssize_t at = 0; i < items.size() && PyDict_Next(c, &at, &k, &v) != 0; i += 2) {
-        if (items[i].get() != k || items[i + 1].get() != v) return false;
+        if (items[i].get() != k || !same_object(items[i + 1].get(), v)) return false;
       }
       return true;
     }
     if (static_cast<size_t>(PyList_GET_SIZE(c)) != items.size()) return false;
     for (size_t i = 0; i < items.size(); ++i) {
-      if (PyList_GET_ITEM(c, static_cast<Py_ssize_t>(i)) != items[i].get()) return false;
+      if (!same_object(PyList_GET_ITEM(c, static_cast<Py_ssize_t>(i)), items[i].get())) return false;
     }
     return true;
   }
@@ -59,9 +65,17 @@ struct Snapshot {
   std::vector<Ref> items;  ///< of a dict: keys and values
 };
 
+bool is_optimizer(PyObject* o) {
+  static PyObject* const type = [] {
+    const Ref module = checked(PyImport_ImportModule("lohe.optim"));
+    return checked(PyObject_GetAttrString(module.get(), "Optimizer")).release();
+  }();
+  return PyObject_TypeCheck(o, reinterpret_cast<PyTypeObject*>(type)) != 0;
+}
+
 /// What the host's code depends on as far as it can be seen: attributes of the modules that it calls or
-/// knows, of the object that a method belongs to, the variables of the function itself, and containers in
-/// them.
+/// knows, of the optimizers that it knows, of the object that a method belongs to, the variables of the
+/// function itself, and containers in them.
 class HostState {
  public:
   HostState() = default;
@@ -80,10 +94,10 @@ class HostState {
   bool holds() const {
     if (!no_global_hooks()) return false;
     for (const Variable& v : cells_) {
-      if (PyCell_GET(v.where.get()) != v.value.get()) return false;
+      if (!same_object(PyCell_GET(v.where.get()), v.value.get())) return false;
     }
     for (const Variable& v : globals_) {
-      if (PyDict_GetItemWithError(v.where.get(), v.name.get()) != v.value.get()) return false;
+      if (!same_object(PyDict_GetItemWithError(v.where.get(), v.name.get()), v.value.get())) return false;
     }
     return std::all_of(containers_.begin(), containers_.end(), [](const Snapshot& s) { return s.holds(); });
   }
@@ -108,7 +122,8 @@ class HostState {
 
   void add(PyObject* o, int depth) {
     if (o == nullptr || depth > kDepth) return;
-    if (PyObject_TypeCheck(o, &module_base_type)) return add_attributes(o, 0);
+    // What a training step reads besides tensors: learning rates, for one.
+    if (PyObject_TypeCheck(o, &module_base_type) || is_optimizer(o)) return add_attributes(o, 0);
     if (PyTuple_Check(o)) {
       for (Py_ssize_t i = 0; i < std::min(PyTuple_GET_SIZE(o), kLargest); ++i)
         add(PyTuple_GET_ITEM(o, i), depth + 1);

@@ -130,6 +130,8 @@ class Recording {
   Intrusive<Storage> last_;
 };
 
+constexpr const char* kHooks = "a backward pass runs hooks";
+
 class BackwardPass {
  public:
   BackwardPass(bool retain_graph, bool create_graph)
@@ -210,6 +212,8 @@ class BackwardPass {
       ready_.pop_back();
       Task& task = tasks_[number];
       GradNode& n = *task.node;
+      if (Watcher* watcher = current_watcher(); watcher != nullptr && !is_leaf(n))
+        watcher->differentiates(n.sequence);
       if (n.recorded) recording.begin(n.inexact);
       GradList grads = incoming(n, std::move(task.grads));
       for (int c = task.capture; c >= 0; c = captures_[static_cast<size_t>(c)].next) {
@@ -278,6 +282,7 @@ class BackwardPass {
     for (size_t o = 0; o < n.outputs.size(); ++o) validate(grads[o], n.outputs[o], n);
     n.run_tensor_hooks(grads);
     if (!n.hooks) return grads;
+    tell_watcher(kHooks);
     for (const auto& [output, hook] : n.hooks->tensors) {
       TensorPtr& g = grads[static_cast<size_t>(output)];
       if (!g) continue;
@@ -331,7 +336,6 @@ class BackwardPass {
 std::vector<TensorPtr> run_backward(std::span<const TensorPtr> roots, std::span<const TensorPtr> gradients,
                                     bool retain_graph, bool create_graph, std::span<const TensorPtr> inputs,
                                     bool allow_unused, bool accumulate) {
-  tell_watcher("it runs a backward pass");
   BackwardPass pass(retain_graph, create_graph);
   pass.start(roots, gradients);
   pass.count();

@@ -12,8 +12,6 @@
 
 namespace lohe::autograd {
 
-uint64_t new_sequence();
-
 namespace {
 
 using namespace ops;
@@ -68,6 +66,8 @@ class AddingTo {
   std::recursive_mutex& mutex_;  ///< what adds may run a program's own code, which runs backward
 };
 
+constexpr const char* kHooks = "hooks of a gradient run";
+
 /// Adds what reaches a leaf to its `.grad`.
 class AccumulateGrad final : public GradNode {
  public:
@@ -87,6 +87,7 @@ class AccumulateGrad final : public GradNode {
   void run_tensor_hooks(GradList& grads) override {
     const GradMeta& m = meta_of(*leaf_);
     if (!grads[0] || !m.hooks) return;
+    if (!m.hooks->gradient.empty()) tell_watcher(kHooks);
     for (const auto& [id, hook] : m.hooks->gradient) {
       if (TensorPtr changed = hook(grads[0])) grads[0] = std::move(changed);
     }
@@ -97,7 +98,8 @@ class AccumulateGrad final : public GradNode {
     if (!g) return {};
     GradMeta& m = meta_of(*leaf_);
     add_to(m, std::move(g));
-    if (m.hooks) {
+    if (m.hooks && !m.hooks->post_accumulate.empty()) {
+      tell_watcher(kHooks);
       for (const auto& [id, hook] : m.hooks->post_accumulate) hook(leaf_.get());
     }
     return {};
@@ -106,6 +108,7 @@ class AccumulateGrad final : public GradNode {
  private:
   void add_to(GradMeta& m, TensorPtr g) {
     static const OpRef add("add"), clone("clone"), detach("detach");
+    if (Watcher* watcher = current_watcher()) watcher->uses(*leaf_);
     const AddingTo turn(leaf_.get());
     if (!m.grad) {
       // The engine's own buffer becomes the gradient where nobody else holds it; else a copy does.
@@ -309,7 +312,7 @@ Edge gradient_edge(const TensorPtr& t) {
 }
 
 void set_requires_grad(TensorImpl& t, bool value) {
-  tell_watcher("it sets requires_grad");
+  if (value != t.requires_grad) tell_watcher("it sets requires_grad");
   LOHE_CHECK(!value || is_differentiable(t.dtype()),
              "only Tensors of floating point and complex dtype can require gradients, got ", t.dtype());
   LOHE_CHECK(

@@ -106,6 +106,8 @@ struct GradMeta final : AutogradMeta {
 GradMeta& meta_of(TensorImpl& t);  ///< makes it if needed
 GradMeta* meta_or_null(const TensorImpl& t);
 
+/// For a node: later ones run first.
+uint64_t new_sequence();
 /// Edge to give to a node that uses `t`: empty if t needs no gradient.
 Edge gradient_edge(const TensorPtr& t);
 /// grad_fn as the user sees it; rebuilt for a view whose base was written through another view.

@@ -56,9 +56,10 @@ constexpr std::array kVariables{
     EnvVariable{
         "LOHE_RECORD", EnvType::kBool, "0", "",
         "Record all work of the importing thread as inside one compile() scope; results do not change."},
-    EnvVariable{"LOHE_REPLAY_AUDIT", EnvType::kInt, "0", "",
-                "Every so many calls a function compiled with replay=True runs again instead, and an error is "
-                "raised where that differs from what was to be replayed; 0: never."},
+    EnvVariable{
+        "LOHE_REPLAY_AUDIT", EnvType::kInt, "0", "",
+        "Every so many calls a function compiled with replay=True runs again instead, and an error is "
+        "raised where that differs from what was to be replayed; 0: never."},
 };
 
 const EnvVariable& row(std::string_view name) {

@@ -1,6 +1,7 @@
 #include "dispatch/execute.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "autograd/tape.h"
 #include "base/inline_vector.h"
@@ -218,7 +219,14 @@ Results run_pointwise(const OpDef& op, Args args, TensorImpl* target) {
   const std::span<const Scalar> numbers(scalars, instance.scalars.size());
   const size_t inputs = instance.tensors.size(), outputs = instance.outputs.size();
   Results results;
-  record::Recorder* const recorder = record::recorder_for(args);
+  record::Recorder* recorder = record::recorder_for(args);
+  std::optional<Unwatched> known;
+  if (target != nullptr && recorder != nullptr && recorder->observed() &&
+      recorder->write_aside(op, args, *target,
+                            [](const OpDef& o, Args again, TensorImpl& t) { run_pointwise(o, again, &t); })) {
+    recorder = nullptr;
+    known.emplace();
+  }
   if (target != nullptr && recorder == nullptr) {
     for (size_t o = 0; o < outputs; ++o) settle_for_write(*written_argument(op, args, target, o));
   }

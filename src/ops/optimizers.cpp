@@ -1,7 +1,9 @@
 #include <cmath>
 
+#include "base/inline_vector.h"
 #include "lohe/error.h"
 #include "ops/reductions.h"
+#include "tensor/watcher.h"
 
 /// Optimizer steps over lists of tensors: one kernel for each tensor, which updates it and its state in
 /// place.
@@ -52,30 +54,69 @@ bool skipped(Args a, size_t grads, const Arg& grad_scale, const Arg& found_inf) 
   return false;
 }
 
+/// What a step of Adam takes of its count of steps and of its rate.
+struct AdamRates {
+  double size, shrink, eps;
+};
+struct AdamConstants {
+  double beta1, beta2, decay, eps, decoupled, rate;
+};
+AdamRates adam_rates(const AdamConstants& c, double steps, double rate) {
+  // size (m / (sqrt(v) / root + eps)), less one division for every element. Decoupled: the parameter shrinks
+  // by rate * decay.
+  const double root = std::sqrt(1 - std::pow(c.beta2, steps));
+  return {rate * root / (1 - std::pow(c.beta1, steps)), c.decoupled != 0 ? 1 - rate * c.decay : 1,
+          c.eps * root};
+}
+
+/// For who does the step again without this code.
+void follow_rates(Watcher& watcher, const AdamConstants& c, TensorImpl* steps, const Arg& rate) {
+  InlineVector<TensorImpl*, 2> sources;
+  sources.push_back(steps);
+  if (rate.kind == Arg::kTensor) sources.push_back(rate.tensor);
+  const std::array constants{c.beta1, c.beta2, c.decay, c.eps, c.decoupled, c.rate};
+  static constexpr std::array kNumbers{0, 3, 5};  // size, shrink and eps
+  watcher.follows({sources, constants, kNumbers,
+                   [](std::span<const double> k, std::span<TensorImpl* const> from, std::span<double> to) {
+                     const AdamConstants known{k[0], k[1], k[2], k[3], k[4], k[5]};
+                     const AdamRates r = adam_rates(known, number_in(*from[0]),
+                                                    from.size() > 1 ? number_in(*from[1]) : known.rate);
+                     to[0] = r.size, to[1] = r.shrink, to[2] = r.eps;
+                   }});
+}
+
 Results adam(const OpDef& op, Args a, bool decoupled) {
   static const OpRef step("_adam_step_"), amsgrad_step("_amsgrad_step_");
   static constexpr size_t lists[] = {1, 2, 3, 4, 5};
   lists_match(op, a, lists);
   if (skipped(a, 1, a[13], a[14])) return {};
-  const double rate = rate_of(a[6]), beta1 = a[7].scalar().to_double(), beta2 = a[8].scalar().to_double();
+  Watcher* const watcher = current_watcher();
+  const auto known = [&](const TensorImpl& t) {
+    const Unwatched reading;  // the watcher is told of the rule
+    return number_in(t);
+  };
+  const double rate = a[6].kind == Arg::kTensor ? known(*a[6].tensor) : a[6].scalar().to_double();
+  const double beta1 = a[7].scalar().to_double(), beta2 = a[8].scalar().to_double();
   const double decay = a[9].scalar().to_double(), eps = a[10].scalar().to_double();
   const bool amsgrad = a[11].integer != 0, maximize = a[12].integer != 0;
+  const AdamConstants constants{
+      beta1, beta2, decay, eps, decoupled ? 1.0 : 0.0, a[6].kind == Arg::kTensor ? 0 : rate};
+  // Not decoupled: the gradient takes decay * parameter.
+  const double pull = decoupled ? 0 : decay;
   // Most tensors have taken as many steps as the one before them.
-  double steps = -1, root = 0, size = 0;
+  double steps = -1;
+  AdamRates r{};
   for (size_t i = 0; i < static_cast<size_t>(a[0].count); ++i) {
-    if (const double t = number_in(*a[5].tensors[i]); t != steps) {
-      // size (m / (sqrt(v) / root + eps)), less one division for every element.
-      root = std::sqrt(1 - std::pow(beta2, t));
-      size = rate * root / (1 - std::pow(beta1, t));
+    if (const double t = known(*a[5].tensors[i]); t != steps) {
+      r = adam_rates(constants, t, rate);
       steps = t;
     }
-    // Decoupled: the parameter shrinks by rate * decay; else the gradient takes decay * parameter.
-    const double shrink = decoupled ? 1 - rate * decay : 1, pull = decoupled ? 0 : decay;
+    if (watcher != nullptr) follow_rates(*watcher, constants, a[5].tensors[i], a[6]);
     TensorImpl *p = a[0].tensors[i], *g = a[1].tensors[i], *m = a[2].tensors[i], *v = a[3].tensors[i];
     if (amsgrad) {
-      amsgrad_step.all(p, m, v, a[4].tensors[i], g, size, beta1, beta2, shrink, pull, eps * root, maximize);
+      amsgrad_step.all(p, m, v, a[4].tensors[i], g, r.size, beta1, beta2, r.shrink, pull, r.eps, maximize);
     } else {
-      step.all(p, m, v, g, size, beta1, beta2, shrink, pull, eps * root, maximize);
+      step.all(p, m, v, g, r.size, beta1, beta2, r.shrink, pull, r.eps, maximize);
     }
   }
   return {};

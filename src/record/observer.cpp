@@ -1,6 +1,7 @@
 #include "record/observer.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "autograd/tape.h"
 #include "record/recorder.h"
@@ -22,6 +23,7 @@ enum Flag : uint32_t {
   kOwnVersion = 256,
   kMayNotBeWritten = 512,
   kExtension = 1024,
+  kHooks = 2048,
 };
 
 uint32_t flags_of(TensorImpl& t) {
@@ -35,12 +37,34 @@ uint32_t flags_of(TensorImpl& t) {
          (s.exposed() ? kExposed : 0u) | (s.writable() ? kWritable : 0u) | (t.view_base ? kView : 0u) |
          (&t.version() != &s.version ? kOwnVersion : 0u) |
          (meta != nullptr && meta->origin != autograd::ViewOrigin::kOne ? kMayNotBeWritten : 0u) |
-         (t.extension ? kExtension : 0u);
+         (t.extension ? kExtension : 0u) |
+         (meta != nullptr && meta->hooks &&
+                  !(meta->hooks->gradient.empty() && meta->hooks->post_accumulate.empty())
+              ? kHooks
+              : 0u);
 }
 
 }  // namespace
 
-const TensorImpl* grad_of(const TensorImpl& t) {
+bool Aside::same_as(const Aside& o) const {
+  const auto same_arg = [](const Arg& a, const Arg& b) {
+    return a.kind == b.kind && (a.kind == Arg::kTensor || a.kind == Arg::kNone || a.integer == b.integer);
+  };
+  return op == o.op && target.get() == o.target.get() && redo == o.redo &&
+         std::equal(args.begin(), args.end(), o.args.begin(), o.args.end(), same_arg);
+}
+
+bool TraceNumbers::same_as(const TraceNumbers& o) const {
+  const auto same_source = [](const TensorPtr& a, const TensorPtr& b) { return a.get() == b.get(); };
+  const auto same_bits = [](double a, double b) {
+    return std::bit_cast<uint64_t>(a) == std::bit_cast<uint64_t>(b);
+  };
+  return function == o.function && numbers == o.numbers &&
+         std::equal(sources.begin(), sources.end(), o.sources.begin(), o.sources.end(), same_source) &&
+         std::equal(constants.begin(), constants.end(), o.constants.begin(), o.constants.end(), same_bits);
+}
+
+TensorImpl* grad_of(const TensorImpl& t) {
   const autograd::GradMeta* meta = autograd::meta_or_null(t);
   return meta == nullptr ? nullptr : meta->grad.get();
 }
@@ -102,9 +126,7 @@ Observer::Use::Use(TensorImpl& t)
       generation(t.storage().generation.load(std::memory_order_relaxed)),
       grad(grad_of(t)) {}
 
-bool Observer::Use::holds() const {
-  return facts.hold_for(*tensor) && storage == &tensor->storage() && grad == grad_of(*tensor);
-}
+bool Observer::Use::holds() const { return facts.hold_for(*tensor) && storage == &tensor->storage(); }
 
 Observer::Observer(std::span<TensorImpl* const> arguments) : arguments_(arguments.size()) {
   for (TensorImpl* t : arguments) {
@@ -115,6 +137,7 @@ Observer::Observer(std::span<TensorImpl* const> arguments) : arguments_(argument
 
 void Observer::start() {
   started_ = watching_ = true;
+  first_node_ = autograd::new_sequence();
   outer_ = set_watcher(this);
   if (outer_ != nullptr) outer_->note("it calls another function that is to be replayed");
   Recorder::of_this_thread().set_observer(this);
@@ -136,12 +159,39 @@ void Observer::uses(TensorImpl& t) {
   if (t.extension) refuse("a function transform works on its tensors");
 }
 
+void Observer::differentiates(uint64_t sequence) {
+  if (watching_ && sequence < first_node_) refuse("a backward pass goes into calls that were made before it");
+}
+
+void Observer::follows(const NumberRule& rule) {
+  if (!watching_) return;
+  for (TensorImpl* t : rule.sources) uses(*t);
+  rules_.push_back({{}, {rule.constants.begin(), rule.constants.end()}, {}, rule.function});
+  for (TensorImpl* t : rule.sources) rules_.back().sources.emplace_back(t);
+  rules_.back().numbers.assign(rule.numbers.begin(), rule.numbers.end());
+  rule_age_ = 0;
+}
+
+bool Observer::write_aside(Aside aside) {
+  if (!watching_ || allocated_.contains(&aside.target->storage())) return false;
+  asides_.push_back(std::move(aside));
+  return true;
+}
+
+void Observer::recorded(const compiler::TraceRecord& record) {
+  if (!watching_ || rule_age_ < 0) return;
+  for (int32_t& number : rules_.back().numbers) number += record.scalar;
+  rule_age_ = -1;
+}
+
 void Observer::calls(Args args) {
+  // A call without work, of tensors without elements, left no record.
+  if (rule_age_ >= 0 && rule_age_++ > 0) {
+    rules_.pop_back();
+    rule_age_ = -1;
+  }
   const auto look = [&](TensorImpl* t) {
-    if (t == nullptr) return;
-    if (dispatch::grad_enabled() && autograd::requires_grad(*t))
-      refuse("its calls are recorded for a backward pass");
-    uses(*t);
+    if (t != nullptr) uses(*t);
   };
   for (const Arg& a : args) {
     if (a.kind == Arg::kTensor) look(a.tensor);
@@ -160,6 +210,7 @@ void Observer::stop() {
   if (!watching_.exchange(false)) return;
   set_watcher(outer_);
   if (early_) refuse("its work is done before it returns");
+  if (rule_age_ >= 0) rules_.pop_back();
   if (const Modes now = Modes::now();
       (now.word | dispatch::kRecording) != (modes_.word | dispatch::kRecording) ||
       now.default_dtype != modes_.default_dtype)
@@ -183,7 +234,8 @@ void Observer::settled(const compiler::Trace& trace, const Storages& storages,
   program_ = program;
   for (size_t s = 0; s < storages.size(); ++s) {
     storages_.push_back(storages[s].get());
-    inputs_.push_back(trace.storages[s].fresh ? nullptr : storages[s]);
+    const bool made = trace.storages[s].fresh || allocated_.contains(storages[s].get());
+    inputs_.push_back(made ? nullptr : storages[s]);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "record/run.h"
@@ -24,7 +25,26 @@ struct TensorFacts {
 };
 
 /// Its `.grad`, or null.
-const TensorImpl* grad_of(const TensorImpl& t);
+TensorImpl* grad_of(const TensorImpl& t);
+
+/// A write into one single number that is known. It is done at once, before the trace.
+struct Aside {
+  using Redo = void (*)(const ops::OpDef& op, Args args, TensorImpl& target);
+  const ops::OpDef* op;
+  std::vector<Arg> args;  ///< plain ones; of kind kTensor: the target
+  TensorPtr target;
+  Redo redo;
+  bool same_as(const Aside& other) const;
+};
+
+/// A NumberRule of a record, with its numbers' places in the trace.
+struct TraceNumbers {
+  std::vector<TensorPtr> sources;
+  std::vector<double> constants;
+  std::vector<int32_t> numbers;
+  NumberRule::Function function;
+  bool same_as(const TraceNumbers& other) const;
+};
 
 /// What a trace depends on in the thread and the process.
 struct Modes {
@@ -68,8 +88,15 @@ class Observer final : public Watcher {
   void start();
   void note(const char* what) override;
   void uses(TensorImpl& tensor) override;
+  void allocates(const Storage& storage) override { allocated_.insert(&storage); }
+  void differentiates(uint64_t sequence) override;
+  void follows(const NumberRule& rule) override;
   /// The call of an op.
   void calls(Args args);
+  /// A write that is not to be part of the trace. @return false for memory that the call made: it is
+  bool write_aside(Aside aside);
+  /// Its recorder has written down a program's run.
+  void recorded(const compiler::TraceRecord& record);
   /// The function has returned.
   void stop();
   /// A recorder is about to carry out what it holds.
@@ -95,7 +122,7 @@ class Observer final : public Watcher {
     const Storage* storage;
     uint32_t version;
     uint64_t generation;
-    const TensorImpl* grad;
+    TensorPtr grad;
   };
 
   std::atomic<bool> watching_{false};
@@ -104,10 +131,15 @@ class Observer final : public Watcher {
   Watcher* outer_ = nullptr;
   Modes modes_ = Modes::now();
   size_t arguments_;
+  std::unordered_set<const Storage*> allocated_;  ///< in the call
+  uint64_t first_node_ = 0;                       ///< calls before it are not this call's
+  std::vector<Aside> asides_;
+  std::vector<TraceNumbers> rules_;
+  int rule_age_ = -1;      ///< how many ops were called since the last rule; -1: it has its record
   std::vector<Use> uses_;  ///< the arguments, then other tensors in the order of their first use
   std::unordered_map<const TensorImpl*, size_t> numbers_;  ///< of the uses
   std::optional<compiler::Trace> trace_;                   ///< none: nothing was recorded
-  Storages inputs_;                                        ///< of the trace; null: fresh
+  Storages inputs_;                                        ///< of the trace; null: made in the call
   std::vector<const Storage*> storages_;                   ///< of the trace
   std::shared_ptr<const compiler::CompiledTrace> program_;
   std::string reason_;

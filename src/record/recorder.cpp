@@ -157,6 +157,19 @@ void Recorder::change_inexact(bool inexact) {
   inexact_ = inexact;
 }
 
+bool Recorder::write_aside(const ops::OpDef& op, Args args, TensorImpl& target,
+                           void (*redo)(const ops::OpDef&, Args, TensorImpl&)) {
+  const bool plain = std::all_of(args.begin(), args.end(), [&](const Arg& a) {
+    return a.kind == Arg::kTensor
+               ? a.tensor == &target
+               : a.kind == Arg::kNone || a.kind == Arg::kBool || a.kind == Arg::kInt || a.kind == Arg::kFloat;
+  });
+  if (observer_ == nullptr || !plain || target.numel() != 1 ||
+      target.storage().pending.load(std::memory_order_acquire) != nullptr)
+    return false;
+  return observer_->write_aside({&op, {args.begin(), args.end()}, TensorPtr(&target), redo});
+}
+
 void Recorder::set_observer(Observer* observer) {
   const auto lock = locked(mutex_);
   observer_ = observer;
@@ -164,8 +177,7 @@ void Recorder::set_observer(Observer* observer) {
 
 bool Recorder::makes(const Storage& storage) {
   const auto lock = locked(mutex_);
-  return storage.pending.load(std::memory_order_relaxed) == this &&
-         storage.pending_number > 0 &&
+  return storage.pending.load(std::memory_order_relaxed) == this && storage.pending_number > 0 &&
          trace_.storages[static_cast<size_t>(storage.pending_number - 1)].fresh;
 }
 
@@ -178,8 +190,7 @@ void Recorder::add(compiler::Program& program, const compiler::Space& space,
                    std::span<const compiler::Place> places, size_t inputs, std::span<const Scalar> numbers) {
   InlineVector<Storage*, 8> used;
   for (const compiler::Place& p : places) used.push_back(&p.tensor->storage());
-  claim(used);
-  auto lock = locked(mutex_);
+  auto lock = claimed(used);
   TraceRecord record;
   record.program = &program;
   record.space = space;
@@ -190,12 +201,25 @@ void Recorder::add(compiler::Program& program, const compiler::Space& space,
   record.scalars = static_cast<int32_t>(numbers.size());
   for (const compiler::Place& p : places) add_operand(*p.tensor, p.strides);
   for (const Scalar& s : numbers) trace_.scalars.push_back(s);
+  if (observer_ != nullptr) observer_->recorded(record);
   const bool full = add_record(std::move(record));
   lock.unlock();
   if (full) settle();
 }
 
 std::unique_lock<std::mutex> Recorder::lock() { return std::unique_lock(mutex_); }
+
+std::unique_lock<std::mutex> Recorder::claimed(std::span<Storage* const> storages) {
+  // Most of them name this recorder already. Under its lock they go on to: nobody can do its work.
+  const auto mine = [&](const Storage* s) { return s->pending.load(std::memory_order_acquire) == this; };
+  auto lock = locked(mutex_);
+  while (!std::all_of(storages.begin(), storages.end(), mine)) {
+    lock.unlock();
+    claim(storages);
+    lock = locked(mutex_);
+  }
+  return lock;
+}
 
 void Recorder::claim(std::span<Storage* const> storages) {
   try {
@@ -241,8 +265,7 @@ void Recorder::add_call(const ops::OpDef& op, Args args, const Results& results)
       if (t != nullptr) used.push_back(&t->storage());
     }
   }
-  claim(used);
-  auto lock = locked(mutex_);
+  auto lock = claimed(used);
   TraceRecord record;
   record.call = static_cast<int32_t>(trace_.calls.size());
   record.operand = static_cast<int32_t>(trace_.operands.size());
@@ -349,7 +372,7 @@ void Recorder::run() {
     ++(program ? counts_.compiled : counts_.unfused);
     if (observer_ != nullptr) observer_->settled(trace, storages, program);
     if (program)
-      run_compiled(*program, trace, storages, done);
+      run_compiled(*program, trace, trace.scalars, storages, done);
     else
       run_unfused(trace, storages, done);
   } catch (...) {

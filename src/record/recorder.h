@@ -56,6 +56,10 @@ class Recorder final : public PendingWork {
   /// Who sees what this thread records (null: nobody).
   void set_observer(Observer* observer);
   bool observed() const { return observer_ != nullptr; }
+  /// Whether this call, which writes `target` in place, is to be done at once, for its observer knows how to
+  /// do it again: it changes one known number by plain ones.
+  bool write_aside(const ops::OpDef& op, Args args, TensorImpl& target,
+                   void (*redo)(const ops::OpDef&, Args, TensorImpl&));
   /// Whether the trace so far makes this storage.
   bool makes(const Storage& storage);
 
@@ -67,6 +71,8 @@ class Recorder final : public PendingWork {
   Counts counts();
 
  private:
+  /// The lock, with these storages claimed. @throws as claim().
+  std::unique_lock<std::mutex> claimed(std::span<Storage* const> storages);
   Recorder() : PendingWork(true) {}
   int32_t number_of(const Intrusive<Storage>& storage, bool fresh);
   void add_operand(const TensorImpl& t, std::span<const int64_t> strides);

@@ -1,11 +1,13 @@
 #include "record/replay.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <mutex>
 
 #include "autograd/tape.h"
 #include "base/fork.h"
+#include "base/inline_vector.h"
 #include "lohe/error.h"
 #include "record/cache.h"
 #include "record/locks.h"
@@ -65,19 +67,20 @@ class Replay::Maker {
     r.arguments_ = seen_.arguments_;
     if (seen_.trace_) r.trace_ = std::move(*seen_.trace_);
     r.program_ = seen_.program_;
-    const bool fine = seen_.reason_.empty() && sort_uses() && find_sources() && describe_results() &&
-                      keep_to_itself() && count_writes();
+    const bool fine = seen_.reason_.empty() && sort_uses() && find_sources() && find_gradients() &&
+                      describe_results() && describe_gradients() && keep_to_itself() && number_asides() &&
+                      count_writes();
     if (!fine) return nullptr;
     for (size_t u = r.arguments_; u < seen_.uses_.size(); ++u) {
       const Observer::Use& use = seen_.uses_[u];
-      r.implicit_.push_back({keep(use.tensor), use.facts, use.storage, use.grad});
+      r.implicit_.push_back({keep(use.tensor), use.facts, use.storage, fact_of(use)});
       r.implicit_storages_.push_back(use.storage);
     }
     std::sort(r.implicit_storages_.begin(), r.implicit_storages_.end());
     for (size_t a = 0; a < r.arguments_; ++a) {
       const Observer::Use& use = seen_.uses_[a];
       r.shared_.push_back(r.among_implicit(use.storage) ? use.storage : nullptr);
-      r.grads_.push_back(use.grad);
+      r.grads_.push_back(fact_of(use));
     }
     return made_;
   }
@@ -90,6 +93,11 @@ class Replay::Maker {
   bool is_result(const TensorImpl* t) const {
     return std::find(given_.begin(), given_.end(), t) != given_.end();
   }
+  static GradFact fact_of(const Observer::Use& use) {
+    if (use.grad.get() == grad_of(*use.tensor)) return {use.grad.get(), false, {}};
+    if (!use.grad) return {nullptr, true, {}};
+    return {nullptr, true, TensorFacts(*use.grad)};
+  }
   bool is_argument(const TensorImpl* t) const { return argument(t) >= 0; }
   int32_t argument(const TensorImpl* t) const {
     for (size_t a = 0; a < seen_.arguments_; ++a) {
@@ -97,10 +105,14 @@ class Replay::Maker {
     }
     return -1;
   }
-  /// The number of a storage in the trace, if the trace made it; else -1.
+  /// Whether a storage of the trace was made in the call: by the trace, or as memory for it to fill.
+  bool made_inside(size_t s) const {
+    return made_->trace_.storages[s].fresh || seen_.allocated_.contains(seen_.storages_[s]);
+  }
+  /// The number of a storage in the trace, if the call made it; else -1.
   int32_t fresh(const Storage* s) const {
     for (size_t i = 0; i < seen_.storages_.size(); ++i) {
-      if (seen_.storages_[i] == s && made_->trace_.storages[i].fresh) return static_cast<int32_t>(i);
+      if (seen_.storages_[i] == s && made_inside(i)) return static_cast<int32_t>(i);
     }
     return -1;
   }
@@ -143,8 +155,8 @@ class Replay::Maker {
   bool find_sources() {
     const compiler::Trace& trace = made_->trace_;
     for (size_t s = 0; s < trace.storages.size(); ++s) {
-      const int32_t source = trace.storages[s].fresh ? -1 : source_of(seen_.storages_[s]);
-      if (source < 0 && !trace.storages[s].fresh)
+      const int32_t source = made_inside(s) ? -1 : source_of(seen_.storages_[s]);
+      if (source < 0 && !made_inside(s))
         return refuse(
             "it works on memory that belongs neither to an argument nor to a tensor that outlives the call");
       made_->sources_.push_back(source);
@@ -164,6 +176,57 @@ class Replay::Maker {
     if (o.storage >= 0) made_->written_[static_cast<size_t>(o.storage)] = true;
   }
 
+  /// The gradients that the call replaces.
+  bool find_gradients() {
+    for (size_t u = 0; u < seen_.uses_.size(); ++u) {
+      const Observer::Use& use = seen_.uses_[u];
+      TensorImpl* after = grad_of(*use.tensor);
+      if (use.grad.get() == after) continue;
+      made_->grad_writes_.push_back({static_cast<int32_t>(u), -1});
+      if (after != nullptr) ++slots_[after];
+    }
+    return true;
+  }
+
+  bool describe_gradients() {
+    for (GradWrite& w : made_->grad_writes_) {
+      TensorImpl* after = grad_of(*seen_.uses_[static_cast<size_t>(w.source)].tensor);
+      if (after == nullptr) continue;
+      w.recipe = recipe_of(after, is_result(after));
+      if (w.recipe < 0) return false;
+    }
+    return true;
+  }
+
+  /// What is done aside, and numbers that follow from others, work on what outlives the call.
+  bool number_asides() {
+    for (Aside& a : seen_.asides_) {
+      const int32_t target = source_tensor(a.target.get());
+      if (target < 0) return refuse("it changes a number that does not outlive the call");
+      made_->aside_targets_.push_back(target);
+      made_->asides_.push_back(std::move(a));
+    }
+    for (TraceNumbers& rule : seen_.rules_) {
+      std::vector<int32_t>& numbers = made_->rule_sources_.emplace_back();
+      for (const TensorPtr& t : rule.sources) {
+        numbers.push_back(source_tensor(t.get()));
+        if (numbers.back() < 0) return refuse("its numbers follow from one that does not outlive the call");
+      }
+      made_->rules_.push_back(std::move(rule));
+    }
+    // The tensors themselves are among the sources.
+    for (Aside& a : made_->asides_) a.target.reset();
+    for (TraceNumbers& rule : made_->rules_) rule.sources.clear();
+    return true;
+  }
+
+  int32_t source_tensor(const TensorImpl* t) const {
+    for (size_t u = 0; u < seen_.uses_.size(); ++u) {
+      if (seen_.uses_[u].tensor.get() == t) return static_cast<int32_t>(u);
+    }
+    return -1;
+  }
+
   bool describe_results() {
     for (TensorImpl* t : given_) {
       const int32_t recipe = recipe_of(t, true);
@@ -180,13 +243,17 @@ class Replay::Maker {
     r.argument = argument(t);
     if (r.argument < 0) {
       if (t->requires_grad || t->autograd || t->extension) {
-        refuse("a result needs a gradient, or is a view of what does");
+        refuse(result ? "a result needs a gradient, or is a view of what does; return its detach()"
+                      : "a gradient that it makes needs one itself");
         return -1;
       }
       // The caller's reference, and those of its views among the results.
-      const uint32_t holders = (result ? 1 : 0) + views_among_results(t);
+      const auto slots = slots_.find(t);
+      const uint32_t holders =
+          (result ? 1 : 0) + views_among_results(t) + (slots != slots_.end() ? slots->second : 0);
       if (t->use_count() != holders) {
-        refuse("a result is also kept elsewhere");
+        refuse(result ? "a result is also kept elsewhere"
+                      : "a gradient that it makes is also kept elsewhere");
         return -1;
       }
       Storage& storage = t->storage();
@@ -250,7 +317,7 @@ class Replay::Maker {
   bool keep_to_itself() {
     for (size_t s = 0; s < seen_.storages_.size(); ++s) {
       const compiler::TraceStorage& t = made_->trace_.storages[s];
-      if (t.fresh && t.observed && !holders_.contains(seen_.storages_[s]))
+      if (made_inside(s) && t.observed && !holders_.contains(seen_.storages_[s]))
         return refuse("it keeps a tensor that it makes in some place besides its results");
     }
     for (const auto& [storage, holders] : holders_) {
@@ -283,12 +350,19 @@ class Replay::Maker {
   std::span<TensorImpl* const> given_;
   std::shared_ptr<Replay> made_;
   std::unordered_map<const TensorImpl*, int32_t> recipes_;
-  std::unordered_map<const Storage*, uint32_t> holders_;  ///< of new memory: results and their bases
-  std::vector<const Storage*> empty_;                     ///< of results without elements
+  std::unordered_map<const TensorImpl*, uint32_t> slots_;  ///< as whose gradients they are held
+  std::unordered_map<const Storage*, uint32_t> holders_;   ///< of new memory: results and their bases
+  std::vector<const Storage*> empty_;                      ///< of results without elements
 };
 
 std::shared_ptr<const Replay> Replay::make(Observer& observer, std::span<TensorImpl* const> results) {
   return Maker(observer, results).make();
+}
+
+bool Replay::GradFact::fits(const TensorImpl& t) const {
+  TensorImpl* grad = grad_of(t);
+  if (!replaced) return grad == same;
+  return before ? grad != nullptr && before->hold_for(*grad) : grad == nullptr;
 }
 
 bool Replay::among_implicit(const Storage* s) const {
@@ -299,10 +373,10 @@ bool Replay::fits(std::span<TensorImpl* const> arguments) const {
   for (const Implicit& i : implicit_) {
     TensorImpl& t = **i.tensor;
     if (t.unique() || &t.storage() != i.storage || !i.facts.hold_for(t)) return false;
-    if (grad_of(t) != i.grad) return false;
+    if (!i.grad.fits(t)) return false;
   }
   for (size_t a = 0; a < arguments.size(); ++a) {
-    if (grad_of(*arguments[a]) != grads_[a]) return false;
+    if (!grads_[a].fits(*arguments[a])) return false;
     const Storage* s = &arguments[a]->storage();
     if (shared_[a] != nullptr ? s != shared_[a] : among_implicit(s)) return false;
   }
@@ -316,9 +390,19 @@ bool Replay::stale() const {
 
 std::string Replay::difference(const Replay& o) const {
   if (!trace_.same_work(o.trace_)) return record::difference(trace_, o.trace_);
-  if (!std::equal(trace_.scalars.begin(), trace_.scalars.end(), o.trace_.scalars.begin(),
-                  o.trace_.scalars.end(), same_number))
-    return "a number that goes into its operations changes";
+  const auto same = [](const auto& a, const auto& b) { return a.same_as(b); };
+  if (rule_sources_ != o.rule_sources_ || aside_targets_ != o.aside_targets_ ||
+      !std::equal(rules_.begin(), rules_.end(), o.rules_.begin(), o.rules_.end(), same) ||
+      !std::equal(asides_.begin(), asides_.end(), o.asides_.begin(), o.asides_.end(), same))
+    return "what it does with single numbers changes";
+  std::vector<bool> follows(trace_.scalars.size());
+  for (const TraceNumbers& rule : rules_) {
+    for (const int32_t n : rule.numbers) follows[static_cast<size_t>(n)] = true;
+  }
+  bool same_numbers = trace_.scalars.size() == o.trace_.scalars.size();
+  for (size_t n = 0; same_numbers && n < follows.size(); ++n)
+    same_numbers = follows[n] || same_number(trace_.scalars[n], o.trace_.scalars[n]);
+  if (!same_numbers) return "a number that goes into its operations changes";
   const auto same_implicit = [](const Implicit& a, const Implicit& b) {
     return a.tensor->get() == b.tensor->get() && a.storage == b.storage;
   };
@@ -326,6 +410,7 @@ std::string Replay::difference(const Replay& o) const {
                   same_implicit) ||
       sources_ != o.sources_ || shared_ != o.shared_)
     return "it works on other tensors from outside";
+  if (grad_writes_ != o.grad_writes_) return "it gives gradients to other tensors";
   if (writes_ != o.writes_) return "it writes tensors from outside another number of times";
   if (recipes_ != o.recipes_ || results_ != o.results_ || empty_storages_ != o.empty_storages_)
     return "its results have another layout, or share memory in another way";
@@ -343,9 +428,26 @@ TensorImpl& Replay::source(int32_t number, std::span<TensorImpl* const> argument
   return n < arguments_ ? *arguments[n] : **implicit_[n - arguments_].tensor;
 }
 
+std::vector<Scalar> Replay::numbers_for(std::span<TensorImpl* const> arguments) const {
+  std::vector<Scalar> all = trace_.scalars;
+  for (size_t r = 0; r < rules_.size(); ++r) {
+    const TraceNumbers& rule = rules_[r];
+    InlineVector<TensorImpl*, 4> from;
+    for (const int32_t s : rule_sources_[r]) from.push_back(&source(s, arguments));
+    std::array<double, 8> to{};
+    rule.function(rule.constants, from, to);
+    for (size_t n = 0; n < rule.numbers.size(); ++n) all[static_cast<size_t>(rule.numbers[n])] = to[n];
+  }
+  return all;
+}
+
 std::vector<TensorPtr> Replay::run(std::span<TensorImpl* const> arguments) const {
   tell_watcher("it calls another function that is replayed");
   const size_t count = sources_.size();
+  // Those that are replaced go first, as the function lets them go before it makes others.
+  for (const GradWrite& w : grad_writes_) {
+    if (autograd::GradMeta* meta = autograd::meta_or_null(source(w.source, arguments))) meta->grad = nullptr;
+  }
   Storages storages(count), empty(empty_storages_);
   for (size_t s = 0; s < count; ++s) {
     if (sources_[s] >= 0)
@@ -381,7 +483,21 @@ std::vector<TensorPtr> Replay::run(std::span<TensorImpl* const> arguments) const
     t.version().value.fetch_add(w.versions, std::memory_order_relaxed);
     t.storage().generation.fetch_add(w.generations, std::memory_order_relaxed);
   }
+  for (const GradWrite& w : grad_writes_) {
+    if (w.recipe >= 0)
+      autograd::meta_of(source(w.source, arguments)).grad = made[static_cast<size_t>(w.recipe)];
+  }
+  for (size_t a = 0; a < asides_.size(); ++a) {
+    const Aside& aside = asides_[a];
+    TensorImpl& target = source(aside_targets_[a], arguments);
+    std::vector<Arg> args = aside.args;
+    for (Arg& arg : args) {
+      if (arg.kind == Arg::kTensor) arg.tensor = &target;
+    }
+    aside.redo(*aside.op, args, target);
+  }
   if (program_ != nullptr) {
+    const std::vector<Scalar> numbers = numbers_for(arguments);
     const WithoutInterpreter working;
     for (size_t s = 0; s < count; ++s) {
       if (sources_[s] < 0) continue;
@@ -394,7 +510,7 @@ std::vector<TensorPtr> Replay::run(std::span<TensorImpl* const> arguments) const
       ~Plain() { dispatch::mode_word = mode; }
     } const plain;
     std::vector<bool> done(trace_.records.size());
-    run_compiled(*program_, trace_, storages, done);
+    run_compiled(*program_, trace_, numbers, storages, done);
   }
   std::vector<TensorPtr> results;
   for (const int32_t r : results_) results.push_back(made[static_cast<size_t>(r)]);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,17 +35,29 @@ class Replay {
  private:
   /// One reference for all replays, so that it shows whether anybody else has one.
   using Kept = std::shared_ptr<const TensorPtr>;
+  /// What must hold of a tensor's `.grad` before the call.
+  struct GradFact {
+    bool fits(const TensorImpl& t) const;
+    const TensorImpl* same = nullptr;   ///< it is this one
+    bool replaced = false;              ///< the call gives another one, whatever it is; only counts:
+    std::optional<TensorFacts> before;  ///< none: there is none
+  };
   struct Implicit {
     Kept tensor;
     TensorFacts facts;
     const Storage* storage;
-    const TensorImpl* grad;
+    GradFact grad;
   };
   /// Of a tensor that was there before: arguments come first.
   struct Write {
     uint32_t source = 0, versions = 0;
     uint64_t generations = 0;
     bool operator==(const Write&) const = default;
+  };
+  /// A source's `.grad` that the call replaces.
+  struct GradWrite {
+    int32_t source = 0, recipe = -1;  ///< -1: none any more
+    bool operator==(const GradWrite&) const = default;
   };
   /// How a result, or a tensor that one is a view of, is made.
   struct Recipe {
@@ -63,6 +76,8 @@ class Replay {
   };
   class Maker;
 
+  /// The trace's, with those that follow from single numbers in tensors.
+  std::vector<Scalar> numbers_for(std::span<TensorImpl* const> arguments) const;
   TensorImpl& source(int32_t number, std::span<TensorImpl* const> arguments) const;
   static Kept keep(const TensorPtr& tensor);
   bool among_implicit(const Storage* storage) const;
@@ -70,14 +85,19 @@ class Replay {
   size_t arguments_ = 0;
   std::vector<Implicit> implicit_;
   std::vector<const Storage*> implicit_storages_;  ///< sorted
-  std::vector<const Storage*> shared_;    ///< by argument: the implicit storage that it shares, or null
-  std::vector<const TensorImpl*> grads_;  ///< of the arguments
+  std::vector<const Storage*> shared_;  ///< by argument: the implicit storage that it shares, or null
+  std::vector<GradFact> grads_;         ///< of the arguments
   compiler::Trace trace_;
   std::shared_ptr<const compiler::CompiledTrace> program_;
   std::vector<int32_t> sources_;  ///< by storage of the trace; -1: fresh
   std::vector<bool> written_;     ///< by storage of the trace
   size_t empty_storages_ = 0;     ///< of results, after those of the trace
   std::vector<Write> writes_;
+  std::vector<GradWrite> grad_writes_;
+  std::vector<Aside> asides_;           ///< their targets are not held
+  std::vector<int32_t> aside_targets_;  ///< sources
+  std::vector<TraceNumbers> rules_;
+  std::vector<std::vector<int32_t>> rule_sources_;
   std::vector<Recipe> recipes_;   ///< bases before their views
   std::vector<int32_t> results_;  ///< recipes
 };

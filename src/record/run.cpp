@@ -61,8 +61,8 @@ void run_unfused(const Trace& trace, Storages& storages, std::vector<bool>& done
 
 std::atomic<bool> profiling{false};
 
-void run_compiled(const CompiledTrace& compiled, const Trace& trace, Storages& storages,
-                  std::vector<bool>& done) {
+void run_compiled(const CompiledTrace& compiled, const Trace& trace, std::span<const Scalar> numbers,
+                  Storages& storages, std::vector<bool>& done) {
   struct Arena {
     explicit Arena(int64_t n) : bytes(static_cast<size_t>(n)), memory(n > 0 ? allocate(bytes) : nullptr) {}
     ~Arena() {
@@ -101,7 +101,7 @@ void run_compiled(const CompiledTrace& compiled, const Trace& trace, Storages& s
                                          : name_of(trace, trace.records[static_cast<size_t>(step.call)]);
         });
     if (step.program != nullptr) {
-      for (const Launch& l : step.launches) run(l, memory, trace.scalars);
+      for (const Launch& l : step.launches) run(l, memory, numbers);
     } else {
       frame->run(next_call++, memory);
     }

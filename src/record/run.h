@@ -19,7 +19,8 @@ void run_unfused(const compiler::Trace& trace, Storages& storages, std::vector<b
 extern std::atomic<bool> profiling;
 
 /// The same by the steps that were made of an equal trace.
-void run_compiled(const compiler::CompiledTrace& compiled, const compiler::Trace& trace, Storages& storages,
-                  std::vector<bool>& done);
+/// @param numbers the trace's scalars, or others in their place
+void run_compiled(const compiler::CompiledTrace& compiled, const compiler::Trace& trace,
+                  std::span<const Scalar> numbers, Storages& storages, std::vector<bool>& done);
 
 }  // namespace lohe::record

@@ -86,6 +86,15 @@ void give_block(void* p) {
 
 }  // namespace
 
+namespace {
+
+void tell_of_allocation(const Storage& s) {
+  if (Watcher* watcher = current_watcher()) [[unlikely]]
+    watcher->allocates(s);
+}
+
+}  // namespace
+
 Intrusive<Storage> Storage::allocate(int64_t nbytes) {
   LOHE_CHECK(nbytes >= 0, "a storage cannot have ", nbytes, " bytes");
   if (nbytes <= kInlineBytes && inline_storage()) {
@@ -95,12 +104,14 @@ Intrusive<Storage> Storage::allocate(int64_t nbytes) {
     storage->inline_ = true;
     storage->data_ = block + kHeader;
     storage->nbytes_ = nbytes;
+    tell_of_allocation(*storage);
     return Intrusive<Storage>::adopt(storage);
   }
   void* data = lohe::allocate(static_cast<size_t>(nbytes));
   auto* storage = new Storage();
   storage->data_ = data;
   storage->nbytes_ = nbytes;
+  tell_of_allocation(*storage);
   return Intrusive<Storage>::adopt(storage);
 }
 

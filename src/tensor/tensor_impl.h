@@ -9,6 +9,7 @@
 #include "base/small_vector.h"
 #include "lohe/device.h"
 #include "lohe/dtype.h"
+#include "tensor/watcher.h"
 
 /// What stands behind a Tensor handle: a strided view of a Storage.
 namespace lohe {
@@ -20,25 +21,6 @@ struct Version : RefCounted<Version> {
 
 class Storage;
 class TensorImpl;
-
-/// Told of what a thread does that a trace of its ops does not hold (src/record/observer.h).
-class Watcher {
- public:
-  virtual ~Watcher() = default;
-  /// Something happened besides ops: `what`, a part of a sentence that lives as long as the process.
-  virtual void note(const char* what) = 0;
-  /// The tensor takes part in something.
-  virtual void uses(TensorImpl& tensor) = 0;
-};
-/// This thread's watcher from now on (null: none); gives the one before.
-Watcher* set_watcher(Watcher* watcher);
-Watcher* watcher_of_this_thread();
-extern std::atomic<int> watchers;  ///< how many threads have one: what everybody else reads
-inline void tell_watcher(const char* what) {
-  if (watchers.load(std::memory_order_relaxed) == 0) [[likely]]
-    return;
-  if (Watcher* watcher = watcher_of_this_thread()) watcher->note(what);
-}
 
 /// Work that was recorded and will be done when somebody looks at its results (src/record).
 class PendingWork {

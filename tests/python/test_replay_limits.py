@@ -118,14 +118,13 @@ class _Double(lohe.autograd.Function):
         (lambda x: x + lohe.from_numpy(x.numpy()), "memory"),
         (lambda x: (x + 1, object())[0:2], "object of type object"),
         (lambda x: (x * 2).requires_grad_(), "requires_grad"),
-        (lambda x: x * _WEIGHT, "backward"),
+        (lambda x: x * _WEIGHT, "detach"),
         (lambda x: _Double.apply(_WEIGHT), "custom"),
         (lambda x: lohe.vmap(lambda v: v * 2)(x), "transform"),
         (_keeps, "keeps a tensor"),
         (_keeps_its_result, "kept elsewhere"),
         (lambda x: _WEIGHT, "kept elsewhere"),
         (_swaps_data, "in place"),
-        (lambda x: lohe.autograd.grad((_WEIGHT * x).sum(), _WEIGHT)[0], "backward"),
     ],
 )
 def test_what_cannot_be_done_again_runs_each_time(function: Callable[..., Any], reason: str) -> None:
@@ -169,16 +168,8 @@ def test_an_argument_that_cannot_be_compared_is_refused() -> None:
     assert "object of type _Holder" in _refused(lambda h, x: x + h.weight, _Holder(1.0), lohe.ones(2))
 
 
-def test_a_backward_pass_inside_and_outside_is_refused() -> None:
+def test_a_backward_pass_of_another_call_is_refused() -> None:
     model = _mlp()
-
-    def step(x: lohe.Tensor) -> lohe.Tensor:
-        model.zero_grad()
-        loss = model(x).sum()
-        loss.backward()
-        return loss.detach()
-
-    assert "gradient" in _refused(step, lohe.ones(2, 16))
 
     def backward() -> None:
         losses.pop().backward()

@@ -51,7 +51,7 @@ void run(const Launch& launch, std::span<char* const> bases, std::span<const Sca
           at = launch.buffers.size();
           for (const int64_t bytes : launch.scratch) deallocate(own[at++], static_cast<size_t>(bytes));
         },
-        Grain::kShort);
+        launch.length);
     code = worst.load();
   }
   if (code == 0) return;

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "base/small_vector.h"
+#include "base/threads.h"
 #include "codegen/codegen.h"
 #include "ir/graph.h"
 #include "lohe/scalar.h"
@@ -30,6 +31,7 @@ struct Launch {
   SmallVector<Buffer, 8> buffers;
   SmallVector<int64_t, 4> scratch;  ///< bytes that each range needs for itself
   int64_t count = 0, grain = 1;     ///< of the outermost loop
+  Grain length = Grain::kShort;     ///< how long a grain takes
 };
 
 /// @param numbers by Launch::Number::scalar

@@ -557,7 +557,13 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
     l.grain = std::max<int64_t>(worth / std::max<int64_t>(work, 1), 1);
     // Where the ranges cut a tile, memory is read in pieces: they may be no narrower than that is worth.
     if (spec.tile_dim == 0) l.grain = (l.grain + kTurnedTile - 1) / kTurnedTile * kTurnedTile;
-    if (spec.by_rows && spec.vector_dim == 0) l.grain = std::max(l.grain, kColumnTile / 4);
+    // Rows are read in pieces as long as a range: one for each thread, where a tile is not shorter.
+    if (spec.by_rows && spec.vector_dim == 0) {
+      constexpr int64_t kLine = 32;  // elements that are not shared between threads
+      const int64_t share = ((nest[0].size - 1) / num_threads() / kLine + 1) * kLine;
+      l.grain = std::max(l.grain, std::clamp<int64_t>(share, kColumnTile / 8, kColumnTile));
+    }
+    if (l.grain * work > 2 * worth) l.length = Grain::kLong;
     l.kernel = e.compiled;
     l.graph = &step.graph;
     l.count = nest[0].size;

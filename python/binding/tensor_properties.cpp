@@ -79,7 +79,7 @@ PyObject* get_grad(PyObject* self, void*) {
 int set_grad(PyObject* self, PyObject* value, void*) {
   return guarded_status([&] {
     TensorImpl* t = impl_of(self);
-    if (Watcher* watcher = current_watcher()) watcher->uses(*t);
+    if (Watcher* watcher = current_watcher()) watcher->replaces_gradient(*t);
     if (value == nullptr || value == Py_None) {
       if (GradMeta* meta = autograd::meta_or_null(*t); meta != nullptr) meta->grad = nullptr;
       return;

@@ -108,7 +108,8 @@ class AccumulateGrad final : public GradNode {
  private:
   void add_to(GradMeta& m, TensorPtr g) {
     static const OpRef add("add"), clone("clone"), detach("detach");
-    if (Watcher* watcher = current_watcher()) watcher->uses(*leaf_);
+    if (Watcher* watcher = current_watcher(); watcher != nullptr && (!m.grad || dispatch::grad_enabled()))
+      watcher->replaces_gradient(*leaf_);
     const AddingTo turn(leaf_.get());
     if (!m.grad) {
       // The engine's own buffer becomes the gradient where nobody else holds it; else a copy does.

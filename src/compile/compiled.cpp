@@ -165,12 +165,19 @@ std::unique_ptr<CompiledTrace> compile_trace(const Trace& trace, const CompileOp
       used[s] = true;
     }
   }
+  made->turns.resize(made->steps.size());
   std::vector<Interval> in_arena;
   for (size_t s = 0; s < count; ++s) {
     made->observed.push_back(trace.storages[s].observed);
-    if (!trace.storages[s].fresh || trace.storages[s].observed)
-      made->storages[s].home = CompiledTrace::kOwn;
-    else if (used[s])
+    if (!trace.storages[s].fresh || trace.storages[s].observed) {
+      CompiledTrace::Placement& own = made->storages[s];
+      own.home = CompiledTrace::kOwn;
+      if (!used[s]) continue;
+      own.first_step = intervals[s].first;
+      own.last_step = intervals[s].last;
+      made->turns[own.first_step].begin.push_back(static_cast<int32_t>(s));
+      made->turns[own.last_step].end.push_back(static_cast<int32_t>(s));
+    } else if (used[s])
       in_arena.push_back(intervals[s]);
   }
   plan(std::move(in_arena), options.plan_memory, *made);

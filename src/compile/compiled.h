@@ -20,9 +20,15 @@ struct CompiledTrace {
   struct Placement {
     Home home = kNowhere;
     int64_t offset = 0, bytes = 0;
-    size_t first_step = 0, last_step = 0;  ///< in the arena: when it is needed
+    size_t first_step = 0, last_step = 0;  ///< when it is needed
+  };
+  /// Storages of their own that a step is the first or the last one to need: memory comes late and goes
+  /// early.
+  struct Turn {
+    std::vector<int32_t> begin, end;
   };
   std::vector<FusedStep> steps;
+  std::vector<Turn> turns;  ///< by step
   std::vector<Placement> storages;
   std::vector<bool> observed;   ///< storages that are right afterwards, besides those that were there before
   std::vector<Recipe> recipes;  ///< for storages that are made when they are asked for

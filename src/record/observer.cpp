@@ -124,7 +124,9 @@ Observer::Use::Use(TensorImpl& t)
       storage(&t.storage()),
       version(t.version().value.load(std::memory_order_relaxed)),
       generation(t.storage().generation.load(std::memory_order_relaxed)),
-      grad(grad_of(t)) {}
+      grad(grad_of(t)) {
+  if (grad != nullptr) grad_facts.emplace(*grad_of(t));
+}
 
 bool Observer::Use::holds() const { return facts.hold_for(*tensor) && storage == &tensor->storage(); }
 
@@ -157,6 +159,12 @@ void Observer::uses(TensorImpl& t) {
   numbers_[&t] = uses_.size();
   uses_.emplace_back(t);
   if (t.extension) refuse("a function transform works on its tensors");
+}
+
+void Observer::replaces_gradient(TensorImpl& t) {
+  uses(t);
+  if (const auto known = numbers_.find(&t); watching_ && known != numbers_.end())
+    uses_[known->second].grad_replaced = true;
 }
 
 void Observer::differentiates(uint64_t sequence) {

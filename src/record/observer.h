@@ -88,6 +88,7 @@ class Observer final : public Watcher {
   void start();
   void note(const char* what) override;
   void uses(TensorImpl& tensor) override;
+  void replaces_gradient(TensorImpl& tensor) override;
   void allocates(const Storage& storage) override { allocated_.insert(&storage); }
   void differentiates(uint64_t sequence) override;
   void follows(const NumberRule& rule) override;
@@ -122,7 +123,9 @@ class Observer final : public Watcher {
     const Storage* storage;
     uint32_t version;
     uint64_t generation;
-    TensorPtr grad;
+    const TensorImpl* grad;
+    std::optional<TensorFacts> grad_facts;
+    bool grad_replaced = false;
   };
 
   std::atomic<bool> watching_{false};

@@ -94,9 +94,8 @@ class Replay::Maker {
     return std::find(given_.begin(), given_.end(), t) != given_.end();
   }
   static GradFact fact_of(const Observer::Use& use) {
-    if (use.grad.get() == grad_of(*use.tensor)) return {use.grad.get(), false, {}};
-    if (!use.grad) return {nullptr, true, {}};
-    return {nullptr, true, TensorFacts(*use.grad)};
+    if (!use.grad_replaced) return {use.grad, false, {}};
+    return {nullptr, true, use.grad_facts};
   }
   bool is_argument(const TensorImpl* t) const { return argument(t) >= 0; }
   int32_t argument(const TensorImpl* t) const {
@@ -180,8 +179,8 @@ class Replay::Maker {
   bool find_gradients() {
     for (size_t u = 0; u < seen_.uses_.size(); ++u) {
       const Observer::Use& use = seen_.uses_[u];
+      if (!use.grad_replaced) continue;
       TensorImpl* after = grad_of(*use.tensor);
-      if (use.grad.get() == after) continue;
       made_->grad_writes_.push_back({static_cast<int32_t>(u), -1});
       if (after != nullptr) ++slots_[after];
     }

@@ -77,8 +77,6 @@ void run_compiled(const CompiledTrace& compiled, const Trace& trace, std::span<c
   for (size_t s = 0; s < storages.size(); ++s) {
     switch (compiled.storages[s].home) {
       case CompiledTrace::kOwn:
-        storages[s]->provide();
-        memory[s] = static_cast<char*>(storages[s]->memory());
         break;
       case CompiledTrace::kArena:
         memory[s] = static_cast<char*>(arena.memory) + compiled.storages[s].offset;
@@ -95,6 +93,11 @@ void run_compiled(const CompiledTrace& compiled, const Trace& trace, std::span<c
   Clock::time_point last = timed ? Clock::now() : Clock::time_point();
   for (size_t i = 0; i < compiled.steps.size(); ++i) {
     const FusedStep& step = compiled.steps[i];
+    for (const int32_t n : compiled.turns[i].begin) {
+      const auto s = static_cast<size_t>(n);
+      storages[s]->provide();
+      memory[s] = static_cast<char*>(storages[s]->memory());
+    }
     const profile::Scope scope(
         session, step.program != nullptr ? profile::Event::kKernel : profile::Event::kCall, [&] {
           return step.program != nullptr ? std::string_view(step.program->name())
@@ -106,11 +109,20 @@ void run_compiled(const CompiledTrace& compiled, const Trace& trace, std::span<c
       frame->run(next_call++, memory);
     }
     for (const int32_t r : step.records) done[static_cast<size_t>(r)] = true;
+    // Recipes may need what this program does not any more.
+    for (const int32_t n : compiled.turns[i].end) {
+      const auto s = static_cast<size_t>(n);
+      if (!trace.storages[s].observed && compiled.recipes.empty()) storages[s] = nullptr;
+    }
     if (timed) {
       const Clock::time_point now = Clock::now();
       compiled.times.step_ns[i] += std::chrono::nanoseconds(now - last).count();
       last = now;
     }
+  }
+  // torch.empty(): nothing is written.
+  for (size_t s = 0; s < storages.size(); ++s) {
+    if (compiled.storages[s].home == CompiledTrace::kOwn && storages[s]) storages[s]->provide();
   }
   if (timed) ++compiled.times.runs;
 }

@@ -26,8 +26,10 @@ class Watcher {
   virtual ~Watcher() = default;
   /// Something happened besides ops: `what`, a part of a sentence that lives as long as the process.
   virtual void note(const char* what) = 0;
-  /// The tensor takes part in something, or its gradient is about to be another one.
+  /// The tensor takes part in something.
   virtual void uses(TensorImpl& tensor) = 0;
+  /// The tensor is about to get another gradient, or none.
+  virtual void replaces_gradient(TensorImpl& tensor) = 0;
   /// New memory, whose bytes do not count.
   virtual void allocates(const Storage& storage) = 0;
   /// A backward pass runs the node of the process's `sequence`-th call.

@@ -10,12 +10,14 @@ default precision, which is float32 on CPUs.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import suites
 from jax.flatten_util import ravel_pytree
 
 __version__ = jax.__version__
@@ -36,13 +38,12 @@ def get_num_threads() -> int:
 def classification_step(
     forward: Callable[[Any, Any], Any],
     parameters: Any,
-    inputs: Any,
-    targets: Any,
+    batches: Sequence[tuple[Any, Any]],
     *,
     one_vector: bool,
     options: dict[str, Any] | None = None,
 ) -> Callable[[], float]:
-    """A call that does one step of ``forward(parameters, inputs)`` and returns the loss.
+    """A call that does one step of ``forward(parameters, inputs)`` on the next batch and returns the loss.
 
     ``one_vector`` keeps all parameters in one vector, ``options`` are the compiler's.
     """
@@ -71,9 +72,11 @@ def classification_step(
     zeros = functools.partial(jax.tree.map, jnp.zeros_like, given)
     state = (given, zeros(), zeros(), jnp.zeros((), jnp.float32))
 
+    stream = itertools.cycle(batches)
+
     def step() -> float:
         nonlocal state
-        state, loss = work(state, inputs, targets)
+        state, loss = work(state, *next(stream))
         return loss.item()
 
     return step
@@ -116,8 +119,8 @@ def _mlp() -> Callable[[], float]:
 
     layers = [draw.linear(64, 64) for _ in range(4)]
     options = {"xla_cpu_multi_thread_eigen": False}
-    inputs, labels = draw.normal(32, 64), draw.ids(64, 32)
-    return classification_step(forward, layers, inputs, labels, one_vector=True, options=options)
+    batches = [(draw.normal(32, 64), draw.ids(64, 32)) for _ in range(suites.BATCHES)]
+    return classification_step(forward, layers, batches, one_vector=True, options=options)
 
 
 def _gpt(layers: int, width: int, heads: int, context: int, batch: int) -> Callable[[], float]:
@@ -161,8 +164,8 @@ def _gpt(layers: int, width: int, heads: int, context: int, batch: int) -> Calla
         "blocks": [block() for _ in range(layers)], "norm": ones_and_zeros(),
         "head": draw.linear(width, vocabulary)["weight"],
     }  # fmt: skip
-    ids = draw.ids(vocabulary, batch, context + 1)
-    return classification_step(forward, parameters, ids[:, :-1], ids[:, 1:], one_vector=False)
+    ids = [draw.ids(vocabulary, batch, context + 1) for _ in range(suites.BATCHES)]
+    return classification_step(forward, parameters, [(i[:, :-1], i[:, 1:]) for i in ids], one_vector=False)
 
 
 #: The cases that there are in JAX, by their names in the suite ``compile``.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
@@ -100,8 +101,7 @@ def mlp(torch: Any, *, width: int, depth: int) -> Any:
 def classification_step(
     torch: Any,
     model: Any,
-    inputs: Any,
-    targets: Any,
+    batches: Sequence[tuple[Any, Any]],
     *,
     fused: bool = False,
     foreach: bool = False,
@@ -111,6 +111,8 @@ def classification_step(
 ) -> Callable[[], float]:
     """One training step (forward, cross entropy, backward, AdamW) as a call that returns the loss.
 
+    Each call takes the next of the batches of inputs and targets, the first one after the last: trained on one batch
+    alone, some units soon rest for good, and the averages of their gradients are denormal numbers from then on.
     ``fused`` and ``foreach`` ask for those forms of the optimizer, ``compiled`` for the forward through
     ``compile``, or with ``whole`` for the whole step through it; ``replay`` for Lohe's ``replay=True`` with that.
     """
@@ -118,7 +120,7 @@ def classification_step(
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1, **options)
     forward = torch.compile(model) if compiled and not whole else model
 
-    def work() -> Any:
+    def work(inputs: Any, targets: Any) -> Any:
         optimizer.zero_grad(set_to_none=True)
         logits = forward(inputs)
         loss = torch.nn.functional.cross_entropy(logits.view(-1, logits.shape[-1]), targets.view(-1))
@@ -129,7 +131,9 @@ def classification_step(
     more = {"replay": True} if replay and torch.__name__ == "lohe" else {}
     call = torch.compile(work, **more) if compiled and whole else work
 
+    stream = itertools.cycle(batches)
+
     def step() -> float:
-        return call().item()
+        return call(*next(stream)).item()
 
     return step

@@ -188,14 +188,19 @@ def _conv() -> Iterator[Case]:
 
 Make = Callable[[Any, Options], dict[str, Any]]
 
+#: What training steps go through, again and again.
+BATCHES = 32
+
 
 def _gpt(layers: int, width: int, heads: int, context: int, batch: int, **how: bool) -> Make:
     def make(torch: Any, options: Options) -> dict[str, Any]:
         torch.manual_seed(0)
         model = models.gpt(torch, layers=layers, width=width, heads=heads, vocabulary=65, context=context)
-        ids = torch.randint(0, 65, (batch, context + 1))
-        inputs, targets = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
-        return {"step": _step(torch, model, inputs, targets, options, **how)}
+        batches = []
+        for _ in range(BATCHES):
+            ids = torch.randint(0, 65, (batch, context + 1))
+            batches.append((ids[:, :-1].contiguous(), ids[:, 1:].contiguous()))
+        return {"step": _step(torch, model, batches, options, **how)}
 
     return make
 
@@ -203,23 +208,23 @@ def _gpt(layers: int, width: int, heads: int, context: int, batch: int, **how: b
 def _mlp(**how: bool) -> Make:
     def make(torch: Any, options: Options) -> dict[str, Any]:
         torch.manual_seed(0)
-        inputs, labels = torch.randn(32, 64), torch.randint(0, 64, (32,))
-        return {"step": _step(torch, models.mlp(torch, width=64, depth=4), inputs, labels, options, **how)}
+        batches = [(torch.randn(32, 64), torch.randint(0, 64, (32,))) for _ in range(BATCHES)]
+        return {"step": _step(torch, models.mlp(torch, width=64, depth=4), batches, options, **how)}
 
     return make
 
 
-def _step(torch: Any, model: Any, inputs: Any, targets: Any, options: Options, **how: bool) -> Any:
+def _step(torch: Any, model: Any, batches: Any, options: Options, **how: bool) -> Any:
     return models.classification_step(
-        torch, model, inputs, targets, **how, **dataclasses.asdict(options)
+        torch, model, batches, **how, **dataclasses.asdict(options)
     )
 
 
 def _train() -> Iterator[Case]:
     def resnet(torch: Any, options: Options) -> dict[str, Any]:
         torch.manual_seed(0)
-        images, labels = torch.randn(16, 3, 32, 32), torch.randint(0, 10, (16,))
-        return {"step": _step(torch, models.small_resnet(torch), images, labels, options)}
+        batches = [(torch.randn(16, 3, 32, 32), torch.randint(0, 10, (16,))) for _ in range(BATCHES)]
+        return {"step": _step(torch, models.small_resnet(torch), batches, options)}
 
     yield Case("GPT 6x384, 256 tokens, batch 4", "train", _gpt(6, 384, 6, 256, 4), "step()")
     yield Case("GPT 4x128, 64 tokens, batch 12", "train", _gpt(4, 128, 4, 64, 12), "step()")

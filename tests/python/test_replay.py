@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import collections
-import random
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 import lohe
 import pytest
+import replayed
 from lohe import nn
 
 pytestmark = pytest.mark.eager  # these tests record by themselves
@@ -609,71 +609,6 @@ def test_reset_forgets_replays() -> None:
 # --- random programs
 
 
-def _random_program(seed: int) -> tuple[Callable[..., Any], list[lohe.Tensor]]:
-    """A function of three tensors and two closures: views, writes in place, reductions, results that share memory."""
-    draw = random.Random(seed)
-    state = [lohe.randn(4, 6), lohe.randn(6)]
-    steps = [(draw.randrange(12), draw.randrange(100), draw.randrange(100)) for _ in range(draw.randrange(3, 12))]
-    count = draw.randrange(1, 4)
-
-    def function(*arguments: lohe.Tensor) -> Any:
-        values = [*arguments, *state]
-        for op, i, j in steps:
-            a, b = values[i % len(values)], values[j % len(values)]
-            if op == 0:
-                values.append(a.t() if a.dim() == 2 else a.unsqueeze(0))
-            elif op == 1:
-                values.append(a[..., 1:] if a.dim() else a)
-            elif op in (2, 3):
-                try:
-                    _ = a.mul_(0.5) if op == 2 else a.copy_(b)
-                except RuntimeError:  # elements of an expanded view, other shapes
-                    pass
-            elif op == 4:
-                values.append(a.sum(-1) if a.dim() else a)
-            elif op == 5:
-                values.append(a.reshape(-1))
-            elif op == 6:
-                values.append(a.tanh())
-            elif op == 7 and a.shape == b.shape:
-                values.append(a * b + 1)
-            elif op == 8:
-                values.append(a.amax(0) if a.dim() and a.numel() else a)
-            elif op == 9:
-                values.append((a > 0).to(lohe.float64))
-            elif op == 10 and a.dim() == 2:
-                values.append(a.softmax(-1))
-            elif op == 11:
-                values.append(a.detach().expand(2, *a.shape))
-        made = values[len(arguments) + len(state) :]
-        return tuple(made[-count:]), arguments[0]
-
-    return function, state
-
-
 @pytest.mark.parametrize("chunk", range(8))
 def test_random_programs_give_the_same_bits(chunk: int) -> None:
-    replayed = 0
-    for seed in range(chunk * 40, chunk * 40 + 40):
-        plain, plain_state = _random_program(seed)
-        function, state = _random_program(seed)
-        compiled = lohe.compile(function, replay=True)
-        for a, b in zip(state, plain_state, strict=True):
-            a.data.copy_(b)
-        for call in range(7):
-            lohe.manual_seed(1000 * seed + call)
-            base = lohe.randn(4, 8)
-            arguments = [lohe.randn(4, 6), base[:, 1:7], lohe.randn(6)]
-            copies = [arguments[0].clone(), base.clone()[:, 1:7], arguments[2].clone()]
-            if call >= 5 and seed % 4 == 0:
-                arguments[2], copies[2] = arguments[0][0], copies[0][0]
-            with lohe.no_grad():
-                got, want = compiled(*arguments), plain(*copies)
-            assert got[1] is arguments[0]
-            _same(got[0], want[0])
-            for a, b in zip([*arguments, *state], [*copies, *plain_state], strict=True):
-                assert lohe.equal(a, b) and a._version == b._version, seed
-            for g, w in zip(got[0], want[0], strict=True):
-                assert (g._version, g._is_view()) == (w._version, w._is_view()), seed
-        replayed += lohe.compile_report(compiled).replay["replayed"]
-    assert replayed > 60
+    assert sum(replayed.check_function(seed) for seed in range(chunk * 40, chunk * 40 + 40)) > 60

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Any
 
 import lohe
 import pytest
+import replayed
 from lohe import nn
-from lohe.nn import functional as F
+from replayed import OPTIMIZERS, Training, check_same, mlp
 
 pytestmark = pytest.mark.eager  # these tests record by themselves
 
@@ -22,77 +22,16 @@ def fresh_compiler() -> Any:
     assert not lohe.compiler.is_compiling()
 
 
-def _mlp() -> nn.Module:
-    return nn.Sequential(nn.Linear(16, 12), nn.LayerNorm(12), nn.GELU(), nn.Linear(12, 4))
-
-
-class Training:
-    """A model, its optimizer, and a step that is compiled or not."""
-
-    def __init__(self, optimizer: Callable[..., Any], how: str, *, set_to_none: bool = True, model: Any = None) -> None:
-        lohe.manual_seed(3)
-        self.model = (model or _mlp)()
-        self.optimizer = optimizer(self.model.parameters())
-        self.runs = 0
-
-        def step(x: lohe.Tensor, y: lohe.Tensor) -> lohe.Tensor:
-            self.runs += 1
-            optimizer.zero_grad(set_to_none=set_to_none)
-            loss = F.cross_entropy(model(x), y)
-            loss.backward()
-            optimizer.step()
-            return loss.detach()
-
-        model, optimizer = self.model, self.optimizer
-        self.step = step if how == "plain" else lohe.compile(step, replay=how == "replayed")
-
-    def run(self, steps: int, first: int = 0) -> list[Any]:
-        losses = []
-        for i in range(first, first + steps):
-            g = lohe.Generator().manual_seed(i)
-            losses.append(self.step(lohe.randn(8, 16, generator=g), lohe.randint(0, 4, (8,), generator=g)))
-        return losses
-
-    def everything(self) -> list[lohe.Tensor]:
-        found = []
-        for p in self.model.parameters():
-            found += [p.detach()] + ([] if p.grad is None else [p.grad])
-            found += [v for v in self.optimizer.state[p].values() if isinstance(v, lohe.Tensor)]
-        return found
-
-    def replayed(self) -> int:
-        return int(lohe.compile_report(self.step).replay["replayed"])
-
-
-def _same(a: Training, b: Training) -> None:
-    for x, y in zip(a.everything(), b.everything(), strict=True):
-        assert lohe.equal(x, y) and x._version == y._version and x.stride() == y.stride()
-    for p, q in zip(a.model.parameters(), b.model.parameters(), strict=True):
-        assert p._version == q._version and p.is_leaf and p.requires_grad
-        assert (p.grad is None) == (q.grad is None)
-        assert p.grad is None or (p.grad is p.grad and p.grad.is_leaf and not p.grad.requires_grad)
-
-
-OPTIMIZERS: dict[str, Callable[..., Any]] = {
-    "sgd": lambda p: lohe.optim.SGD(p, lr=0.1),
-    "momentum": lambda p: lohe.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
-    "adam": lambda p: lohe.optim.Adam(p, lr=0.01, weight_decay=0.1),
-    "adamw": lambda p: lohe.optim.AdamW(p, lr=0.01),
-    "amsgrad": lambda p: lohe.optim.AdamW(p, lr=0.01, amsgrad=True),
-    "rate in a tensor": lambda p: lohe.optim.AdamW(p, lr=lohe.tensor(0.01)),
-}
-
-
 @pytest.mark.parametrize("set_to_none", [True, False])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_training_step_is_replayed_bit_for_bit(name: str, set_to_none: bool) -> None:
-    plain, replayed = (Training(OPTIMIZERS[name], how, set_to_none=set_to_none) for how in ("plain", "replayed"))
-    for a, b in zip(plain.run(12), replayed.run(12), strict=True):
+    plain, again = (Training(OPTIMIZERS[name], how, set_to_none=set_to_none) for how in ("plain", "replayed"))
+    for a, b in zip(plain.run(12), again.run(12), strict=True):
         assert lohe.equal(a, b)
-    _same(plain, replayed)
+    check_same(plain, again)
     # The first call makes the optimizer's state; with set_to_none=False the first gradients are made there, too.
-    assert replayed.replayed() >= 8, lohe.compile_report(replayed.step)
-    assert replayed.runs + replayed.replayed() == 12
+    assert again.replayed() >= 8, lohe.compile_report(again.step)
+    assert again.runs + again.replayed() == 12
 
 
 def test_a_learning_rate_is_followed() -> None:
@@ -106,7 +45,7 @@ def test_a_learning_rate_is_followed() -> None:
             for t in pair:
                 change(t.optimizer, i)
                 t.run(1, first=i)
-        _same(*pair)
+        check_same(*pair)
         assert pair[1].replayed() >= 3, name
 
 
@@ -130,22 +69,22 @@ def test_gradients_are_new_tensors_each_time() -> None:
 
 
 def test_gradients_that_are_there_or_not_are_told_apart() -> None:
-    plain, replayed = (Training(OPTIMIZERS["adam"], how) for how in ("plain", "replayed"))
+    plain, again = (Training(OPTIMIZERS["adam"], how) for how in ("plain", "replayed"))
     for i in range(14):
-        for t in (plain, replayed):
+        for t in (plain, again):
             t.run(1, first=i)
             if i % 3 == 2:
                 t.optimizer.zero_grad()
             if i == 10:
                 next(t.model.parameters()).grad = lohe.ones(12, 16)
-    _same(plain, replayed)
-    assert replayed.replayed() > 2
+    check_same(plain, again)
+    assert again.replayed() > 2
 
 
 def test_gradients_accumulate_over_replays() -> None:
     def made(how: str) -> Any:
         lohe.manual_seed(1)
-        model = _mlp()
+        model = mlp()
 
         def accumulate(x: lohe.Tensor) -> lohe.Tensor:
             loss = model(x).square().sum()
@@ -168,7 +107,7 @@ def test_gradients_accumulate_over_replays() -> None:
 def test_a_clipped_step_is_replayed() -> None:
     def made(how: str) -> Any:
         lohe.manual_seed(1)
-        model = _mlp()
+        model = mlp()
         optimizer = lohe.optim.AdamW(model.parameters(), lr=0.1)
 
         def step(x: lohe.Tensor) -> Any:
@@ -218,7 +157,7 @@ def _reasons(function: Callable[..., Any], *args: Any) -> str:
 
 
 def test_what_a_replayed_step_may_not_do() -> None:
-    model = _mlp()
+    model = mlp()
     weight = model[0].weight
     x = lohe.randn(4, 16)
 
@@ -283,18 +222,18 @@ def test_a_backward_pass_into_calls_before_is_not_replayed() -> None:
 
 
 def test_frozen_parameters_are_seen() -> None:
-    plain, replayed = (Training(OPTIMIZERS["sgd"], how) for how in ("plain", "replayed"))
+    plain, again = (Training(OPTIMIZERS["sgd"], how) for how in ("plain", "replayed"))
     for i in range(12):
-        for t in (plain, replayed):
+        for t in (plain, again):
             t.model[0].weight.requires_grad_(not 5 <= i < 8)
             t.run(1, first=i)
-    assert all(lohe.equal(p, q) for p, q in zip(plain.model.parameters(), replayed.model.parameters(), strict=True))
-    assert replayed.replayed() > 2
+    assert all(lohe.equal(p, q) for p, q in zip(plain.model.parameters(), again.model.parameters(), strict=True))
+    assert again.replayed() > 2
 
 
 def test_a_loaded_checkpoint_is_used() -> None:
-    plain, replayed = (Training(OPTIMIZERS["adamw"], how) for how in ("plain", "replayed"))
-    for t in (plain, replayed):
+    plain, again = (Training(OPTIMIZERS["adamw"], how) for how in ("plain", "replayed"))
+    for t in (plain, again):
         t.run(5)
         saved = (t.model.state_dict(), t.optimizer.state_dict())
         saved = tuple({k: v.clone() if isinstance(v, lohe.Tensor) else v for k, v in d.items()} for d in saved)
@@ -302,17 +241,17 @@ def test_a_loaded_checkpoint_is_used() -> None:
         t.model.load_state_dict(saved[0])
         t.optimizer.load_state_dict(saved[1])
         t.run(8, first=8)
-    _same(plain, replayed)
-    assert replayed.replayed() > 4
+    check_same(plain, again)
+    assert again.replayed() > 4
 
 
 def test_an_audit_of_a_training_step_is_silent(monkeypatch: Any) -> None:
     monkeypatch.setenv("LOHE_REPLAY_AUDIT", "2")
-    plain, replayed = (Training(OPTIMIZERS["adamw"], how) for how in ("plain", "replayed"))
-    for t in (plain, replayed):
+    plain, again = (Training(OPTIMIZERS["adamw"], how) for how in ("plain", "replayed"))
+    for t in (plain, again):
         t.run(12)
-    _same(plain, replayed)
-    assert replayed.runs > 5
+    check_same(plain, again)
+    assert again.runs > 5
 
 
 def test_replayed_steps_hold_no_more_memory() -> None:
@@ -323,51 +262,6 @@ def test_replayed_steps_hold_no_more_memory() -> None:
     assert lohe.cpu.memory_allocated() <= before
 
 
-def _random_training(seed: int) -> tuple[Callable[[], nn.Module], Callable[..., Any]]:
-    draw = random.Random(seed)
-    widths = [draw.choice([4, 8, 12]) for _ in range(draw.randrange(1, 4))]
-    kinds = [draw.choice(["relu", "gelu", "norm", "tanh", "residual", "twice"]) for _ in widths]
-
-    class Model(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            sizes = [16, *widths, 4]
-            self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
-            self.scale = nn.Parameter(lohe.ones(1))
-            self.unused = nn.Parameter(lohe.ones(3))
-
-        def forward(self, x: lohe.Tensor) -> lohe.Tensor:
-            for layer, kind in zip(self.layers, [*kinds, "none"], strict=True):
-                x = layer(x)
-                if kind == "relu":
-                    x = F.relu(x, inplace=draw_in_place)
-                elif kind == "gelu":
-                    x = F.gelu(x)
-                elif kind == "norm":
-                    x = F.layer_norm(x, x.shape[-1:])
-                elif kind == "tanh":
-                    x = x.tanh() * self.scale
-                elif kind == "residual":
-                    x = x + x.sigmoid() * x.mean(-1, keepdim=True)
-                elif kind == "twice":
-                    x = x @ (self.layers[0].weight[: x.shape[-1], : x.shape[-1]].mean() * lohe.eye(x.shape[-1]))
-            return x
-
-    draw_in_place = draw.random() < 0.5
-    return Model, OPTIMIZERS[draw.choice(list(OPTIMIZERS))]
-
-
 @pytest.mark.parametrize("chunk", range(4))
 def test_random_training_gives_the_same_bits(chunk: int) -> None:
-    count = 0
-    for seed in range(chunk * 15, chunk * 15 + 15):
-        model, optimizer = _random_training(seed)
-        set_to_none = seed % 3 != 0
-        plain, replayed = (
-            Training(optimizer, how, set_to_none=set_to_none, model=model) for how in ("plain", "replayed")
-        )
-        for a, b in zip(plain.run(8), replayed.run(8), strict=True):
-            assert lohe.equal(a, b), seed
-        _same(plain, replayed)
-        count += replayed.replayed()
-    assert count > 40
+    assert sum(replayed.check_training(seed) for seed in range(chunk * 15, chunk * 15 + 15)) > 40

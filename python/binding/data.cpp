@@ -151,7 +151,7 @@ TensorPtr tensor_from(PyObject* data, Dtype dtype, bool copy) {
   LOHE_CHECK_TYPE(!PyUnicode_Check(data), "new(): invalid data type 'str'");
   if (!PyList_CheckExact(data) && !PyTuple_CheckExact(data) && !PyFloat_CheckExact(data) &&
       !PyLong_CheckExact(data) && (is_numpy_scalar(data) || is_array(data))) {
-    const TensorPtr shared = tensor_from_array(data, !copy);
+    TensorPtr shared = tensor_from_array(data, !copy);
     if (!copy && !is_numpy_scalar(data) && (dtype == Dtype::kUndefined || dtype == shared->dtype()))
       return shared;
     return copied(shared, dtype);
@@ -383,7 +383,7 @@ PyObject* legacy_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   const Dtype dtype = default_dtype();
   TensorPtr t;
   Dims sizes;
-  if (n == 0) {
+  if (first == nullptr) {
     const int64_t none[1] = {0};
     t = fresh(dtype, none);
   } else if (n == 1 && is_tensor(first)) {

@@ -209,7 +209,9 @@ PyObject* to(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* 
       const std::string_view name = utf8(PyTuple_GET_ITEM(kwnames, k));
       PyObject* value = args[nargs + k];
       if (name == "dtype") {
-        if (value != Py_None && (dtype = dtype_from(value)) == Dtype::kUndefined) misfit(value);
+        if (value == Py_None) continue;
+        dtype = dtype_from(value);
+        if (dtype == Dtype::kUndefined) misfit(value);
       } else if (name == "device") {
         if (value != Py_None && !device_from(value, device)) misfit(value);
       } else if (name == "copy") {

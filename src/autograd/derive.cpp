@@ -1,6 +1,7 @@
 #include "autograd/derive.h"
 
 #include <atomic>
+#include <cstdint>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -299,8 +300,8 @@ const Derivative& derivative_of(const OpDef& op, uint64_t wanted, uint64_t outpu
     if (n + bytes <= sizeof(key)) std::memcpy(key + n, p, bytes);
     n = std::min(n + bytes, sizeof(key));
   };
-  const OpDef* pointer = &op;
-  add(&pointer, sizeof(pointer));
+  const auto address = reinterpret_cast<uintptr_t>(&op);
+  add(&address, sizeof(address));
   add(&wanted, 8);
   add(&outputs, 8);
   if (op.variant) {
@@ -317,8 +318,7 @@ const Derivative& derivative_of(const OpDef& op, uint64_t wanted, uint64_t outpu
   const std::string_view text(key, n);
   // The last one found of each row and set of parameters, about, is read without a lock.
   static std::atomic<const Table::value_type*> recent[256];
-  auto& slot = recent[((reinterpret_cast<uintptr_t>(pointer) / alignof(OpDef)) + wanted) * 0x9e3779b1u >> 8 &
-                      (std::size(recent) - 1)];
+  auto& slot = recent[((address / alignof(OpDef)) + wanted) * 0x9e3779b1u >> 8 & (std::size(recent) - 1)];
   if (const auto* entry = slot.load(std::memory_order_acquire); entry != nullptr && entry->first == text)
     return *entry->second;
   static std::mutex mutex;

@@ -45,13 +45,13 @@ class InlineVector {
   /// Elements that are added are T().
   void resize(size_t n) {
     reserve(n);
-    while (size_ < n) new (data_ + size_++) T();
+    while (size_ < n) std::construct_at(data_ + size_++);
     while (size_ > n) data_[--size_].~T();
   }
   template <class... A>
   T& emplace_back(A&&... arguments) {
     if (size_ == capacity_) grow(size_t{size_} + 1);
-    return *new (data_ + size_++) T(std::forward<A>(arguments)...);
+    return *std::construct_at(data_ + size_++, std::forward<A>(arguments)...);
   }
   void push_back(T v) { emplace_back(std::move(v)); }
   void pop_back() { data_[--size_].~T(); }

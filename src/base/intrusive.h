@@ -17,9 +17,6 @@ namespace lohe {
 template <class T>
 class RefCounted {
  public:
-  RefCounted(const RefCounted&) = delete;
-  RefCounted& operator=(const RefCounted&) = delete;
-
   void retain() const noexcept { count_.fetch_add(1, std::memory_order_relaxed); }
 
   void release() const noexcept {
@@ -45,11 +42,13 @@ class RefCounted {
   /// Out of line: it is the rare end of a path that is inlined everywhere.
   [[gnu::noinline]] static void destroy(T* object) noexcept { delete object; }
 
- protected:
+ private:
+  friend T;  // nobody else can have it as a base
   RefCounted() noexcept = default;
+  RefCounted(const RefCounted&) = delete;
+  RefCounted& operator=(const RefCounted&) = delete;
   ~RefCounted() = default;
 
- private:
   mutable std::atomic<uint32_t> count_{1};
 };
 
@@ -78,7 +77,8 @@ class Intrusive {
   }
 
   Intrusive& operator=(const Intrusive& other) noexcept {
-    Intrusive(other).swap(*this);
+    Intrusive copy(other);
+    swap(copy);
     return *this;
   }
   Intrusive& operator=(Intrusive&& other) noexcept {

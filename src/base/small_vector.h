@@ -39,14 +39,14 @@ class SmallVector {
 
   void assign(const T* p, size_t n) {
     reserve(n);
-    if (n != 0) std::memmove(data_, p, n * sizeof(T));
+    move(data_, p, n);
     size_ = static_cast<uint32_t>(n);
   }
   void reserve(size_t n) {
     if (n <= capacity_) return;
     const size_t capacity = std::max<size_t>(n, size_t{capacity_} * 2);
     T* p = new T[capacity];
-    if (size_ != 0) std::memcpy(p, data_, size_ * sizeof(T));
+    move(p, data_, size_);
     release();
     data_ = p;
     capacity_ = static_cast<uint32_t>(capacity);
@@ -63,13 +63,13 @@ class SmallVector {
   void pop_back() { --size_; }
   void clear() { size_ = 0; }
   void erase(T* at) {
-    std::memmove(at, at + 1, static_cast<size_t>(end() - at - 1) * sizeof(T));
+    move(at, at + 1, static_cast<size_t>(end() - at - 1));
     --size_;
   }
   void insert(T* at, T v) {
     const auto i = at - data_;
     push_back(v);
-    std::memmove(data_ + i + 1, data_ + i, (size_ - 1u - static_cast<size_t>(i)) * sizeof(T));
+    move(data_ + i + 1, data_ + i, size_ - 1u - static_cast<size_t>(i));
     data_[i] = v;
   }
 
@@ -91,6 +91,10 @@ class SmallVector {
   bool operator==(const SmallVector& o) const { return std::equal(begin(), end(), o.begin(), o.end()); }
 
  private:
+  /// Elements may be pointers, whose addresses become void* only when told to.
+  static void move(T* to, const T* from, size_t n) {
+    if (n != 0) std::memmove(static_cast<void*>(to), static_cast<const void*>(from), n * sizeof(T));
+  }
   void release() {
     if (data_ != inline_) delete[] data_;
     data_ = inline_;

@@ -31,7 +31,7 @@ CallFrame::CallFrame(const Trace& trace, const std::vector<int32_t>& records)
 TensorPtr CallFrame::tensor(const Trace& trace, const TraceRecord& record, const TraceCall::Tensor& d,
                             Call& call) {
   if (d.operand < 0) return {};
-  const TraceOperand& o = trace.operands[static_cast<size_t>(record.operand + d.operand)];
+  const TraceOperand& o = trace.operands_of(record)[static_cast<size_t>(d.operand)];
   const auto number = static_cast<size_t>(o.storage);
   call.storages.push_back(number);
   Intrusive<Storage>& stand_in = stand_ins_[number];

@@ -75,6 +75,7 @@ bool has(const std::vector<Access>& list, const Access& x) {
 bool apart(const Access& x, const Access& y, const Dims& sizes) {
   if (x.storage != y.storage) return true;
   const int64_t size = itemsize(x.dtype), distance = std::abs(x.offset - y.offset);
+  LOHE_INTERNAL_ASSERT(size > 0, "an access without a dtype");
   if (x.dtype != y.dtype || x.strides != y.strides || distance % size != 0) return false;
   // The two are one access with a dim more.
   Dims all = sizes, strides = x.strides;
@@ -588,13 +589,14 @@ class Fusion {
       if (has(a.writes, l.storage)) return false;
     }
     const Group& second = a.reduces ? b : a;
+    const auto moves_along_row = [&a](const Access& o) {
+      for (size_t d = 0; d < a.sizes.size(); ++d) {
+        if (a.groups[d] == kRow && o.strides[d] != 0) return true;
+      }
+      return false;
+    };
     return !waits(second, a.late) ||
-           std::none_of(second.stores.begin(), second.stores.end(), [&](const Access& o) {
-             for (size_t d = 0; d < a.sizes.size(); ++d) {
-               if (a.groups[d] == kRow && o.strides[d] != 0) return true;
-             }
-             return false;
-           });
+           std::none_of(second.stores.begin(), second.stores.end(), moves_along_row);
   }
   /// Whether `g` reads any of these.
   static bool waits(const Group& g, const std::vector<int32_t>& storages) {

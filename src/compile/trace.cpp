@@ -1,6 +1,7 @@
 #include "compile/trace.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "base/hash.h"
@@ -20,7 +21,7 @@ bool same_arg(const Arg& a, const Arg& b) {
     case Arg::kFloat:
       return a.integer == b.integer;  // floats by their bits
     case Arg::kComplex:
-      return a.integer == b.integer && std::memcmp(&a.imag, &b.imag, sizeof a.imag) == 0;
+      return a.integer == b.integer && std::bit_cast<int64_t>(a.imag) == std::bit_cast<int64_t>(b.imag);
     case Arg::kDtype:
       return a.dtype == b.dtype;
     case Arg::kDevice:
@@ -145,7 +146,7 @@ bool writes(const Trace& trace, const TraceRecord& record, int32_t storage) {
     for (size_t i = 0; i < count; ++i, ++at) {
       const int32_t operand = call.tensors[at].operand;
       if (operand < 0 || p >= call.op->schema.params.size() || !call.op->schema.params[p].written) continue;
-      if (trace.operands[static_cast<size_t>(record.operand + operand)].storage == storage) return true;
+      if (trace.operands_of(record)[static_cast<size_t>(operand)].storage == storage) return true;
     }
   }
   return false;

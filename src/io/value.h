@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -85,6 +86,13 @@ struct List;
 struct Tuple;
 struct Set;
 
+/// Whether a variant has T among its alternatives.
+template <class T, class Variant>
+inline constexpr bool kIsAlternative = false;
+template <class T, class... Alternatives>
+inline constexpr bool kIsAlternative<T, std::variant<Alternatives...>> =
+    (std::is_same_v<T, Alternatives> || ...);
+
 class Value {
  public:
   using Variant = std::variant<None, bool, int64_t, double, std::complex<double>, Text, BigInt, Bytes,
@@ -95,7 +103,7 @@ class Value {
 
   Value() = default;
   template <class T>
-    requires(std::is_constructible_v<Variant, std::in_place_type_t<T>, const T&>)
+    requires(kIsAlternative<T, Variant>)
   Value(T held) : variant_(std::in_place_type<T>, std::move(held)) {}
   Value(int number) : variant_(int64_t{number}) {}
   Value(std::string text) : variant_(std::make_shared<const std::string>(std::move(text))) {}

@@ -251,8 +251,9 @@ void Recorder::add_again(const Trace& from, const TraceRecord& record,
   const auto operands = from.operands_of(record);
   for (size_t i = 0; i < operands.size(); ++i)
     add_operand(storages[i], storages[i]->memory() == nullptr, operands[i].offset, operands[i].strides);
-  for (int32_t i = 0; i < record.scalars; ++i)
-    trace_.scalars.push_back(numbers[static_cast<size_t>(record.scalar + i)]);
+  for (const Scalar& n :
+       numbers.subspan(static_cast<size_t>(record.scalar), static_cast<size_t>(record.scalars)))
+    trace_.scalars.push_back(n);
   add_record(std::move(again));
 }
 

@@ -49,6 +49,8 @@ struct Program::Stage {
   std::atomic<Entry*> last{nullptr};
   std::vector<std::unique_ptr<Program>>
       folds;  ///< of a split step: each reduction's over the blocks; null: no reduction
+  std::vector<int32_t>
+      extremes;  ///< of a split step: the output with the values whose positions it folds; -1
 };
 
 Program::Program(Graph graph, std::string name) : graph_(std::move(graph)), name_(std::move(name)) {
@@ -220,19 +222,51 @@ void Program::plan(bool split, std::vector<std::unique_ptr<Stage>>& steps) {
         step->graph.check(copied.at(check.condition), check.message, check.index_error);
       }
     }
-    if (split && key.second != 0) {
-      for (const int32_t o : step->graph.outputs) {
-        const GraphNode& g = step->graph.node(o);
-        if (!is_reduction(g.prim)) {
-          step->folds.push_back(nullptr);
-          continue;
-        }
-        Graph fold;
-        fold.output(fold.reduce(g.prim, fold.input(0, g.dtype, kOuter | kRow), kRow));
-        step->folds.push_back(std::make_unique<Program>(std::move(fold), name_ + "_blocks"));
-      }
-    }
+    if (split && key.second != 0) add_folds(*step, next_operand);
     steps.push_back(std::move(step));
+  }
+}
+
+void Program::add_folds(Stage& step, int32_t& next_operand) {
+  const auto finds_position = [](Prim p) { return p == Prim::kArgmax || p == Prim::kArgmin; };
+  // Whose block has the extreme is told by the values, which are results, too.
+  const size_t results = step.graph.outputs.size();
+  for (size_t o = 0; o < results; ++o) {
+    const GraphNode g = step.graph.node(step.graph.outputs[o]);
+    step.extremes.push_back(-1);
+    if (!finds_position(g.prim)) continue;
+    const bool max = g.prim == Prim::kArgmax, boolean = step.graph.node(g.a).dtype == Dtype::kBool;
+    const Prim extreme = max ? (boolean ? Prim::kAny : Prim::kAmax) : (boolean ? Prim::kAll : Prim::kAmin);
+    for (size_t v = 0; v < step.graph.outputs.size() && step.extremes[o] < 0; ++v) {
+      const GraphNode& found = step.graph.node(step.graph.outputs[v]);
+      if (found.prim == extreme && found.a == g.a && found.span == g.span)
+        step.extremes[o] = static_cast<int32_t>(v);
+    }
+    if (step.extremes[o] >= 0) continue;
+    step.extremes[o] = static_cast<int32_t>(step.graph.outputs.size());
+    step.graph.output(step.graph.reduce(extreme, step.graph.at(g.a), g.span));
+    step.outputs.push_back(next_operand++);
+  }
+  step.extremes.resize(step.graph.outputs.size(), -1);
+  for (size_t o = 0; o < step.graph.outputs.size(); ++o) {
+    const GraphNode& g = step.graph.node(step.graph.outputs[o]);
+    if (!is_reduction(g.prim)) {
+      step.folds.push_back(nullptr);
+      continue;
+    }
+    Graph fold;
+    Node result;
+    if (step.extremes[o] >= 0) {
+      const Dtype values = step.graph.node(step.graph.outputs[static_cast<size_t>(step.extremes[o])]).dtype;
+      const Node value = fold.input(0, values, kOuter | kRow),
+                 position = fold.input(1, g.dtype, kOuter | kRow);
+      result = fold.reduce(g.prim, value, kRow);
+      fold.nodes.back().b = position.id();
+    } else {
+      result = fold.reduce(g.prim, fold.input(0, g.dtype, kOuter | kRow), kRow);
+    }
+    fold.output(result);
+    step.folds.push_back(std::make_unique<Program>(std::move(fold), name_ + "_blocks"));
   }
 }
 
@@ -443,7 +477,8 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
 
   const bool blocks = split && loops.size() == kept + 1 && loops.back().size >= 2 * kBlock;
   int64_t whole_blocks = 0, tail = 0;
-  std::vector<Binding> partial(count);  // by operand; of reductions
+  std::vector<Binding> partial(count);     // by operand; of reductions
+  std::vector<Dims> final_strides(count);  // by operand: those of its result, along the kept loops
   std::vector<std::pair<char*, size_t>> partial_memory;
   if (blocks) {
     Loop& row = loops.back();
@@ -461,6 +496,7 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
       const GraphNode& g = step.graph.node(step.graph.outputs[o - step.inputs.size()]);
       int64_t size = 1;
       Binding& p = partial[o];
+      for (size_t d = 0; d < kept; ++d) final_strides[o].push_back(loops[d].strides[o]);
       for (size_t d = kept; d-- > 0;) {
         loops[d].strides[o] = size;
         size *= d == 0 ? n : loops[d].size;
@@ -612,15 +648,14 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
       s.sizes.push_back(loops[d].size);
       s.groups.push_back(kOuter);
       in.strides.push_back(loops[d].strides[o]);
-      // Where this loop goes in the result: the loops were merged from dims of the space.
-      out.strides.push_back(0);
+      out.strides.push_back(final_strides[o][d]);
     }
-    LOHE_INTERNAL_ASSERT(kept <= 2, "a split reduction keeps at most one merged dim");
-    if (kept == 2) {
-      for (size_t d = 0; d < space.sizes.size(); ++d) {
-        if (space.sizes[d] != 1 && (space.groups[d] & step.reduced) == 0)
-          out.strides[1] = operands[o].strides[d];
-      }
+    if (const int32_t v = step.extremes[o - step.inputs.size()]; v >= 0) {
+      const size_t values = step.inputs.size() + static_cast<size_t>(v);
+      Binding by{partial[values].data, {}};
+      for (size_t d = 0; d < kept; ++d) by.strides.push_back(loops[d].strides[values]);
+      fold->run(s, std::array{by, in}, std::array{out}, {});
+      continue;
     }
     fold->run(s, std::array{in}, std::array{out}, {});
   }

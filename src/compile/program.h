@@ -64,6 +64,8 @@ class Program {
   /// The kernels for this shape. @param split whether rows are cut into blocks
   Stages& stages(const Space& space, bool* split);
   void plan(bool split, std::vector<std::unique_ptr<Stage>>& steps);
+  /// The programs that fold what the blocks of a split step give.
+  void add_folds(Stage& step, int32_t& next_operand);
   void run_steps(std::vector<std::unique_ptr<Stage>>& steps, bool split, const Space& space,
                  std::span<const Binding> inputs, std::span<const Binding> outputs,
                  std::span<const Scalar> scalars);

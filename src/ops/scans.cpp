@@ -128,8 +128,6 @@ void run_log_sums(Args a, Results& r) {
       copy("copy_"), real("real"), empty_like("empty_like");
   const NoGrad guard;
   const Dtype dtype = a[0].tensor->dtype();
-  LOHE_CHECK_KIND(kNotImplemented, is_differentiable(dtype), "\"logcumsumexp_out_cpu\" not implemented for '",
-                  type_word(dtype), "'; convert to a floating dtype");
   const int64_t dim = wrap_dim(a[1].integer, a[0].tensor->dim());
   const bool half = dtype == Dtype::kFloat16 || dtype == Dtype::kBFloat16, complex = is_complex(dtype);
   const Dtype wide = complex ? Dtype::kComplex128 : half ? Dtype::kFloat32 : Dtype::kFloat64;
@@ -156,15 +154,17 @@ void log_sums_gradient(Backward& b) {
   b.set(0, mul(reach, plain_conj(weight(b.tensor(0), y))));
 }
 
-void run_extreme(std::string_view name, Args a, Results& r, bool largest) {
+void run_extreme(Args a, Results& r, bool largest) {
   const TensorImpl& self = *a[0].tensor;
-  LOHE_CHECK_KIND(kNotImplemented, !is_complex(self.dtype()), "\"", name, "_cpu\" not implemented for '",
-                  type_word(self.dtype()), "'");
   const int64_t dim = wrap_dim(a[1].integer, self.dim());
   backend::running_extreme(scan_lines(dim, {&self, nullptr, r[0].get(), r[1].get()}), self.dtype(), largest);
 }
 
-std::vector<Meta> extreme_meta(Args a) {
+std::vector<Meta> extreme_meta(std::string_view name, Args a) {
+  const TensorImpl& self = *a[0].tensor;
+  wrap_dim(a[1].integer, self.dim());
+  LOHE_CHECK_KIND(kNotImplemented, !is_complex(self.dtype()), "\"", name, "_cpu\" not implemented for '",
+                  type_word(self.dtype()), "'");
   Meta values, indices;
   values.dtype = a[0].tensor->dtype();
   indices.dtype = Dtype::kInt64;
@@ -360,14 +360,18 @@ const OpFamily scans(
             .gradient_reads({"factor", "result"})
             .grad(recurrence_gradient)
             .describe("result[i] = factor[i] * result[i - 1] + term[i] along dim, beginning with term[0]."),
-        primitive("cummax(Tensor self, int dim) -> (Tensor values, Tensor indices)", extreme_meta,
-                  [](Args a, Results& r) { run_extreme("cummax", a, r, true); })
+        primitive(
+            "cummax(Tensor self, int dim) -> (Tensor values, Tensor indices)",
+            [](Args a) { return extreme_meta("cummax", a); },
+            [](Args a, Results& r) { run_extreme(a, r, true); })
             .exact_out()
             .gradient_reads({"result1"})
             .grad(extreme_gradient)
             .describe("The largest element so far along dim and its position, the last of equal ones."),
-        primitive("cummin(Tensor self, int dim) -> (Tensor values, Tensor indices)", extreme_meta,
-                  [](Args a, Results& r) { run_extreme("cummin", a, r, false); })
+        primitive(
+            "cummin(Tensor self, int dim) -> (Tensor values, Tensor indices)",
+            [](Args a) { return extreme_meta("cummin", a); },
+            [](Args a, Results& r) { run_extreme(a, r, false); })
             .exact_out()
             .gradient_reads({"result1"})
             .grad(extreme_gradient)
@@ -378,6 +382,10 @@ const OpFamily scans(
               Meta m;
               m.dtype = a[0].tensor->dtype();
               m.sizes = a[0].tensor->size_dims();
+              wrap_dim(a[1].integer, a[0].tensor->dim());
+              LOHE_CHECK_KIND(kNotImplemented, is_differentiable(m.dtype),
+                              "\"logcumsumexp_out_cpu\" not implemented for '", type_word(m.dtype),
+                              "'; convert to a floating dtype");
               return std::vector<Meta>{m};
             },
             run_log_sums)

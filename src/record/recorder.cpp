@@ -377,6 +377,10 @@ void Recorder::run() {
     else
       run_unfused(trace, storages, done);
   } catch (...) {
+    const auto failed_at = static_cast<size_t>(std::find(done.begin(), done.end(), false) - done.begin());
+    if (failed_at < trace.records.size())
+      log(LogLevel::kInfo, "recorded work raised an error at ",
+          compiler::name_of(trace, trace.records[failed_at]));
     // Work that was not reached leaves old values as they are; what it would have made first may not be read.
     std::vector<bool> made(storages.size()), lost(storages.size());
     for (size_t r = 0; r < trace.records.size(); ++r) {

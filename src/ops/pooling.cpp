@@ -297,6 +297,9 @@ const OpFamily pooling(
             "_max_pool(Tensor self, int[] kernel_size, int[] stride, int[] padding, int[] dilation, bool ceil_mode, int[] output_size) -> (Tensor, Tensor)",
             [](Args a) {
               const Dims sizes = result_sizes(a[0].tensor->sizes(), rule_of(a, 1));
+              const Dtype dtype = a[0].tensor->dtype();
+              LOHE_CHECK_KIND(kNotImplemented, dtype != Dtype::kBool && !is_complex(dtype),
+                              "\"max_pool\" not implemented for '", dtype, "'; use a real number dtype");
               return std::vector<Meta>{meta_of(*a[0].tensor, sizes, a[0].tensor->dtype()),
                                        meta_of(*a[0].tensor, sizes, Dtype::kInt64)};
             },

@@ -43,15 +43,17 @@ Dtype scan_dtype(Args a) {
   return is_integral(own, true) ? Dtype::kInt64 : own;
 }
 
-std::vector<Meta> scan_meta(Args a) {
+std::vector<Meta> scan_meta(std::string_view name, Args a) {
   Meta m;
   m.dtype = scan_dtype(a);
+  wrap_dim(a[1].integer, a[0].tensor->dim());
+  LOHE_CHECK_KIND(kNotImplemented, m.dtype != Dtype::kBool || a[0].tensor->dim() == 0, "\"", name,
+                  "_out_cpu\" not implemented for 'Bool'; ask for another dtype");
   m.sizes = a[0].tensor->size_dims();
   return {m};
 }
 
-void run_sums(std::string_view name, Args a, Results& r, bool reverse,
-              void (*scan)(const backend::ScanLines&, Dtype)) {
+void run_sums(Args a, Results& r, bool reverse, void (*scan)(const backend::ScanLines&, Dtype)) {
   const int64_t dim = wrap_dim(a[1].integer, a[0].tensor->dim());
   const Dtype dtype = r[0]->dtype();
   const NoGrad guard;
@@ -61,8 +63,6 @@ void run_sums(std::string_view name, Args a, Results& r, bool reverse,
     copy(r[0], self);
     return;
   }
-  LOHE_CHECK_KIND(kNotImplemented, dtype != Dtype::kBool, "\"", name,
-                  "_out_cpu\" not implemented for 'Bool'; ask for another dtype");
   backend::ScanLines x = scan_lines(dim, {self.get(), nullptr, r[0].get(), nullptr});
   x.reverse = reverse;
   scan(x, dtype);
@@ -309,8 +309,10 @@ Results cumulative_trapezoid(Args a) {
 const OpFamily scans(
     "scans",
     {
-        primitive("cumsum(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor", scan_meta,
-                  [](Args a, Results& r) { run_sums("cumsum", a, r, false, backend::running_sum); })
+        primitive(
+            "cumsum(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor",
+            [](Args a) { return scan_meta("cumsum", a); },
+            [](Args a, Results& r) { run_sums(a, r, false, backend::running_sum); })
             .inplace()
             .out(OutDtype::kGiven)
             .gradient_reads({})
@@ -319,8 +321,10 @@ const OpFamily scans(
               if (b.needs(0)) b.set(0, back(to_dtype(b.grad(), b.meta(0).dtype), b.arg(1)));
             })
             .describe("Running sum along dim."),
-        primitive("_reverse_cumsum(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor", scan_meta,
-                  [](Args a, Results& r) { run_sums("cumsum", a, r, true, backend::running_sum); })
+        primitive(
+            "_reverse_cumsum(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor",
+            [](Args a) { return scan_meta("cumsum", a); },
+            [](Args a, Results& r) { run_sums(a, r, true, backend::running_sum); })
             .function_only()
             .in("_C")
             .gradient_reads({})
@@ -329,8 +333,10 @@ const OpFamily scans(
               if (b.needs(0)) b.set(0, row(to_dtype(b.grad(), b.meta(0).dtype), b.arg(1)));
             })
             .describe("Running sum along dim from its end."),
-        primitive("cumprod(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor", scan_meta,
-                  [](Args a, Results& r) { run_sums("cumprod", a, r, false, backend::running_product); })
+        primitive(
+            "cumprod(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor",
+            [](Args a) { return scan_meta("cumprod", a); },
+            [](Args a, Results& r) { run_sums(a, r, false, backend::running_product); })
             .inplace()
             .out(OutDtype::kGiven)
             .gradient_reads({"self"})

@@ -707,3 +707,24 @@ def test_a_sum_joins_what_made_its_operand_past_a_product() -> None:
         assert all(lohe.equal(a, b) for a, b in zip(compiled(x, y, w), f(x, y, w), strict=True))
     (program,) = lohe.compile_report(compiled).programs
     assert [s["kernel"] for s in program["steps"]] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda x: x.to(lohe.bool).cumsum(0, dtype=lohe.bool), NotImplementedError),
+        (lambda x: x.cumsum(3), IndexError),
+        (lambda x: x.to(lohe.int64).logcumsumexp(0), NotImplementedError),
+        (lambda x: x.logcumsumexp(3), IndexError),
+        (lambda x: x.to(lohe.complex64).cummax(0), NotImplementedError),
+        (lambda x: x.cummin(-4), IndexError),
+        (lambda x: lohe.nn.functional.max_pool2d(x.to(lohe.bool)[None], 2), NotImplementedError),
+    ],
+)
+def test_dtypes_and_dims_are_checked_at_the_call(call: Any, error: type[Exception]) -> None:
+    x = lohe.randn(4, 4)
+    with lohe.compiler.lazy():
+        y = x * 2
+        with pytest.raises(error):
+            call(y)
+    assert lohe.equal(y, x * 2)

@@ -65,16 +65,14 @@ struct Snapshot {
   std::vector<Ref> items;  ///< of a dict: keys and values
 };
 
-bool is_optimizer(PyObject* o) {
-  static PyObject* const type = [] {
-    const Ref module = checked(PyImport_ImportModule("lohe.optim"));
-    return checked(PyObject_GetAttrString(module.get(), "Optimizer")).release();
-  }();
-  return PyObject_TypeCheck(o, reinterpret_cast<PyTypeObject*>(type)) != 0;
+/// Whether it is an object with attributes of its own, and none of the language's own kinds.
+bool has_attributes(PyObject* o) {
+  return Py_TYPE(o)->tp_dictoffset != 0 && !PyType_Check(o) && !PyModule_Check(o) && !PyFunction_Check(o) &&
+         !is_tensor(o);
 }
 
-/// What the host's code depends on as far as it can be seen: attributes of the modules that it calls or
-/// knows, of the optimizers that it knows, of the object that a method belongs to, the variables of the
+/// What the host's code depends on as far as it can be seen: attributes of the modules that it calls, and of
+/// objects that it knows (optimizers, schedules, the object that a method belongs to), the variables of the
 /// function itself, and containers in them.
 class HostState {
  public:
@@ -122,13 +120,13 @@ class HostState {
 
   void add(PyObject* o, int depth) {
     if (o == nullptr || depth > kDepth) return;
-    // What a training step reads besides tensors: learning rates, for one.
-    if (PyObject_TypeCheck(o, &module_base_type) || is_optimizer(o)) return add_attributes(o, 0);
+    if (PyObject_TypeCheck(o, &module_base_type)) return add_attributes(o, 0);
     if (PyTuple_Check(o)) {
       for (Py_ssize_t i = 0; i < std::min(PyTuple_GET_SIZE(o), kLargest); ++i)
         add(PyTuple_GET_ITEM(o, i), depth + 1);
       return;
     }
+    if (!PyDict_Check(o) && !PyList_CheckExact(o) && has_attributes(o)) return add_attributes(o, depth + 1);
     if (PyDict_Check(o) ? PyDict_GET_SIZE(o) > kLargest
                         : !PyList_CheckExact(o) || PyList_GET_SIZE(o) > kLargest)
       return;

@@ -59,7 +59,7 @@ bool TraceNumbers::same_as(const TraceNumbers& o) const {
   const auto same_bits = [](double a, double b) {
     return std::bit_cast<uint64_t>(a) == std::bit_cast<uint64_t>(b);
   };
-  return function == o.function && numbers == o.numbers &&
+  return function == o.function && numbers == o.numbers && after == o.after &&
          std::equal(sources.begin(), sources.end(), o.sources.begin(), o.sources.end(), same_source) &&
          std::equal(constants.begin(), constants.end(), o.constants.begin(), o.constants.end(), same_bits);
 }
@@ -174,7 +174,7 @@ void Observer::differentiates(uint64_t sequence) {
 void Observer::follows(const NumberRule& rule) {
   if (!watching_) return;
   for (TensorImpl* t : rule.sources) uses(*t);
-  rules_.push_back({{}, {rule.constants.begin(), rule.constants.end()}, {}, rule.function});
+  rules_.push_back({{}, {rule.constants.begin(), rule.constants.end()}, {}, rule.function, asides_.size()});
   for (TensorImpl* t : rule.sources) rules_.back().sources.emplace_back(t);
   rules_.back().numbers.assign(rule.numbers.begin(), rule.numbers.end());
   rule_age_ = 0;

@@ -43,6 +43,7 @@ struct TraceNumbers {
   std::vector<double> constants;
   std::vector<int32_t> numbers;
   NumberRule::Function function;
+  size_t after = 0;  ///< writes aside that come before it
   bool same_as(const TraceNumbers& other) const;
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cstring>
 #include <mutex>
 
 #include "autograd/tape.h"
@@ -14,6 +15,9 @@
 
 namespace lohe::record {
 namespace {
+
+/// Memory of so many bytes comes with the step that first needs it.
+constexpr int64_t kLate = 1 << 16;
 
 /// Equal in every bit: numbers go into results as they are.
 bool same_number(const Scalar& a, const Scalar& b) {
@@ -427,16 +431,53 @@ TensorImpl& Replay::source(int32_t number, std::span<TensorImpl* const> argument
   return n < arguments_ ? *arguments[n] : **implicit_[n - arguments_].tensor;
 }
 
-std::vector<Scalar> Replay::numbers_for(std::span<TensorImpl* const> arguments) const {
-  std::vector<Scalar> all = trace_.scalars;
-  for (size_t r = 0; r < rules_.size(); ++r) {
-    const TraceNumbers& rule = rules_[r];
-    InlineVector<TensorImpl*, 4> from;
-    for (const int32_t s : rule_sources_[r]) from.push_back(&source(s, arguments));
-    std::array<double, 8> to{};
-    rule.function(rule.constants, from, to);
-    for (size_t n = 0; n < rule.numbers.size(); ++n) all[static_cast<size_t>(rule.numbers[n])] = to[n];
+/// Single numbers that are changed aside, to be put back where the work after them fails.
+class Replay::Undo {
+ public:
+  void keep(TensorImpl& t) {
+    Old old{TensorPtr(&t), {}};
+    std::memcpy(old.bytes.data(), t.data(), static_cast<size_t>(t.itemsize()));
+    old_.push_back(std::move(old));
   }
+  void undo() {
+    for (size_t i = old_.size(); i-- > 0;)
+      std::memcpy(old_[i].tensor->data(), old_[i].bytes.data(),
+                  static_cast<size_t>(old_[i].tensor->itemsize()));
+  }
+
+ private:
+  struct Old {
+    TensorPtr tensor;
+    std::array<std::byte, 16> bytes;
+  };
+  std::vector<Old> old_;
+};
+
+std::vector<Scalar> Replay::write_asides(std::span<TensorImpl* const> arguments, Undo& undo) const {
+  std::vector<Scalar> all = trace_.scalars;
+  size_t next = 0;
+  const auto follow = [&](size_t asides) {
+    for (; next < rules_.size() && rules_[next].after <= asides; ++next) {
+      const TraceNumbers& rule = rules_[next];
+      InlineVector<TensorImpl*, 4> from;
+      for (const int32_t s : rule_sources_[next]) from.push_back(&source(s, arguments));
+      std::array<double, 8> to{};
+      rule.function(rule.constants, from, to);
+      for (size_t n = 0; n < rule.numbers.size(); ++n) all[static_cast<size_t>(rule.numbers[n])] = to[n];
+    }
+  };
+  for (size_t a = 0; a < asides_.size(); ++a) {
+    follow(a);
+    const Aside& aside = asides_[a];
+    TensorImpl& target = source(aside_targets_[a], arguments);
+    undo.keep(target);
+    std::vector<Arg> args = aside.args;
+    for (Arg& arg : args) {
+      if (arg.kind == Arg::kTensor) arg.tensor = &target;
+    }
+    aside.redo(*aside.op, args, target);
+  }
+  follow(asides_.size());
   return all;
 }
 
@@ -452,7 +493,8 @@ std::vector<TensorPtr> Replay::run(std::span<TensorImpl* const> arguments) const
     if (sources_[s] >= 0)
       storages[s] = source(sources_[s], arguments).storage_ptr();
     else if (program_->storages[s].home == compiler::CompiledTrace::kOwn)
-      storages[s] = Storage::allocate(trace_.storages[s].nbytes);
+      storages[s] = trace_.storages[s].nbytes < kLate ? Storage::allocate(trace_.storages[s].nbytes)
+                                                      : Storage::promise(trace_.storages[s].nbytes);
   }
   for (Intrusive<Storage>& s : empty) s = Storage::allocate(0);
   // Tensors are described while the interpreter is held: other threads may change them later.
@@ -486,34 +528,37 @@ std::vector<TensorPtr> Replay::run(std::span<TensorImpl* const> arguments) const
     if (w.recipe >= 0)
       autograd::meta_of(source(w.source, arguments)).grad = made[static_cast<size_t>(w.recipe)];
   }
-  for (size_t a = 0; a < asides_.size(); ++a) {
-    const Aside& aside = asides_[a];
-    TensorImpl& target = source(aside_targets_[a], arguments);
-    std::vector<Arg> args = aside.args;
-    for (Arg& arg : args) {
-      if (arg.kind == Arg::kTensor) arg.tensor = &target;
+  Undo undo;
+  try {
+    const std::vector<Scalar> numbers = write_asides(arguments, undo);
+    if (program_ != nullptr) work(numbers, storages);
+  } catch (...) {
+    // Gradients that were not computed are none.
+    for (const GradWrite& w : grad_writes_) {
+      if (w.recipe >= 0) autograd::meta_of(source(w.source, arguments)).grad = nullptr;
     }
-    aside.redo(*aside.op, args, target);
-  }
-  if (program_ != nullptr) {
-    const std::vector<Scalar> numbers = numbers_for(arguments);
-    const WithoutInterpreter working;
-    for (size_t s = 0; s < count; ++s) {
-      if (sources_[s] < 0) continue;
-      storages[s]->data();  // after what others have recorded on it
-      if (written_[s]) storages[s]->before_write();
-    }
-    const ForkSection section;
-    struct Plain {
-      uint32_t mode = std::exchange(dispatch::mode_word, dispatch::kNoGrad);
-      ~Plain() { dispatch::mode_word = mode; }
-    } const plain;
-    std::vector<bool> done(trace_.records.size());
-    run_compiled(*program_, trace_, numbers, storages, done);
+    undo.undo();
+    throw;
   }
   std::vector<TensorPtr> results;
   for (const int32_t r : results_) results.push_back(made[static_cast<size_t>(r)]);
   return results;
+}
+
+void Replay::work(std::span<const Scalar> numbers, Storages& storages) const {
+  const WithoutInterpreter working;
+  for (size_t s = 0; s < storages.size(); ++s) {
+    if (sources_[s] < 0) continue;
+    storages[s]->data();  // after what others have recorded on it
+    if (written_[s]) storages[s]->before_write();
+  }
+  const ForkSection section;
+  struct Plain {
+    uint32_t mode = std::exchange(dispatch::mode_word, dispatch::kNoGrad);
+    ~Plain() { dispatch::mode_word = mode; }
+  } const plain;
+  std::vector<bool> done(trace_.records.size());
+  run_compiled(*program_, trace_, numbers, storages, done);
 }
 
 }  // namespace lohe::record

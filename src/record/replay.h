@@ -76,8 +76,11 @@ class Replay {
   };
   class Maker;
 
-  /// The trace's, with those that follow from single numbers in tensors.
-  std::vector<Scalar> numbers_for(std::span<TensorImpl* const> arguments) const;
+  class Undo;
+  /// Changes what is changed aside. @return the trace's numbers, with those that follow from single numbers
+  std::vector<Scalar> write_asides(std::span<TensorImpl* const> arguments, Undo& undo) const;
+  /// Runs the program. @param storages of the trace
+  void work(std::span<const Scalar> numbers, Storages& storages) const;
   TensorImpl& source(int32_t number, std::span<TensorImpl* const> arguments) const;
   static Kept keep(const TensorPtr& tensor);
   bool among_implicit(const Storage* storage) const;

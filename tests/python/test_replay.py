@@ -29,8 +29,8 @@ class Runs:
     count = 0
 
 
-def _counted(function: Callable[..., Any]) -> tuple[Callable[..., Any], Runs]:
-    runs = Runs()
+def _counted(function: Callable[..., Any]) -> tuple[Callable[..., Any], type[Runs]]:
+    runs = type("Counted", (Runs,), {})  # classes are not looked into
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         runs.count += 1
@@ -39,7 +39,7 @@ def _counted(function: Callable[..., Any]) -> tuple[Callable[..., Any], Runs]:
     return lohe.compile(counted, replay=True), runs
 
 
-def _ready(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Callable[..., Any], Runs]:
+def _ready(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Callable[..., Any], type[Runs]]:
     """The compiled function after calls that make the next one like them a replay, and the count of its runs."""
     compiled, runs = _counted(function)
     for _ in range(4):

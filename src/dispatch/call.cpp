@@ -2,6 +2,7 @@
 
 #include "autograd/tape.h"
 #include "dispatch/execute.h"
+#include "dispatch/instance.h"
 #include "lohe/error.h"
 #include "profile/session.h"
 #include "tensor/shape.h"
@@ -190,6 +191,21 @@ void copy_to_out(const OpDef& op, Args args, TensorImpl* out, const TensorPtr& v
   copy(out, value);
 }
 
+/// Whether a pointwise op can write its one result where out= asks for it: of its dtype and shape.
+bool takes_result(const OpDef& op, Args args, TensorImpl& out) {
+  if (op.kind != OpKind::kPointwise || op.apart || op.out_dtype == OutDtype::kFloating || out.conj() ||
+      out.neg())
+    return false;
+  const Instance& instance = find_instance(op, args, nullptr, Dtype::kUndefined);
+  if (instance.outputs.size() != 1 || instance.outputs[0] != out.dtype() || instance.result != out.dtype())
+    return false;
+  Dims sizes;
+  for (const Arg& a : args) {
+    if (a.kind == Arg::kTensor) sizes = broadcast_shapes(sizes, a.tensor->sizes());
+  }
+  return sizes == out.size_dims();
+}
+
 Results execute(const OpDef& op, Args args, TensorImpl* target) {
   switch (op.kind) {
     case OpKind::kPointwise:
@@ -335,6 +351,12 @@ Results call_unprofiled(const OpDef& op, Args args, Form form, std::span<TensorI
       typed.slots[dtype] = Arg(out[0]->dtype());
       args = Args(typed.slots, args.size());
       if (op.checks) op.checks(op, args);
+    }
+    if (out.size() == 1 && takes_result(op, args, *out[0])) {
+      check_written_memory(op, args, *out[0], true, out[0]);
+      run_pointwise(op, args, out[0]);
+      out[0]->bump_version();
+      return TensorPtr(out[0]);
     }
     Results value = execute(op, args, nullptr);
     for (int i = 0; i < value.size() && i < static_cast<int>(out.size()); ++i) {

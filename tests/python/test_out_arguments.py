@@ -91,3 +91,14 @@ def test_dtypes_without_the_op_raise_runtime_errors(op):
     with pytest.raises(RuntimeError) as caught:
         getattr(torch, op)(torch.tensor([True, False]))
     assert caught.type is RuntimeError
+
+
+@pytest.mark.eager
+def test_a_result_of_the_right_dtype_and_shape_takes_no_memory_besides():
+    x, out = torch.ones(1000, 100), torch.empty(1000, 100)
+    torch.cpu.reset_peak_memory_stats()
+    before = torch.cpu.memory_allocated()
+    torch.add(x, 1, out=out)
+    torch.mul(out, x[:, :1], out=out)
+    assert torch.cpu.max_memory_allocated() < before + x.nbytes
+    assert out._version == 2 and out[7, 7].item() == 2

@@ -3,6 +3,7 @@
 
 #include "lohe/error.h"
 #include "ops/call.h"
+#include "ops/reductions.h"
 #include "tensor/shape.h"
 
 /// Attention: two products and one kernel for scale, mask and softmax.
@@ -62,8 +63,10 @@ Results attention(Args a) {
   }
   const double factor =
       scale.none() ? 1.0 / std::sqrt(static_cast<double>(q->sizes().back())) : scale.scalar().to_double();
-  const TensorPtr scores = matmul(q, transpose(k, int64_t{-2}, int64_t{-1}));
-  TensorPtr weights = softmax(scores, mask, factor, causal.integer != 0);
+  // Scores are not rounded to a half dtype, whose steps would be large factors after exp().
+  const Dtype dtype = q->dtype(), wide = is_half(dtype) ? Dtype::kFloat32 : dtype;
+  const TensorPtr scores = matmul(to_dtype(q, wide), transpose(to_dtype(k, wide), int64_t{-2}, int64_t{-1}));
+  TensorPtr weights = to_dtype(softmax(scores, mask, factor, causal.integer != 0), dtype);
   if (dropout_p.scalar().to_double() > 0) weights = dropout(weights, dropout_p, true);
   // The result lies in memory as the query does: heads inside of positions need no copy to be joined.
   static const OpRef nested("_nested_bmm");

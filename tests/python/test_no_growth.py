@@ -104,7 +104,8 @@ def _check(warm_up: int, count: int) -> None:
     assert allocated_after - allocated < 32 << 10
     assert reserved_after - reserved <= 4 << 20
     assert objects_after - objects < 50 + count // 200
-    assert rss_after - rss < (4 << 20) + 200 * count
+    if "asan" not in os.environ.get("LD_PRELOAD", ""):  # which holds freed blocks back
+        assert rss_after - rss < (4 << 20) + 200 * count
 
 
 @pytest.mark.eager

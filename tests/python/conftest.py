@@ -13,8 +13,8 @@ import pytest
 
 if importlib.util.find_spec("lohe") is None:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "python"))
-# What tests share with the searches of tests/fuzz.
-sys.path.append(str(Path(__file__).resolve().parents[1] / "fuzz"))
+# What tests share with each other, and with the searches of tests/fuzz.
+sys.path += [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1] / "fuzz")]
 
 
 # Tests with several threads want work shared out that would be too short for it.

@@ -11,52 +11,9 @@ import lohe
 import pytest
 import replayed
 from lohe import nn
+from replay_checks import counted, fresh_compiler, ready, refused  # noqa: F401
 
 pytestmark = pytest.mark.eager  # these tests record by themselves
-
-
-@pytest.fixture(autouse=True)
-def fresh_compiler() -> Any:
-    lohe.compiler.reset()
-    lohe.manual_seed(0)
-    yield
-    assert not lohe.compiler.is_compiling()
-
-
-class Runs:
-    """A count in a place that replay does not look at."""
-
-    count = 0
-
-
-def _counted(function: Callable[..., Any]) -> tuple[Callable[..., Any], type[Runs]]:
-    runs = type("Counted", (Runs,), {})  # classes are not looked into
-
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        runs.count += 1
-        return function(*args, **kwargs)
-
-    return lohe.compile(counted, replay=True), runs
-
-
-def _ready(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Callable[..., Any], type[Runs]]:
-    """The compiled function after calls that make the next one like them a replay, and the count of its runs."""
-    compiled, runs = _counted(function)
-    for _ in range(4):
-        compiled(*args, **kwargs)
-    assert runs.count == 3, lohe.compile_report(compiled)
-    return compiled, runs
-
-
-def _refused(function: Callable[..., Any], *args: Any, calls: int = 6) -> str:
-    """Why a function is never replayed."""
-    compiled, runs = _counted(function)
-    for _ in range(calls):
-        compiled(*args)
-    assert runs.count == calls
-    replay = lohe.compile_report(compiled).replay
-    assert replay is not None and replay["replayed"] == 0 and replay["reasons"]
-    return "; ".join(replay["reasons"])
 
 
 def _same(got: Any, want: Any) -> None:
@@ -90,7 +47,7 @@ def _mlp() -> nn.Module:
 
 
 def test_the_fourth_call_does_not_run_the_function() -> None:
-    compiled, runs = _ready(lambda x, y: (x * y + 1).tanh(), lohe.randn(5, 7), lohe.randn(5, 7))
+    compiled, runs = ready(lambda x, y: (x * y + 1).tanh(), lohe.randn(5, 7), lohe.randn(5, 7))
     for _ in range(3):
         x, y = lohe.randn(5, 7), lohe.randn(5, 7)
         _same(compiled(x, y), (x * y + 1).tanh())
@@ -134,14 +91,14 @@ def test_without_replay_nothing_is_replayed() -> None:
 @pytest.mark.parametrize("mode", ["no_grad", "inference_mode", "grad"])
 def test_results_are_as_in_the_mode(mode: str) -> None:
     with {"no_grad": lohe.no_grad, "inference_mode": lohe.inference_mode, "grad": lohe.enable_grad}[mode]():
-        compiled, runs = _ready(lambda x: (x + 1, x[1:]), lohe.randn(4, 3))
+        compiled, runs = ready(lambda x: (x + 1, x[1:]), lohe.randn(4, 3))
         x = lohe.randn(4, 3)
         _same(compiled(x), (x + 1, x[1:]))
         assert runs.count == 3
 
 
 def test_results_have_memory_of_their_own() -> None:
-    compiled, _ = _ready(lambda x: x.relu(), lohe.randn(100))
+    compiled, _ = ready(lambda x: x.relu(), lohe.randn(100))
     a, b = compiled(lohe.ones(100)), compiled(lohe.full((100,), 2.0))
     assert a.data_ptr() != b.data_ptr() and a.sum() == 100 and b.sum() == 200
 
@@ -167,7 +124,7 @@ Pair = collections.namedtuple("Pair", "low high")
     ],
 )
 def test_containers_and_plain_values_come_back(function: Callable[..., Any]) -> None:
-    compiled, runs = _ready(function, lohe.randn(4, 3))
+    compiled, runs = ready(function, lohe.randn(4, 3))
     for _ in range(2):
         x = lohe.randn(4, 3)
         _same(compiled(x), function(x))
@@ -179,7 +136,7 @@ def test_nested_arguments_and_keywords() -> None:
         return pair[0] * scale + pair[1][0] + table["b"]
 
     a, b, c = lohe.randn(3), lohe.randn(3), lohe.randn(3)
-    compiled, runs = _ready(f, (a, [b]), table={"b": c}, scale=2.0)
+    compiled, runs = ready(f, (a, [b]), table={"b": c}, scale=2.0)
     _same(compiled((b, [c]), table={"b": a}, scale=2.0), b * 2.0 + c + a)
     assert runs.count == 3
     _same(compiled((b, (c,)), table={"b": a}, scale=2.0), b * 2.0 + c + a)
@@ -191,7 +148,7 @@ def test_views_of_results_and_of_arguments_stay_views() -> None:
         y = x * 2
         return y, y.t(), y[0], x[1], x.t().unsqueeze(0)
 
-    compiled, runs = _ready(f, lohe.randn(4, 3))
+    compiled, runs = ready(f, lohe.randn(4, 3))
     x = lohe.randn(4, 3)
     got, want = compiled(x), f(x)
     assert runs.count == 3
@@ -206,7 +163,7 @@ def test_views_of_results_and_of_arguments_stay_views() -> None:
 
 
 def test_a_view_of_a_base_that_is_gone() -> None:
-    compiled, _ = _ready(lambda x: (x + 1)[1:], lohe.randn(4, 3))
+    compiled, _ = ready(lambda x: (x + 1)[1:], lohe.randn(4, 3))
     x = lohe.randn(4, 3)
     got = compiled(x)
     _same(got, (x + 1)[1:])
@@ -214,7 +171,7 @@ def test_a_view_of_a_base_that_is_gone() -> None:
 
 
 def test_an_argument_that_is_given_back_is_itself() -> None:
-    compiled, runs = _ready(lambda x, y: (y, x.add_(1), y), lohe.zeros(3), lohe.zeros(2))
+    compiled, runs = ready(lambda x, y: (y, x.add_(1), y), lohe.zeros(3), lohe.zeros(2))
     x, y = lohe.zeros(3), lohe.zeros(2)
     got = compiled(x, y)
     assert got[0] is y and got[1] is x and got[2] is y and runs.count == 3
@@ -238,7 +195,7 @@ def test_an_argument_that_is_given_back_is_itself() -> None:
     ],
 )
 def test_an_argument_of_another_kind_runs_the_function(other: Callable[..., Any]) -> None:
-    compiled, runs = _ready(lambda x: x * 2 + 1, lohe.randn(4, 3))
+    compiled, runs = ready(lambda x: x * 2 + 1, lohe.randn(4, 3))
     x = other(lohe.randn(4, 3))
     _same(compiled(x), x * 2 + 1)
     assert runs.count == 4
@@ -247,7 +204,7 @@ def test_an_argument_of_another_kind_runs_the_function(other: Callable[..., Any]
 def test_an_inference_tensor_is_another_kind_of_argument() -> None:
     with lohe.inference_mode():
         x = lohe.ones(3)
-    compiled, runs = _ready(lambda x: x.add_(1), lohe.zeros(3))
+    compiled, runs = ready(lambda x: x.add_(1), lohe.zeros(3))
     with pytest.raises(RuntimeError, match="Inplace update to inference tensor"):
         compiled(x)
     assert runs.count == 4
@@ -277,7 +234,7 @@ def test_a_changed_value_runs_the_function(first: Any, second: Any) -> None:
 
 
 def test_scalars_are_compared_with_every_call() -> None:
-    compiled, runs = _ready(lambda x, s: x * s, lohe.ones(3), 2.0)
+    compiled, runs = ready(lambda x, s: x * s, lohe.ones(3), 2.0)
     assert compiled(lohe.ones(3), 3.0).tolist() == [3, 3, 3]
     assert compiled(lohe.ones(3), 2.0).tolist() == [2, 2, 2]
     assert runs.count == 4
@@ -288,7 +245,7 @@ def test_arguments_that_share_memory_run_the_function() -> None:
         x.mul_(2)
         return x + y
 
-    compiled, runs = _ready(f, lohe.ones(3), lohe.ones(3))
+    compiled, runs = ready(f, lohe.ones(3), lohe.ones(3))
     x = lohe.ones(3)
     assert compiled(x, x).tolist() == [4, 4, 4] and runs.count == 4
     base = lohe.ones(4)
@@ -308,7 +265,7 @@ def test_an_argument_that_shares_memory_with_a_closure_runs_the_function() -> No
         x.mul_(2)
         return x + weight
 
-    compiled, runs = _ready(f, lohe.ones(3))
+    compiled, runs = ready(f, lohe.ones(3))
     assert compiled(weight).tolist() == [4, 4, 4] and runs.count == 4
     assert compiled(lohe.ones(3)).tolist() == [4, 4, 4] and runs.count == 4
 
@@ -322,7 +279,7 @@ def test_versions_of_what_is_written_advance_as_they_would() -> None:
         x.relu_()
         return state + x
 
-    compiled, runs = _ready(f, lohe.ones(3))
+    compiled, runs = ready(f, lohe.ones(3))
     before = state._version
     plain_state = state.clone()
     x = lohe.tensor([1.0, -2.0, 3.0])
@@ -335,7 +292,7 @@ def test_versions_of_what_is_written_advance_as_they_would() -> None:
 
 
 def test_a_version_check_of_backward_sees_a_replayed_write() -> None:
-    compiled, runs = _ready(lambda x: x.add_(1), lohe.ones(3))
+    compiled, runs = ready(lambda x: x.add_(1), lohe.ones(3))
     weight = lohe.ones(3, requires_grad=True)
     x = lohe.ones(3)
     loss = (weight * x).sum()
@@ -453,7 +410,7 @@ def test_the_gradient_of_an_argument_is_its_own() -> None:
 
     first, second = lohe.ones(3), lohe.full((3,), 5.0)
     first.grad, second.grad = lohe.ones(3), lohe.full((3,), 2.0)
-    compiled, runs = _ready(f, first)
+    compiled, runs = ready(f, first)
     assert first.tolist() == [-3, -3, -3]
     compiled(second)
     assert second.tolist() == [3, 3, 3] and runs.count == 4
@@ -474,7 +431,7 @@ def test_a_learning_rate_is_seen() -> None:
 
 def test_a_dead_tensor_is_let_go() -> None:
     box = [lohe.ones(1000)]
-    compiled, _ = _ready(lambda x: x + box[0], lohe.ones(1000))
+    compiled, _ = ready(lambda x: x + box[0], lohe.ones(1000))
     gone = weakref.ref(box[0])
     box[0] = lohe.ones(1000)
     compiled(lohe.ones(1000))
@@ -497,7 +454,7 @@ def test_the_training_flag_of_a_module_is_seen() -> None:
         model.eval()
         _same(compiled(x), model(x))
         model[1].train()
-        assert "random" in _refused(lambda x: model(x), x)
+        assert "random" in refused(lambda x: model(x), x)
 
 
 def test_running_statistics_are_written_by_a_replay() -> None:
@@ -560,7 +517,7 @@ def test_an_optimizer_step_is_replayed_on_the_gradients_of_now() -> None:
 
 
 def test_modes_run_the_function_again() -> None:
-    compiled, runs = _ready(lambda x: x * 2, lohe.ones(3))
+    compiled, runs = ready(lambda x: x * 2, lohe.ones(3))
     with lohe.no_grad():
         compiled(lohe.ones(3))
     with lohe.inference_mode():
@@ -583,7 +540,7 @@ def test_modes_run_the_function_again() -> None:
 
 
 def test_a_replayed_function_may_be_called_while_recording() -> None:
-    inner, runs = _ready(lambda x: x * 2, lohe.ones(3))
+    inner, runs = ready(lambda x: x * 2, lohe.ones(3))
     outer = lohe.compile(lambda x: inner(x) + 1)
     for _ in range(3):
         assert outer(lohe.ones(3)).tolist() == [3, 3, 3]
@@ -591,7 +548,7 @@ def test_a_replayed_function_may_be_called_while_recording() -> None:
     with lohe.compiler.lazy():
         y = inner(lohe.ones(3))
     assert y.tolist() == [2, 2, 2] and runs.count == 7
-    both, _ = _counted(lambda x: inner(x) + 1)
+    both, _ = counted(lambda x: inner(x) + 1)
     for _ in range(5):
         assert both(lohe.ones(3)).tolist() == [3, 3, 3]
     assert lohe.compile_report(both).replay["replayed"] == 2
@@ -600,7 +557,7 @@ def test_a_replayed_function_may_be_called_while_recording() -> None:
 
 
 def test_reset_forgets_replays() -> None:
-    compiled, runs = _ready(lambda x: x * 2, lohe.ones(3))
+    compiled, runs = ready(lambda x: x * 2, lohe.ones(3))
     lohe.compiler.reset()
     compiled(lohe.ones(3))
     assert runs.count == 4

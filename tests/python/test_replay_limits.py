@@ -16,52 +16,9 @@ import lohe
 import pytest
 from lohe import nn
 from lohe.nn import functional as F
+from replay_checks import counted, fresh_compiler, ready, refused  # noqa: F401
 
 pytestmark = pytest.mark.eager  # these tests record by themselves
-
-
-@pytest.fixture(autouse=True)
-def fresh_compiler() -> Any:
-    lohe.compiler.reset()
-    lohe.manual_seed(0)
-    yield
-    assert not lohe.compiler.is_compiling()
-
-
-class Runs:
-    """A count in a place that replay does not look at."""
-
-    count = 0
-
-
-def _counted(function: Callable[..., Any]) -> tuple[Callable[..., Any], type[Runs]]:
-    runs = type("Counted", (Runs,), {})  # classes are not looked into
-
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        runs.count += 1
-        return function(*args, **kwargs)
-
-    return lohe.compile(counted, replay=True), runs
-
-
-def _ready(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Callable[..., Any], type[Runs]]:
-    """The compiled function after calls that make the next one like them a replay, and the count of its runs."""
-    compiled, runs = _counted(function)
-    for _ in range(4):
-        compiled(*args, **kwargs)
-    assert runs.count == 3, lohe.compile_report(compiled)
-    return compiled, runs
-
-
-def _refused(function: Callable[..., Any], *args: Any, calls: int = 6) -> str:
-    """Why a function is never replayed."""
-    compiled, runs = _counted(function)
-    for _ in range(calls):
-        compiled(*args)
-    assert runs.count == calls
-    replay = lohe.compile_report(compiled).replay
-    assert replay is not None and replay["replayed"] == 0 and replay["reasons"]
-    return "; ".join(replay["reasons"])
 
 
 def _mlp() -> nn.Module:
@@ -130,7 +87,7 @@ class _Double(lohe.autograd.Function):
 def test_what_cannot_be_done_again_runs_each_time(function: Callable[..., Any], reason: str) -> None:
     _KEPT[:] = [lohe.zeros(3)]
     x = lohe.ones(3)
-    assert reason in _refused(function, x)
+    assert reason in refused(function, x)
     state = lohe.get_rng_state()
     got = lohe.compile(function, replay=True)(x)
     lohe.set_rng_state(state)
@@ -149,7 +106,7 @@ class _Holder:
 
 
 def test_a_changed_argument_list_is_refused() -> None:
-    assert "changes its arguments" in _refused(_changes_its_argument, [lohe.ones(3)])
+    assert "changes its arguments" in refused(_changes_its_argument, [lohe.ones(3)])
 
 
 class _Taking(lohe.Tensor):
@@ -160,12 +117,12 @@ class _Taking(lohe.Tensor):
 
 def test_a_class_that_takes_calls_is_refused() -> None:
     x = lohe.ones(3).as_subclass(_Taking)
-    assert "takes calls" in _refused(lambda x: x * 2, x)
-    assert "class" in _refused(lambda y: (x * y).sum(), lohe.ones(3))
+    assert "takes calls" in refused(lambda x: x * 2, x)
+    assert "class" in refused(lambda y: (x * y).sum(), lohe.ones(3))
 
 
 def test_an_argument_that_cannot_be_compared_is_refused() -> None:
-    assert "object of type _Holder" in _refused(lambda h, x: x + h.weight, _Holder(1.0), lohe.ones(2))
+    assert "object of type _Holder" in refused(lambda h, x: x + h.weight, _Holder(1.0), lohe.ones(2))
 
 
 def test_a_backward_pass_of_another_call_is_refused() -> None:
@@ -186,7 +143,7 @@ def test_a_backward_pass_of_another_call_is_refused() -> None:
 
 def test_numbers_that_change_from_call_to_call_are_refused() -> None:
     counter = iter(range(100))
-    reason = _refused(lambda x: x * next(counter), lohe.ones(3), calls=12)
+    reason = refused(lambda x: x * next(counter), lohe.ones(3), calls=12)
     assert "number" in reason
 
 
@@ -225,7 +182,7 @@ def test_a_cache_that_grows_is_refused() -> None:
 
 
 def test_ever_new_shapes_give_up() -> None:
-    compiled, _ = _counted(lambda x: x * 2)
+    compiled, _ = counted(lambda x: x * 2)
     for i in range(40):
         compiled(lohe.ones(i + 1))
     replay = lohe.compile_report(compiled).replay
@@ -255,7 +212,7 @@ def test_an_error_in_a_replay_is_that_of_the_function() -> None:
         log.add_(1)
         return F.embedding(i, table)
 
-    compiled, runs = _ready(f, lohe.tensor([1, 2]))
+    compiled, runs = ready(f, lohe.tensor([1, 2]))
     before = log[0].item()
     with pytest.raises(IndexError, match="index out of range|out of range"):
         compiled(lohe.tensor([1, 20]))
@@ -324,7 +281,7 @@ def test_a_compiled_function_and_its_module_are_freed() -> None:
 
 
 def test_replays_hold_no_memory() -> None:
-    compiled, _ = _ready(lambda x: (x * 2).tanh(), lohe.ones(100_000))
+    compiled, _ = ready(lambda x: (x * 2).tanh(), lohe.ones(100_000))
     x = lohe.ones(100_000)
     compiled(x)
     before = lohe._C._memory_stats()["allocated_bytes"]

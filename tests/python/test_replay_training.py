@@ -9,17 +9,10 @@ import lohe
 import pytest
 import replayed
 from lohe import nn
+from replay_checks import fresh_compiler  # noqa: F401
 from replayed import OPTIMIZERS, Training, check_same, mlp
 
 pytestmark = pytest.mark.eager  # these tests record by themselves
-
-
-@pytest.fixture(autouse=True)
-def fresh_compiler() -> Any:
-    lohe.compiler.reset()
-    lohe.manual_seed(0)
-    yield
-    assert not lohe.compiler.is_compiling()
 
 
 @pytest.mark.parametrize("set_to_none", [True, False])

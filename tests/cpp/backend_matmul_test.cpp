@@ -276,8 +276,18 @@ void check_tiles_of_levels() {
     const auto& kernels = level->get(T{});
     for (int i = 0; i < 4; i += 2)
       for (int j = 0; j < 8; j += 4)
-        kernels.tile(2, 4, k, a.data() + i * k, k, 1, b.data() + j, 8, c.data() + i * 8 + j, 8, i > 0,
-                     j > 0 ? addend.data() + j : nullptr, 0);
+        kernels.tile({.rows = 2,
+                      .columns = 4,
+                      .k = k,
+                      .a = a.data() + i * k,
+                      .a_row_stride = k,
+                      .a_k_stride = 1,
+                      .b = b.data() + j,
+                      .b_k_stride = 8,
+                      .c = c.data() + i * 8 + j,
+                      .c_row_stride = 8,
+                      .accumulate = i > 0,
+                      .addend = j > 0 ? addend.data() + j : nullptr});
     results.push_back(c);
   }
   for (const auto& result : results)

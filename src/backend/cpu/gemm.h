@@ -22,18 +22,41 @@ struct Segment {
   int64_t offset;
 };
 
+/// A tile of C and what becomes of it:
+///   c[i, j] = (accumulate ? c[i, j] : nothing) + sum over p < k of a[i, p] * b[p, j], and then + addend[i,
+///   j] if there is one,
+/// for i < rows, j < columns; k <= kChunk. Strides count elements; the columns of b, c and addend are
+/// adjacent.
+template <class T>
+struct Tile {
+  int rows;
+  int columns;
+  int64_t k;
+  const T* a;
+  int64_t a_row_stride;
+  int64_t a_k_stride;
+  const T* b;
+  int64_t b_k_stride;
+  T* c;
+  int64_t c_row_stride;
+  bool accumulate = false;
+  const T* addend = nullptr;
+  int64_t addend_row_stride = 0;
+  /// What a later tile reads: `ahead_size` adjacent elements of each of as many rows are fetched into the
+  /// first-level cache meanwhile. Any address is allowed.
+  const T* ahead = nullptr;
+  int64_t ahead_row_stride = 0;
+  int64_t ahead_size = 0;
+};
+
 /// T: float, double, uint32_t, uint64_t (integers wrap around, so signed ones are computed as unsigned).
 template <class T>
 struct GemmKernels {
   int rows;     ///< of the largest tile, and of a packed panel of A
   int columns;  ///< of the largest tile, and of a packed panel of B
 
-  /// c[i, j] = (accumulate ? c[i, j] : nothing) + sum over p < k of a[i, p] * b[p, j], and then + addend[i,
-  /// j] if there is one, for i < tile_rows <= rows, j < tile_columns <= columns; k <= kChunk. Strides count
-  /// elements; the columns of b, c and addend are adjacent.
-  void (*tile)(int tile_rows, int tile_columns, int64_t k, const T* a, int64_t a_row_stride,
-               int64_t a_k_stride, const T* b, int64_t b_k_stride, T* c, int64_t c_row_stride,
-               bool accumulate, const T* addend, int64_t addend_row_stride);
+  /// tile.rows <= rows, tile.columns <= columns.
+  void (*tile)(const Tile<T>& tile);
 
   /// packed[p * width + lane] = source[lane * lane_stride + p * k_stride] for p < k and lane < lanes, 0 for
   /// lanes <= lane < width; width is `rows` or `columns`.

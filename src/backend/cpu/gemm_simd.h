@@ -14,15 +14,12 @@ namespace lohe::backend {
 namespace {
 
 template <class T>
-using TileFunction = void (*)(int64_t, const T*, int64_t, int64_t, const T*, int64_t, T*, int64_t, int, bool,
-                              const T*, int64_t);
+using TileFunction = void (*)(const Tile<T>&, int);
 
 /// R rows and V vectors of columns; the last vector holds `last` columns. Packed: a_row_stride is 1, known
 /// here so that the R broadcasts need no address arithmetic. Full: last is kWidth.
 template <class T, int R, int V, bool Packed, bool Full>
-void tile_kernel(int64_t k, const T* a, int64_t a_row_stride, int64_t a_k_stride, const T* b,
-                 int64_t b_k_stride, T* c, int64_t c_row_stride, int last, bool accumulate, const T* addend,
-                 int64_t addend_row_stride) {
+void tile_kernel(const Tile<T>& tile, int last) {
   using L = Lanes<T>;
   using Vector = typename L::Vector;
   const auto mask = L::mask(last);
@@ -33,41 +30,53 @@ void tile_kernel(int64_t k, const T* a, int64_t a_row_stride, int64_t a_k_stride
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) acc[i][v] = L::zero();
 
-  for (int i = 0; i < R; ++i)
-    for (int v = 0; v < V; ++v) __builtin_prefetch(c + i * c_row_stride + v * L::kWidth, 1);
-
   // Five rows share a base address, so that each broadcast's address is base + {0, 1, 2, 3, 4} strides.
-  const int64_t row = Packed ? 1 : a_row_stride;
-  const int64_t row3 = 3 * row;
-  const T* base[3] = {a, a + 5 * row, a + 10 * row};
-  for (int64_t p = 0; p < k; ++p) {
-    // Panels of B come from the second-level cache, faster than its own prefetcher expects.
-    if constexpr (R > 4)
-      for (int v = 0; v < V; ++v) __builtin_prefetch(b + 16 * b_k_stride + v * L::kWidth);
-    Vector bv[V];
+  const int64_t row = Packed ? 1 : tile.a_row_stride, row3 = 3 * row;
+  const int64_t a_k_stride = tile.a_k_stride, b_k_stride = tile.b_k_stride;
+  const T* base[3] = {tile.a, tile.a + 5 * row, tile.a + 10 * row};
+  const T* b = tile.b;
+  // C comes from far away, and so may what later tiles read. A core waits for a dozen lines at most: asked
+  // for all at once they would stop the loads of B. So a row of each comes after every R-th of the work.
+  const T* fetched = tile.c;
+  const T* ahead = tile.ahead;
+  const int64_t part = tile.k / R;
+  int64_t left = tile.k - part * R;  // the first row's part is longer by the rest
+  for (int segment = 0; segment < R; ++segment) {
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) bv[v] = load(b + v * L::kWidth, v);
+    for (int v = 0; v < V; ++v) __builtin_prefetch(fetched + v * L::kWidth, 1);
+    for (int64_t at = 0; at < tile.ahead_size; at += 64 / static_cast<int64_t>(sizeof(T)))
+      __builtin_prefetch(ahead + at);
+    fetched += tile.c_row_stride;
+    ahead += tile.ahead_row_stride;
+    for (left += part; left > 0; --left) {
+      // Panels of B come from the second-level cache, faster than its own prefetcher expects.
+      if constexpr (R > 4)
+        for (int v = 0; v < V; ++v) __builtin_prefetch(b + 16 * b_k_stride + v * L::kWidth);
+      Vector bv[V];
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) bv[v] = load(b + v * L::kWidth, v);
 #pragma GCC unroll 16
-    for (int i = 0; i < R; ++i) {
-      const T* const at = base[i / 5] + (i % 5 == 3 ? row3 : i % 5 * row);
-      const Vector av = L::set1(*at);
+      for (int i = 0; i < R; ++i) {
+        const T* const at = base[i / 5] + (i % 5 == 3 ? row3 : i % 5 * row);
+        const Vector av = L::set1(*at);
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) acc[i][v] = L::fma(av, bv[v], acc[i][v]);
+        for (int v = 0; v < V; ++v) acc[i][v] = L::fma(av, bv[v], acc[i][v]);
+      }
+      base[0] += a_k_stride;
+      if constexpr (R > 5) base[1] += a_k_stride;
+      if constexpr (R > 10) base[2] += a_k_stride;
+      b += b_k_stride;
     }
-    base[0] += a_k_stride;
-    if constexpr (R > 5) base[1] += a_k_stride;
-    if constexpr (R > 10) base[2] += a_k_stride;
-    b += b_k_stride;
   }
 
 #pragma GCC unroll 16
   for (int i = 0; i < R; ++i) {
-    T* const target = c + i * c_row_stride;
+    T* const target = tile.c + i * tile.c_row_stride;
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
       T* const at = target + v * L::kWidth;
-      Vector sum = accumulate ? L::add(load(at, v), acc[i][v]) : acc[i][v];
-      if (addend) sum = L::add(sum, load(addend + i * addend_row_stride + v * L::kWidth, v));
+      Vector sum = tile.accumulate ? L::add(load(at, v), acc[i][v]) : acc[i][v];
+      if (tile.addend) sum = L::add(sum, load(tile.addend + i * tile.addend_row_stride + v * L::kWidth, v));
       if (Full || v + 1 < V)
         L::store(at, sum);
       else
@@ -88,20 +97,18 @@ TileFunction<T> tile_function(bool packed, bool full, int vectors) {
 }
 
 template <class T>
-void tile(int tile_rows, int tile_columns, int64_t k, const T* a, int64_t a_row_stride, int64_t a_k_stride,
-          const T* b, int64_t b_k_stride, T* c, int64_t c_row_stride, bool accumulate, const T* addend,
-          int64_t addend_row_stride) {
+void run_tile(const Tile<T>& tile) {
   using L = Lanes<T>;
   static_assert(L::kVectors == 2 && L::kRows <= 14);
-  const int vectors = tile_columns > L::kWidth ? 2 : 1;
-  const int last = tile_columns - (vectors - 1) * L::kWidth;
-  const bool packed = a_row_stride == 1;
+  const int vectors = tile.columns > L::kWidth ? 2 : 1;
+  const int last = tile.columns - (vectors - 1) * L::kWidth;
+  const bool packed = tile.a_row_stride == 1;
   const bool full = last == L::kWidth;
   TileFunction<T> function = nullptr;
   const auto pick = [&]<int R>() {
     if constexpr (R <= L::kRows) function = tile_function<T, R>(packed, full, vectors);
   };
-  switch (tile_rows) {
+  switch (tile.rows) {
     case 1:
       pick.template operator()<1>();
       break;
@@ -145,8 +152,7 @@ void tile(int tile_rows, int tile_columns, int64_t k, const T* a, int64_t a_row_
       pick.template operator()<14>();
       break;
   }
-  function(k, a, a_row_stride, a_k_stride, b, b_k_stride, c, c_row_stride, last, accumulate, addend,
-           addend_row_stride);
+  function(tile, last);
 }
 
 template <class T>
@@ -219,7 +225,7 @@ void copy_segments(const Segment* segments, int count, int width, int64_t rows, 
 
 template <class T>
 constexpr GemmKernels<T> gemm_kernels() {
-  return {Lanes<T>::kRows, Lanes<T>::kVectors * Lanes<T>::kWidth, tile<T>, pack<T>, pack_panels<T>,
+  return {Lanes<T>::kRows, Lanes<T>::kVectors * Lanes<T>::kWidth, run_tile<T>, pack<T>, pack_panels<T>,
           copy_segments<T>};
 }
 

@@ -108,9 +108,16 @@ double measured_flops_a_second(int threads) {
     const auto bytes = [](int64_t n) { return n * static_cast<int64_t>(sizeof(T)); };
     const Block a(bytes(rows * kChain)), b(bytes(columns * kChain)), c(bytes(rows * columns));
     for (int64_t i = 0; i < kRepeats; ++i) {
-      kernels.tile(static_cast<int>(rows), static_cast<int>(columns), kChain,
-                   reinterpret_cast<const T*>(a.data), 1, rows, reinterpret_cast<const T*>(b.data), columns,
-                   reinterpret_cast<T*>(c.data), columns, false, nullptr, 0);
+      kernels.tile({.rows = static_cast<int>(rows),
+                    .columns = static_cast<int>(columns),
+                    .k = kChain,
+                    .a = reinterpret_cast<const T*>(a.data),
+                    .a_row_stride = 1,
+                    .a_k_stride = rows,
+                    .b = reinterpret_cast<const T*>(b.data),
+                    .b_k_stride = columns,
+                    .c = reinterpret_cast<T*>(c.data),
+                    .c_row_stride = columns});
     }
   });
   return static_cast<double>(2 * rows * columns * kChain * kRepeats * threads) / seconds;

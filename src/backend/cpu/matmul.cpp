@@ -84,6 +84,8 @@ class Gemm {
   /// Panels of B (48 KiB each for AVX-512) that stay in a second-level cache while rows of A pass by.
   static constexpr int64_t kPanelsOfB = 12;
   static constexpr int64_t kPanelsOfA = 16;
+  static constexpr int64_t kLine = 64 / sizeof(T);  ///< elements of a cache line
+  static constexpr int64_t kNearBytes = 512 << 10;  ///< A that may be read again and again
 
   static int64_t round_up(int64_t n, int64_t to) { return ceil_div(n, to) * to; }
 
@@ -116,7 +118,7 @@ class Gemm {
     const bool small = (m + n) * k_ * static_cast<int64_t>(sizeof(T)) <= kSmallBytes;
     const bool few_rows = panels_a <= 4;
     const bool pack_b = b_.form != Form::kPlain || (b_.lane_stride != 1 && n > 1) || (!small && panels_a > 8);
-    const bool pack_a = a_.form != Form::kPlain || (a_.k_stride != 1 && !small && !few_rows && panels_b > 4);
+    const bool pack_a = a_.form != Form::kPlain || (a_.k_stride != 1 && !small && !few_rows && panels_b > 1);
     packing_a_ = pack_a ? Packing::kShared : Packing::kNone;
     packing_b_ = pack_b ? Packing::kShared : Packing::kNone;
     block_rows_ = m;
@@ -126,7 +128,10 @@ class Gemm {
     const int64_t panels_of_b = std::min(block_panels(panels_b, threads, few_rows ? 1 : 3, kPanelsOfB),
                                          std::max<int64_t>(panels_b / enough, 1));
     const int64_t panels_of_a = block_panels(panels_a, threads, 4, kPanelsOfA);
-    if (pack_b && (!pack_a || n >= m) && ceil_div(panels_b, panels_of_b) >= enough) {
+    // Who takes few columns reads all of A for little work.
+    const bool narrow =
+        panels_of_b < 4 && m * k_ * static_cast<int64_t>(sizeof(T)) > kNearBytes && panels_a > 8 * threads;
+    if (pack_b && (!pack_a || n >= m) && !narrow && ceil_div(panels_b, panels_of_b) >= enough) {
       // All rows of a few columns.
       packing_b_ = Packing::kByBlock;
       block_columns_ = (few_rows ? 1 : panels_of_b) * kernels_.columns;
@@ -135,7 +140,7 @@ class Gemm {
       block_rows_ = panels_of_a * kernels_.rows;
     } else if (parallel_) {
       block_rows_ = panels_of_a * kernels_.rows;
-      block_columns_ = std::min<int64_t>(panels_of_b, 4) * kernels_.columns;
+      block_columns_ = (narrow ? kPanelsOfB : std::min<int64_t>(panels_of_b, 4)) * kernels_.columns;
     }
   }
 
@@ -180,8 +185,7 @@ class Gemm {
                                                                                             : 0);
       for (int64_t job = begin; job < end; ++job) {
         const int64_t i = job / grid_columns * block_rows_, j = job % grid_columns * block_columns_;
-        const Range r{rows.begin + i, std::min(block_rows_, rows.size - i)};
-        const Range q{columns.begin + j, std::min(block_columns_, columns.size - j)};
+        const Range r = part(rows, i, block_rows_), q = part(columns, j, block_columns_);
         for (int64_t p = 0; p < k; p += kChunk) {
           const int64_t length = std::min(kChunk, k - p);
           const Panels<T> a = panels(a_, packing_a_, kernels_.rows, r, i, k0, k, p, length, shared_a,
@@ -196,6 +200,10 @@ class Gemm {
         }
       }
     });
+  }
+
+  static Range part(Range all, int64_t offset, int64_t size) {
+    return {all.begin + offset, std::min(size, all.size - offset)};
   }
 
   /// The panels of `lanes`, which begin `offset` lanes into the shared memory, for `length` values of k from
@@ -217,21 +225,40 @@ class Gemm {
     return {data, width * operand.lane_stride, operand.lane_stride, operand.k_stride};
   }
 
-  /// A panel of A stays in the first-level cache while those of B pass by from the second.
+  /// A panel of A stays in the first-level cache while those of B pass by from the second, and the next panel
+  /// of A is fetched.
   void tiles(int64_t rows, int64_t columns, int64_t k, const Panels<T>& a, const Panels<T>& b, T* c,
              int64_t c_row_stride, bool accumulate, Addend<T> addend) {
     const int mr = kernels_.rows, nr = kernels_.columns;
     const int64_t group = kPanelsOfB * nr;
+    const bool packed = a.lane_stride == 1 && a.k_stride == mr;
     for (int64_t first = 0; first < columns; first += group) {
       const int64_t end = std::min(first + group, columns);
+      // A tile fetches so much of each of the next panel's rows; a packed panel counts as rows of k, too.
+      const int64_t share =
+          packed || a.k_stride == 1 ? ceil_div(ceil_div(k, ceil_div(end - first, nr)), kLine) * kLine : 0;
       for (int64_t i = 0; i < rows; i += mr) {
         const T* pa = a.data + i / mr * a.panel_stride;
         const int tile_rows = static_cast<int>(std::min<int64_t>(mr, rows - i));
+        const bool last = i + mr >= rows;
         for (int64_t j = first; j < end; j += nr) {
-          kernels_.tile(tile_rows, static_cast<int>(std::min<int64_t>(nr, end - j)), k, pa, a.lane_stride,
-                        a.k_stride, b.data + j / nr * b.panel_stride, b.k_stride, c + i * c_row_stride + j,
-                        c_row_stride, accumulate,
-                        addend.data ? addend.data + i * addend.row_stride + j : nullptr, addend.row_stride);
+          const int64_t fetched = (j - first) / nr * share;
+          kernels_.tile({.rows = tile_rows,
+                         .columns = static_cast<int>(std::min<int64_t>(nr, end - j)),
+                         .k = k,
+                         .a = pa,
+                         .a_row_stride = a.lane_stride,
+                         .a_k_stride = a.k_stride,
+                         .b = b.data + j / nr * b.panel_stride,
+                         .b_k_stride = b.k_stride,
+                         .c = c + i * c_row_stride + j,
+                         .c_row_stride = c_row_stride,
+                         .accumulate = accumulate,
+                         .addend = addend.data ? addend.data + i * addend.row_stride + j : nullptr,
+                         .addend_row_stride = addend.row_stride,
+                         .ahead = pa + a.panel_stride + fetched,
+                         .ahead_row_stride = packed ? k : a.lane_stride,
+                         .ahead_size = last ? 0 : std::clamp<int64_t>(k - fetched, 0, share)});
         }
       }
     }

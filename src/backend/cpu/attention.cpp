@@ -1,0 +1,292 @@
+#include "backend/attention.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <bit>
+#include <limits>
+
+#include "backend/cpu/packing.h"
+#include "backend/cpu/scratch.h"
+#include "base/threads.h"
+#include "ir/builder.h"
+#include "ir/math.h"
+#include "ir/primitives.h"
+
+namespace lohe::backend {
+namespace {
+
+constexpr int64_t kBlock = 64;  ///< queries
+
+// --- what happens to rows of scores between the products
+
+/// Folds the visible part of a row in the order in which a softmax over rows does (compile/lower.cpp).
+std::vector<ir::V> fold_row(ir::Builder& b, ir::Prim prim, Dtype dtype, ir::V visible,
+                            const std::function<ir::V()>& element) {
+  ir::Builder::Reduction fold;
+  fold.init = ir::reduction_identity(b, prim, dtype);
+  fold.lanes = static_cast<int>(std::min<int64_t>(64, 256 / itemsize(dtype)));
+  fold.combine = [&b, prim, dtype](const std::vector<ir::V>& l, const std::vector<ir::V>& r) {
+    return ir::reduction_combine(b, prim, dtype, l, r);
+  };
+  return b.reduce({{b.constant_int(ir::Type::kI64, 0), visible}}, true, {fold},
+                  [&](const std::vector<ir::V>&) { return std::vector<std::vector<ir::V>>{{element()}}; })[0];
+}
+
+/// Rows [begin, end) of a block. Parameters: columns, elements from row to row, columns that row 0 sees, how
+/// many more each next row sees, scale.
+/// Forward: scores -> weights, statistics. Backward: scores, gradients of weights, statistics -> weights,
+/// gradients of scores.
+ir::Kernel row_kernel(Dtype dtype, bool backward) {
+  using namespace ir;
+  Builder b(backward ? "attention_rows_gradient" : "attention_rows");
+  const Type type = type_of(dtype);
+  const int16_t scores = b.buffer(type, true), grads = backward ? b.buffer(type, true) : int16_t{-1},
+                statistics = b.buffer(type, !backward);
+  const V columns = b.param(Type::kI64), stride = b.param(Type::kI64), first = b.param(Type::kI64),
+          more = b.param(Type::kI64), factor = b.param(type), origin = b.constant_int(Type::kI64, 0),
+          zero = b.constant(type, 0);
+  b.loop({{b.begin(), b.end()}}, false, [&](const std::vector<V>& at) {
+    const V base = at[0] * stride, of_row = at[0] + at[0];
+    const V visible = b.binary(Op::kMin, first + at[0] * more, columns);
+    const auto over = [&](V from, V to, const std::function<void()>& body) {
+      b.loop({{from, to}}, true, [&](const std::vector<V>&) { body(); });
+    };
+    const auto scaled = [&] { return b.load_unit(scores, base) * factor; };
+    if (backward) {
+      const V highest = b.load(statistics, of_row),
+              total = b.load(statistics, of_row + b.constant_int(Type::kI64, 1));
+      const V mean = fold_row(b, Prim::kSum, dtype, visible, [&] {
+        const V weight = select(total == 0, zero, math::exp(scaled() - highest) / total);
+        b.store_unit(scores, base, weight);
+        return weight * b.load_unit(grads, base);
+      })[0];
+      over(origin, visible, [&] {
+        const V weight = b.load_unit(scores, base);
+        b.store_unit(grads, base, weight * (b.load_unit(grads, base) - mean) * factor);
+      });
+      over(visible, columns, [&] {
+        b.store_unit(scores, base, zero);
+        b.store_unit(grads, base, zero);
+      });
+      return;
+    }
+    const V none = b.constant(type, -std::numeric_limits<double>::infinity());
+    const V most = fold_row(b, Prim::kAmax, dtype, visible, scaled)[0];
+    const V highest = select(most == none, zero, most);
+    const V total = fold_row(b, Prim::kSum, dtype, visible, [&] {
+      const V e = math::exp(scaled() - highest);
+      b.store_unit(scores, base, e);
+      return e;
+    })[0];
+    over(origin, visible,
+         [&] { b.store_unit(scores, base, select(total == 0, zero, b.load_unit(scores, base) / total)); });
+    over(visible, columns, [&] { b.store_unit(scores, base, zero); });
+    b.store(statistics, of_row, highest);
+    b.store(statistics, of_row + b.constant_int(Type::kI64, 1), total);
+  });
+  return b.finish();
+}
+
+const codegen::CompiledKernel& compiled_row_kernel(Dtype dtype, bool backward) {
+  static std::array<std::atomic<const codegen::CompiledKernel*>, 4> kernels;
+  auto& kernel = kernels[(dtype == Dtype::kFloat64 ? 2 : 0) + (backward ? 1 : 0)];
+  if (kernel.load() == nullptr) kernel = codegen::KernelCache::global().get(row_kernel(dtype, backward));
+  return *kernel.load();
+}
+
+// --- products of blocks
+
+template <class T>
+class Attention {
+ public:
+  Attention(Dtype dtype, const AttentionShape& shape, bool backward)
+      : shape_(shape),
+        kernels_(level_in_use().get(T{})),
+        rows_kernel_(compiled_row_kernel(dtype, backward)),
+        by_head_(shape.batch >= num_threads()),
+        // Rows that are a multiple of a page apart would share few places of a cache.
+        scores_stride_(round_up(shape.keys, kernels_.columns) + 64 / static_cast<int64_t>(sizeof(T))) {}
+
+  void forward(const Matrix& query, const Matrix& key, const Matrix& value, const Matrix& output,
+               T* statistics) {
+    heads([&](int64_t head) {
+      const View q = view(query, head), k = view(key, head), v = view(value, head), o = view(output, head);
+      const Packed keys(kernels_, k, shape_.keys, shape_.width, true),
+          values(kernels_, v, shape_.keys, shape_.value_width, false);
+      Scratch<T> scores(kBlock * scores_stride_);
+      for (int64_t i = 0; i < shape_.queries; i += kBlock) {
+        const Block block = block_of(i);
+        T* const s = scores.data();
+        product(block.rows, block.keys, shape_.width, rows_of(q, i), keys, s, scores_stride_, false);
+        soften(block, i, {s, statistics + (head * shape_.queries + i) * 2});
+        product(block.rows, shape_.value_width, block.keys, {s, scores_stride_, 1}, values,
+                o.data + i * o.row_stride, o.row_stride, false);
+      }
+    });
+  }
+
+  void backward(const Matrix& query, const Matrix& key, const Matrix& value, const Matrix& grad_output,
+                const T* statistics, const Matrix& grad_query, const Matrix& grad_key,
+                const Matrix& grad_value) {
+    heads([&](int64_t head) {
+      const View q = view(query, head), k = view(key, head), v = view(value, head),
+                 g = view(grad_output, head), gq = view(grad_query, head), gk = view(grad_key, head),
+                 gv = view(grad_value, head);
+      const int64_t width = shape_.width, value_width = shape_.value_width;
+      const Packed keys(kernels_, k, shape_.keys, width, true),
+          key_rows(kernels_, k, shape_.keys, width, false),
+          values(kernels_, v, shape_.keys, value_width, true);
+      Scratch<T> scores(kBlock * scores_stride_), grads(kBlock * scores_stride_);
+      T *const s = scores.data(), *const d = grads.data();
+      int64_t known = 0;  // keys whose gradients hold something
+      for (int64_t i = 0; i < shape_.queries; i += kBlock) {
+        const Block block = block_of(i);
+        const View q_block = rows_of(q, i), g_block = rows_of(g, i);
+        product(block.rows, block.keys, width, q_block, keys, s, scores_stride_, false);
+        product(block.rows, block.keys, value_width, g_block, values, d, scores_stride_, false);
+        soften(block, i, {s, d, const_cast<T*>(statistics) + (head * shape_.queries + i) * 2});
+        product(block.rows, width, block.keys, {d, scores_stride_, 1}, key_rows, gq.data + i * gq.row_stride,
+                gq.row_stride, false);
+        const Packed q_rows(kernels_, q_block, block.rows, width, false),
+            g_rows(kernels_, g_block, block.rows, value_width, false);
+        const auto add = [&](T* block_scores, const Packed& by, int64_t columns, const View& sums) {
+          product(known, columns, block.rows, {block_scores, 1, scores_stride_}, by, sums.data,
+                  sums.row_stride, true);
+          product(block.keys - known, columns, block.rows, {block_scores + known, 1, scores_stride_}, by,
+                  sums.data + known * sums.row_stride, sums.row_stride, false);
+        };
+        add(s, g_rows, value_width, gv);
+        add(d, q_rows, width, gk);
+        known = block.keys;
+      }
+      for (int64_t j = known; j < shape_.keys; ++j) {
+        std::fill_n(gk.data + j * gk.row_stride, width, T(0));
+        std::fill_n(gv.data + j * gv.row_stride, value_width, T(0));
+      }
+    });
+  }
+
+ private:
+  /// A matrix whose element (i, p) is at data + i * row_stride + p * k_stride.
+  struct View {
+    T* data;
+    int64_t row_stride;
+    int64_t k_stride;
+  };
+  /// `x`, [rows, columns] with adjacent columns, or transposed, as a right-hand side: panels of columns,
+  /// `panel_stride` apart.
+  struct Packed {
+    Packed(const GemmKernels<T>& kernels, const View& x, int64_t rows, int64_t columns, bool transposed)
+        : panel_stride(kernels.columns * (transposed ? columns : rows)),
+          memory(ceil_div(transposed ? rows : columns, kernels.columns) * panel_stride),
+          data(memory.data()) {
+      kernels.pack_panels(transposed ? rows : columns, kernels.columns, transposed ? columns : rows, x.data,
+                          transposed ? x.row_stride : 1, transposed ? 1 : x.row_stride, memory.data(),
+                          panel_stride);
+    }
+    const int64_t panel_stride;
+    Scratch<T> memory;
+    const T* const data;
+  };
+  struct Block {
+    int64_t rows;
+    int64_t keys;  ///< that its last row sees
+  };
+
+  static int64_t round_up(int64_t n, int64_t to) { return ceil_div(n, to) * to; }
+
+  View view(const Matrix& m, int64_t head) const {
+    return {
+        static_cast<T*>(m.data) + head / shape_.inner * m.outer_stride + head % shape_.inner * m.batch_stride,
+        m.row_stride, 1};
+  }
+  static View rows_of(const View& x, int64_t row) { return {x.data + row * x.row_stride, x.row_stride, 1}; }
+
+  Block block_of(int64_t row) const {
+    const int64_t rows = std::min(kBlock, shape_.queries - row);
+    return {rows, shape_.causal ? std::min(row + rows, shape_.keys) : shape_.keys};
+  }
+
+  /// Many heads are shared out whole; of few, the parts of each product.
+  void heads(FunctionRef<void(int64_t)> body) const {
+    parallel_for(shape_.batch, by_head_ ? 1 : shape_.batch, [&](int64_t begin, int64_t end) {
+      for (int64_t head = begin; head < end; ++head) body(head);
+    });
+  }
+
+  void soften(const Block& block, int64_t first_row, std::array<T*, 3> memory) const {
+    void* buffers[] = {memory[0], memory[1], memory[2]};
+    const T scale = static_cast<T>(shape_.scale);
+    int64_t params[5] = {block.keys, scores_stride_, shape_.causal ? first_row + 1 : block.keys,
+                         shape_.causal ? 1 : 0, 0};
+    std::copy_n(reinterpret_cast<const char*>(&scale), sizeof(T), reinterpret_cast<char*>(&params[4]));
+    parallel_for(block.rows, 8,
+                 [&](int64_t begin, int64_t end) { rows_kernel_(buffers, params, begin, end); });
+  }
+
+  /// c = (adds ? c : 0) + a b, in chunks as every product.
+  void product(int64_t rows, int64_t columns, int64_t k, const View& a, const Packed& b, T* c,
+               int64_t c_row_stride, bool adds) const {
+    const int mr = kernels_.rows, nr = kernels_.columns;
+    const int64_t panels = ceil_div(columns, nr);
+    parallel_for(ceil_div(rows, mr) * panels, 4, [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) {
+        const int64_t i = t / panels * mr, panel = t % panels;
+        for (int64_t p = 0; p < k; p += kChunk) {
+          kernels_.tile({.rows = static_cast<int>(std::min<int64_t>(mr, rows - i)),
+                         .columns = static_cast<int>(std::min<int64_t>(nr, columns - panel * nr)),
+                         .k = std::min(kChunk, k - p),
+                         .a = a.data + i * a.row_stride + p * a.k_stride,
+                         .a_row_stride = a.row_stride,
+                         .a_k_stride = a.k_stride,
+                         .b = b.data + panel * b.panel_stride + p * nr,
+                         .b_k_stride = nr,
+                         .c = c + i * c_row_stride + panel * nr,
+                         .c_row_stride = c_row_stride,
+                         .accumulate = adds || p > 0});
+        }
+      }
+    });
+  }
+
+  const AttentionShape& shape_;
+  const GemmKernels<T>& kernels_;
+  const codegen::CompiledKernel& rows_kernel_;
+  const bool by_head_;
+  const int64_t scores_stride_;
+};
+
+void check(Dtype dtype, const AttentionShape& shape) {
+  LOHE_CHECK_KIND(kInternal, shape.fits() && (dtype == kFloat32 || dtype == kFloat64),
+                  "attention: this shape or dtype ", dtype, " is not served");
+}
+
+}  // namespace
+
+void attention(Dtype dtype, const AttentionShape& shape, const Matrix& query, const Matrix& key,
+               const Matrix& value, const Matrix& output, void* statistics) {
+  check(dtype, shape);
+  if (dtype == kFloat32)
+    Attention<float>(dtype, shape, false).forward(query, key, value, output, static_cast<float*>(statistics));
+  else
+    Attention<double>(dtype, shape, false)
+        .forward(query, key, value, output, static_cast<double*>(statistics));
+}
+
+void attention_gradient(Dtype dtype, const AttentionShape& shape, const Matrix& query, const Matrix& key,
+                        const Matrix& value, const Matrix& grad_output, const void* statistics,
+                        const Matrix& grad_query, const Matrix& grad_key, const Matrix& grad_value) {
+  check(dtype, shape);
+  if (dtype == kFloat32) {
+    Attention<float>(dtype, shape, true)
+        .backward(query, key, value, grad_output, static_cast<const float*>(statistics), grad_query, grad_key,
+                  grad_value);
+  } else {
+    Attention<double>(dtype, shape, true)
+        .backward(query, key, value, grad_output, static_cast<const double*>(statistics), grad_query,
+                  grad_key, grad_value);
+  }
+}
+
+}  // namespace lohe::backend

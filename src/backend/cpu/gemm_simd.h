@@ -45,7 +45,7 @@ void tile_kernel(const Tile<T>& tile, int last) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) __builtin_prefetch(fetched + v * L::kWidth, 1);
     for (int64_t at = 0; at < tile.ahead_size; at += 64 / static_cast<int64_t>(sizeof(T)))
-      __builtin_prefetch(ahead + at);
+      __builtin_prefetch(ahead + at, 0, 2);
     fetched += tile.c_row_stride;
     ahead += tile.ahead_row_stride;
     for (left += part; left > 0; --left) {

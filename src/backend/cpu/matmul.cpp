@@ -128,10 +128,11 @@ class Gemm {
     const int64_t panels_of_b = std::min(block_panels(panels_b, threads, few_rows ? 1 : 3, kPanelsOfB),
                                          std::max<int64_t>(panels_b / enough, 1));
     const int64_t panels_of_a = block_panels(panels_a, threads, 4, kPanelsOfA);
-    // Who takes few columns reads all of A for little work.
-    const bool narrow =
-        panels_of_b < 4 && m * k_ * static_cast<int64_t>(sizeof(T)) > kNearBytes && panels_a > 8 * threads;
-    if (pack_b && (!pack_a || n >= m) && !narrow && ceil_div(panels_b, panels_of_b) >= enough) {
+    // Who takes few columns reads all of A for little work; and they may not be shared out evenly.
+    const int64_t most = ceil_div(ceil_div(panels_b, panels_of_b), threads) * panels_of_b;
+    const bool by_rows = (panels_of_b < 3 || 16 * most * threads > 17 * panels_b) && panels_a > 8 * threads &&
+                         m * k_ * static_cast<int64_t>(sizeof(T)) > kNearBytes;
+    if (pack_b && (!pack_a || n >= m) && !by_rows && ceil_div(panels_b, panels_of_b) >= enough) {
       // All rows of a few columns.
       packing_b_ = Packing::kByBlock;
       block_columns_ = (few_rows ? 1 : panels_of_b) * kernels_.columns;
@@ -140,7 +141,7 @@ class Gemm {
       block_rows_ = panels_of_a * kernels_.rows;
     } else if (parallel_) {
       block_rows_ = panels_of_a * kernels_.rows;
-      block_columns_ = (narrow ? kPanelsOfB : std::min<int64_t>(panels_of_b, 4)) * kernels_.columns;
+      block_columns_ = (by_rows ? kPanelsOfB : std::min<int64_t>(panels_of_b, 4)) * kernels_.columns;
     }
   }
 

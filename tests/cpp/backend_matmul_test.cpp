@@ -167,6 +167,15 @@ TEST(Matmul, CrossesTheBlocksOfPackedMemory) {
   check(kFloat32, 1, 600, 150, 40, 0, 0, 1, true);
 }
 
+/// Rows by the thread, columns by the thread, and transposed operands that are packed for one or few panels.
+TEST(Matmul, CutsTallNarrowAndTransposedProducts) {
+  check(kFloat32, 1, 900, 40, 200, 0, 1, 0, false);
+  check(kFloat32, 1, 700, 300, 250, 0, 1, 0, true);
+  check(kFloat64, 1, 500, 500, 130, 0, 0, 0, false);
+  check(kFloat32, 1, 250, 70, 800, 1, 0, 0, false);
+  check(kFloat32, 1, 60, 400, 800, 1, 0, 0, false);
+}
+
 template <class T>
 std::vector<T> random_numbers(size_t n, unsigned seed) {
   std::mt19937 random(seed);

@@ -244,7 +244,8 @@ class Attention {
                          .b_k_stride = nr,
                          .c = c + i * c_row_stride + panel * nr,
                          .c_row_stride = c_row_stride,
-                         .accumulate = adds || p > 0});
+                         .accumulate = adds || p > 0,
+                         .near = true});
         }
       }
     });

@@ -287,7 +287,8 @@ class GatherConvolution : Types<T, E, D> {
                            .b_k_stride = nr,
                            .c = sums.data() + i * columns + panel * nr,
                            .c_row_stride = columns,
-                           .accumulate = k0 > 0});
+                           .accumulate = k0 > 0,
+                           .near = true});
       }
       write(group, runs, first_row, rows, sums.data());
     }
@@ -432,7 +433,8 @@ class WeightGradient : Types<T, E, D> {
                          .b_k_stride = nr,
                          .c = sums.data() + i * mr * sums_stride + j * nr,
                          .c_row_stride = sums_stride,
-                         .accumulate = first > 0});
+                         .accumulate = first > 0,
+                         .near = true});
     }
     Writer<E, D> writer(level_, dtype_, Epilogue{});
     const auto taps = static_cast<int64_t>(taps_.size());

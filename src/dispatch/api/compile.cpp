@@ -49,7 +49,8 @@ void note_call_bytes(const compiler::TraceCall& call, ProgramReport::Step& s) {
   for (const compiler::TraceCall::Tensor& t : call.results) s.written += count(t.sizes) * itemsize(t.dtype);
 }
 
-/// Floating-point operations of a matrix product or convolution; 0: it is none, or not in a floating dtype.
+/// Floating-point operations of a matrix product, attention or convolution; 0: it is none, or not in a
+/// floating dtype.
 int64_t flops_of(const compiler::TraceCall& call) {
   if (call.results.empty() || !is_floating(call.results[0].dtype)) return 0;
   const std::string_view name = call.op->schema.name;
@@ -60,6 +61,19 @@ int64_t flops_of(const compiler::TraceCall& call) {
   if (name == "addmm" || name == "baddbmm") return 2 * numel(result) * call.tensors[1].sizes.back();
   if (name == "_linear_backward")
     return 2 * numel(first) * call.tensors[2].sizes.back() * static_cast<int64_t>(call.results.size());
+  // Query, key, value: two products forward, five backward; of a causal one about half of each.
+  const auto attention = [&](size_t query, int64_t products, const Arg& causal) {
+    const int64_t keys = call.tensors[query + 1].sizes[2], queries = call.tensors[query].sizes[2];
+    const int64_t widths = products == 2
+                               ? call.tensors[query].sizes[3] + call.tensors[query + 2].sizes[3]
+                               : 3 * call.tensors[query].sizes[3] + 2 * call.tensors[query + 2].sizes[3];
+    const int64_t seen = causal.integer == 0 ? queries * keys
+                         : queries <= keys   ? queries * (queries + 1) / 2
+                                             : keys * (keys + 1) / 2 + (queries - keys) * keys;
+    return 2 * call.tensors[query].sizes[0] * call.tensors[query].sizes[1] * seen * widths;
+  };
+  if (name == "_attention") return attention(0, 2, call.args[4]);
+  if (name == "_attention_backward") return attention(1, 5, call.args[6]);
   // Every element of the side that has a channel for each of the weight's first dim meets the rest of it.
   const auto convolution = [&](const compiler::TraceCall::Tensor& side,
                                const compiler::TraceCall::Tensor& weight) {

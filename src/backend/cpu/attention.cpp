@@ -104,7 +104,7 @@ class Attention {
       : shape_(shape),
         kernels_(level_in_use().get(T{})),
         rows_kernel_(compiled_row_kernel(dtype, backward)),
-        by_head_(shape.batch >= num_threads()),
+        by_head_(shape.batch % num_threads() == 0 || shape.batch >= 4 * num_threads()),
         // Rows that are a multiple of a page apart would share few places of a cache.
         scores_stride_(round_up(shape.keys, kernels_.columns) + 64 / static_cast<int64_t>(sizeof(T))) {}
 

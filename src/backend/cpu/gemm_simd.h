@@ -97,63 +97,22 @@ TileFunction<T> tile_function(bool packed, bool full, int vectors) {
   return functions[packed][full][vectors - 1];
 }
 
+/// The kernel for so many rows; whole tiles are found first.
+template <class T, int R = Lanes<T>::kRows>
+TileFunction<T> tile_function_for(int rows, bool packed, bool full, int vectors) {
+  if constexpr (R > 1) {
+    if (rows < R) return tile_function_for<T, R - 1>(rows, packed, full, vectors);
+  }
+  return tile_function<T, R>(packed, full, vectors);
+}
+
 template <class T>
 void run_tile(const Tile<T>& tile) {
   using L = Lanes<T>;
   static_assert(L::kVectors == 2 && L::kRows <= 14);
   const int vectors = tile.columns > L::kWidth ? 2 : 1;
   const int last = tile.columns - (vectors - 1) * L::kWidth;
-  const bool packed = tile.a_row_stride == 1;
-  const bool full = last == L::kWidth;
-  TileFunction<T> function = nullptr;
-  const auto pick = [&]<int R>() {
-    if constexpr (R <= L::kRows) function = tile_function<T, R>(packed, full, vectors);
-  };
-  switch (tile.rows) {
-    case 1:
-      pick.template operator()<1>();
-      break;
-    case 2:
-      pick.template operator()<2>();
-      break;
-    case 3:
-      pick.template operator()<3>();
-      break;
-    case 4:
-      pick.template operator()<4>();
-      break;
-    case 5:
-      pick.template operator()<5>();
-      break;
-    case 6:
-      pick.template operator()<6>();
-      break;
-    case 7:
-      pick.template operator()<7>();
-      break;
-    case 8:
-      pick.template operator()<8>();
-      break;
-    case 9:
-      pick.template operator()<9>();
-      break;
-    case 10:
-      pick.template operator()<10>();
-      break;
-    case 11:
-      pick.template operator()<11>();
-      break;
-    case 12:
-      pick.template operator()<12>();
-      break;
-    case 13:
-      pick.template operator()<13>();
-      break;
-    default:
-      pick.template operator()<14>();
-      break;
-  }
-  function(tile, last);
+  tile_function_for<T>(tile.rows, tile.a_row_stride == 1, last == L::kWidth, vectors)(tile, last);
 }
 
 template <class T>

@@ -36,9 +36,17 @@ struct Addend {
 template <class T>
 class Gemm {
  public:
-  Gemm(const GemmLevel& level, const Operand& a, const Operand& b, int64_t k, bool parallel,
+  /// @param alone not one of many products, whose operands come from far away even where each is small
+  Gemm(const GemmLevel& level, const Operand& a, const Operand& b, int64_t k, bool parallel, bool alone,
        Addend<T> addend = {})
-      : level_(level), kernels_(level.get(T{})), a_(a), b_(b), k_(k), parallel_(parallel), addend_(addend) {
+      : level_(level),
+        kernels_(level.get(T{})),
+        a_(a),
+        b_(b),
+        k_(k),
+        parallel_(parallel),
+        near_(alone && fits(a.lanes * k + b.lanes * k + a.lanes * b.lanes)),
+        addend_(addend) {
     plan();
   }
 
@@ -80,7 +88,7 @@ class Gemm {
   /// Bounds the shared memory: 16 chunks of k, and lanes so that it is about 16 MiB.
   static constexpr int64_t kBlockChunks = 16;
   static constexpr int64_t kSharedBytes = 16 << 20;
-  static constexpr int64_t kSmallBytes = 40 << 10;  ///< A and B fit into a first-level cache
+  static constexpr int64_t kSmallBytes = 40 << 10;  ///< what fits into a first-level cache
   /// Panels of B (48 KiB each for AVX-512) that stay in a second-level cache while rows of A pass by.
   static constexpr int64_t kPanelsOfB = 12;
   static constexpr int64_t kPanelsOfA = 16;
@@ -88,6 +96,8 @@ class Gemm {
   static constexpr int64_t kNearBytes = 512 << 10;  ///< A that may be read again and again
 
   static int64_t round_up(int64_t n, int64_t to) { return ceil_div(n, to) * to; }
+
+  static bool fits(int64_t elements) { return elements * static_cast<int64_t>(sizeof(T)) <= kSmallBytes; }
 
   static int64_t shared_lanes(int64_t lanes, int64_t k, int64_t width, Packing packing) {
     if (packing != Packing::kShared) return lanes;
@@ -115,7 +125,7 @@ class Gemm {
     const int64_t panels_a = ceil_div(m, kernels_.rows), panels_b = ceil_div(n, kernels_.columns);
     // Panels that are small or used by few rows (of B) or columns (of A) are read where they lie; so are rows
     // of A with adjacent elements. Panels of B need adjacent columns.
-    const bool small = (m + n) * k_ * static_cast<int64_t>(sizeof(T)) <= kSmallBytes;
+    const bool small = fits((m + n) * k_);
     const bool few_rows = panels_a <= 4;
     const bool pack_b = b_.form != Form::kPlain || (b_.lane_stride != 1 && n > 1) || (!small && panels_a > 8);
     const bool pack_a = a_.form != Form::kPlain || (a_.k_stride != 1 && !small && !few_rows && panels_b > 1);
@@ -257,6 +267,7 @@ class Gemm {
                          .accumulate = accumulate,
                          .addend = addend.data ? addend.data + i * addend.row_stride + j : nullptr,
                          .addend_row_stride = addend.row_stride,
+                         .near = near_,
                          .ahead = pa + a.panel_stride + fetched,
                          .ahead_row_stride = packed ? k : a.lane_stride,
                          .ahead_size = last ? 0 : std::clamp<int64_t>(k - fetched, 0, share)});
@@ -274,6 +285,7 @@ class Gemm {
   const Operand a_, b_;
   const int64_t k_;
   const bool parallel_;
+  const bool near_;
   const Addend<T> addend_;
   Packing packing_a_, packing_b_;
   int64_t block_rows_, block_columns_;
@@ -369,8 +381,9 @@ class Product {
                     b_.conjugate};
     D* const c = static_cast<D*>(c_.data) + offset(c_, index);
     const int64_t k = shape_.k * kParts;
+    const bool alone = shape_.batch == 1;
     if (k > 0 && plain_ && (c_.column_stride == 1)) {
-      Gemm<T>(level_, a, b, k, parallel).run(reinterpret_cast<T*>(c), c_.row_stride * kParts);
+      Gemm<T>(level_, a, b, k, parallel, alone).run(reinterpret_cast<T*>(c), c_.row_stride * kParts);
       return;
     }
     const D* addend = static_cast<const D*>(epilogue_.addend.data);
@@ -378,13 +391,14 @@ class Product {
     if constexpr (std::is_same_v<T, D>) {
       if (k > 0 && plain_sum_ && c_.column_stride == 1 && epilogue_.addend.column_stride == 1 &&
           !addend_may_be_c()) {
-        Gemm<T>(level_, a, b, k, parallel, {addend, epilogue_.addend.row_stride}).run(c, c_.row_stride);
+        Gemm<T>(level_, a, b, k, parallel, alone, {addend, epilogue_.addend.row_stride})
+            .run(c, c_.row_stride);
         return;
       }
     }
     if constexpr (std::is_same_v<E, D>) {
       if (k > 0 && c_.column_stride == 1 && (beta_is_zero_ || !addend_may_be_c())) {
-        Gemm<T>(level_, a, b, k, parallel).run(reinterpret_cast<T*>(c), c_.row_stride * kParts);
+        Gemm<T>(level_, a, b, k, parallel, alone).run(reinterpret_cast<T*>(c), c_.row_stride * kParts);
         return finish(0, shape_.m, c, c_.row_stride, addend, c, parallel);
       }
     }
@@ -398,7 +412,8 @@ class Product {
       part.data += i * a.lane_stride * size;
       part.lanes = count;
       if (k > 0)
-        Gemm<T>(level_, part, b, k, parallel).run(reinterpret_cast<T*>(sums.data()), shape_.n * kParts);
+        Gemm<T>(level_, part, b, k, parallel, alone)
+            .run(reinterpret_cast<T*>(sums.data()), shape_.n * kParts);
       else
         std::fill_n(sums.data(), count * shape_.n, E(0));
       finish(i, count, sums.data(), shape_.n, addend, c, parallel);

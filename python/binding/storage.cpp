@@ -57,8 +57,10 @@ PyObject* storage_nbytes(PyObject* self, PyObject*) {
   return PyLong_FromLongLong(self_of(self)->storage->nbytes());
 }
 PyObject* storage_data_ptr(PyObject* self, PyObject*) {
-  self_of(self)->storage->expose();
-  return PyLong_FromVoidPtr(self_of(self)->storage->data());
+  return guarded([&] {
+    self_of(self)->storage->expose();
+    return PyLong_FromVoidPtr(self_of(self)->storage->data());
+  });
 }
 PyObject* storage_resize(PyObject* self, PyObject* size) {
   return guarded([&] {
@@ -69,8 +71,10 @@ PyObject* storage_resize(PyObject* self, PyObject* size) {
   });
 }
 PyObject* storage_bytes(PyObject* self, PyObject*) {
-  const Storage* s = self_of(self)->storage;
-  return PyBytes_FromStringAndSize(static_cast<const char*>(s->data()), s->nbytes());
+  return guarded([&] {
+    const Storage* s = self_of(self)->storage;
+    return PyBytes_FromStringAndSize(static_cast<const char*>(s->data()), s->nbytes());
+  });
 }
 PyObject* storage_tolist(PyObject* self, PyObject*) {
   const Ref bytes = Ref::steal(storage_bytes(self, nullptr));
@@ -115,12 +119,17 @@ PyObject* storage_repr(PyObject* self) {
 PyObject* storage_item(PyObject* self, Py_ssize_t i) {
   const Storage* s = self_of(self)->storage;
   if (i < 0 || i >= s->nbytes()) return PyErr_Format(PyExc_IndexError, "storage index %zd out of range", i);
-  return PyLong_FromLong(static_cast<unsigned char>(static_cast<const char*>(s->data())[i]));
+  return guarded(
+      [&] { return PyLong_FromLong(static_cast<unsigned char>(static_cast<const char*>(s->data())[i])); });
 }
 int storage_buffer(PyObject* self, Py_buffer* view, int flags) {
-  Storage* s = self_of(self)->storage;
-  s->expose();
-  return PyBuffer_FillInfo(view, self, s->data(), s->nbytes(), s->writable() ? 0 : 1, flags);
+  view->obj = nullptr;  // also where an error is raised
+  return guarded_status([&] {
+    Storage* s = self_of(self)->storage;
+    s->expose();
+    if (PyBuffer_FillInfo(view, self, s->data(), s->nbytes(), s->writable() ? 0 : 1, flags) != 0)
+      throw PythonError{};
+  });
 }
 
 PyMethodDef storage_methods[] = {{"size", storage_nbytes, METH_NOARGS, nullptr},

@@ -229,19 +229,19 @@ void resolve_dtypes(const OpDef& op, Args args, Dtype* compute, Dtype* result) {
     default:
       break;
   }
-  if (const int d = op.schema.index_of("dtype"); d >= 0 && args[static_cast<size_t>(d)].kind == Arg::kDtype) {
-    *result = args[static_cast<size_t>(d)].dtype;
-  }
+  const int d = op.schema.index_of("dtype");
+  const bool given = d >= 0 && args[static_cast<size_t>(d)].kind == Arg::kDtype;
+  if (given) *result = args[static_cast<size_t>(d)].dtype;
   Dtype computed = op.promotion == Promotion::kBool || op.promotion == Promotion::kReal ||
                            op.promotion == Promotion::kIndex
                        ? promoted
                    : op.promotion == Promotion::kRealFloat && is_complex(promoted) ? promoted
                                                                                    : *result;
-  if (const bool to_float = op.promotion == Promotion::kFloat || op.promotion == Promotion::kRealFloat;
-      !contains(op.dtypes, to_float ? computed : promoted) &&
-      !(op.schema.index_of("dtype") >= 0 && contains(op.dtypes, computed))) {
-    raise(op.refusal, "\"", op.schema.base, "\" not implemented for '", type_name(promoted),
-          "'; convert the tensor to a dtype that it accepts");
+  const bool to_float = op.promotion == Promotion::kFloat || op.promotion == Promotion::kRealFloat;
+  if (!contains(op.dtypes, given || to_float ? computed : promoted)) {
+    raise(op.refusal, "\"", op.schema.base, "\" not implemented for '",
+          type_name(given ? computed : promoted),
+          given ? "'; give a dtype that it accepts" : "'; convert the tensor to a dtype that it accepts");
   }
   *compute = is_complex(computed) ? computed : info(computed).compute_dtype;
 }

@@ -283,6 +283,17 @@ def test_what_a_failed_operation_would_have_made_cannot_be_read() -> None:
         held[0].tolist()
 
 
+def test_memory_that_was_never_computed_is_refused_whoever_asks() -> None:
+    with pytest.raises(RuntimeError, match="out of bounds"), lohe.compiler.lazy():
+        index = lohe.tensor([9])
+        picked = lohe.randn(3).take_along_dim(index, 0)
+        lost = picked * 2
+    storage = lost.untyped_storage()
+    for ask in (storage.data_ptr, storage.tolist, storage.clone, lambda: storage[0], lambda: memoryview(storage), lost.data_ptr):
+        with pytest.raises(RuntimeError, match="never computed"):
+            ask()
+
+
 def test_memory_that_nobody_was_to_write_can_be_read_after_an_error() -> None:
     held: list[Any] = []
 

@@ -64,3 +64,11 @@ def test_wrong_arguments_raise_type_errors(call, text):
 def test_missing_op_is_named_when_it_is_called():
     with pytest.raises(NotImplementedError, match="no_such_op"):
         lohe._C.ops.no_such_op(1)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "int64", "bool", "complex64"])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_a_dtype_that_an_op_does_not_compute_in_is_refused_when_it_is_asked_for(name: str, dtype: str) -> None:
+    with pytest.raises(NotImplementedError, match=f'"{name}" not implemented for'):
+        getattr(lohe.randn(2, 3), name)(0, dtype=getattr(lohe, dtype))
+    assert getattr(lohe.arange(3), name)(0, dtype=lohe.float32).dtype == lohe.float32

@@ -33,7 +33,8 @@ struct AttentionShape {
 ///
 /// For finite operands an element of the result has the bits that the products and the softmax give when they
 /// are computed one after the other: scores are chains over the features, and a key that is not seen adds a
-/// zero. A value that is not seen does not take part, were it a NaN.
+/// zero. A key or value that no query of a block sees takes no part in it, were it a NaN; one that only some
+/// of its queries see is multiplied by a weight of 0 for the others.
 /// @throws OutOfMemory for the scratch memory.
 void attention(Dtype dtype, const AttentionShape& shape, const Matrix& query, const Matrix& key,
                const Matrix& value, const Matrix& output, void* statistics);

@@ -278,9 +278,7 @@ class Lowering {
         const Dtype element = node(g.a).dtype;
         Builder::Reduction fold;
         fold.init = reduction_identity(b_, g.prim, element);
-        fold.lanes = sweeps_vector
-                         ? (fold.init.size() > 1 ? 16 : std::min(64, 256 / size_of(memory_type(element))))
-                         : 0;
+        fold.lanes = sweeps_vector ? reduction_lanes(fold.init.size(), memory_type(element)) : 0;
         fold.combine = [this, prim = g.prim, element](const std::vector<V>& l, const std::vector<V>& rr) {
           return reduction_combine(b_, prim, element, l, rr);
         };

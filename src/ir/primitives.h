@@ -35,6 +35,10 @@ Registers lower(Builder& b, const GraphNode& node, Dtype dtype, const Registers&
 Registers lower_constant(Builder& b, const GraphNode& node);
 /// Neutral element and combining function of a reduction; argmax and argmin fold (value, position) pairs.
 std::vector<V> reduction_identity(Builder& b, Prim prim, Dtype dtype);
+/// Virtual lanes of a reduction in a vector loop: they are part of what a sum is.
+constexpr int reduction_lanes(size_t registers, Type element) {
+  return registers > 1 ? 16 : 256 / size_of(element) < 64 ? 256 / size_of(element) : 64;
+}
 std::vector<V> reduction_combine(Builder& b, Prim prim, Dtype dtype, const std::vector<V>& left,
                                  const std::vector<V>& right);
 

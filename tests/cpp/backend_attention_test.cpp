@@ -151,17 +151,22 @@ TEST(Attention, BitsDependNotOnThreads) {
   set_num_threads(before);
 }
 
-TEST(Attention, WhatIsNotSeenTakesNoPart) {
-  Problem x({1, 2, 50, 50, 8, 8, true, true}), y({1, 2, 50, 50, 8, 8, true, true});
-  for (int64_t p = 0; p < 8; ++p) y.value.at(1, 49, p) = y.key.at(1, 49, p) = std::nanf("");
-  attention(kFloat32, x.shape, x.query.matrix(), x.key.matrix(), x.value.matrix(), x.output.matrix(),
-            x.statistics.data());
-  attention(kFloat32, y.shape, y.query.matrix(), y.key.matrix(), y.value.matrix(), y.output.matrix(),
-            y.statistics.data());
-  for (int64_t i = 0; i < 48; ++i)
-    EXPECT_EQ(x.statistics[static_cast<size_t>(2 * (50 + i))],
-              y.statistics[static_cast<size_t>(2 * (50 + i))]);
-  EXPECT_TRUE(std::isnan(y.output.at(1, 49, 0)));
+TEST(Attention, WhatNoQueryOfABlockSeesTakesNoPart) {
+  constexpr int64_t kPositions = 130;  // blocks of 64, 64 and 2
+  const Case c{1, 2, kPositions, kPositions, 8, 8, true, true};
+  Problem x(c), y(c);
+  for (int64_t p = 0; p < 8; ++p)
+    y.value.at(1, kPositions - 1, p) = y.key.at(1, kPositions - 1, p) = std::nanf("");
+  x.run();
+  y.run();
+  for (int64_t p = 0; p < 8; ++p) {
+    for (int64_t i = 0; i < 128; ++i) {
+      ASSERT_EQ(x.output.at(1, i, p), y.output.at(1, i, p)) << "query " << i;
+      ASSERT_EQ(x.grad_query.at(1, i, p), y.grad_query.at(1, i, p)) << "query " << i;
+    }
+    EXPECT_TRUE(std::isnan(y.output.at(1, kPositions - 1, p)));
+    for (int64_t i = 0; i < kPositions; ++i) ASSERT_EQ(x.output.at(0, i, p), y.output.at(0, i, p));
+  }
 }
 
 TEST(Attention, RefusesWhatItDoesNotServe) {

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import lohe
 import pytest
 import torch
 
 
+def _mask(queries: int, keys: int, dtype: lohe.dtype) -> lohe.Tensor:
+    hidden = lohe.ones(queries, keys, dtype=lohe.bool).triu(1)
+    return lohe.zeros(queries, keys, dtype=dtype).masked_fill(hidden, -float("inf"))
+
+
 def _exact(q: lohe.Tensor, k: lohe.Tensor, v: lohe.Tensor, causal: bool) -> lohe.Tensor:
     scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
     if causal:
-        scores = scores.masked_fill(
-            lohe.ones(q.shape[-2], k.shape[-2], dtype=lohe.bool).triu(1), -float("inf")
-        )
+        scores = scores + _mask(q.shape[-2], k.shape[-2], q.dtype)
     return scores.softmax(-1) @ v
 
 
@@ -45,6 +50,12 @@ SHAPES = [
 ]
 
 
+
+def every_case(test: Any) -> Any:
+    wide = pytest.mark.parametrize("dtype", [lohe.float32, lohe.float64])
+    return pytest.mark.parametrize("shape", SHAPES)(wide(test))
+
+
 def _operands(shape: tuple[int, ...], dtype: lohe.dtype, interleaved: bool) -> list[lohe.Tensor]:
     batch, heads, queries, keys, width, value_width = shape
     lohe.manual_seed(sum(shape))
@@ -57,14 +68,8 @@ def _operands(shape: tuple[int, ...], dtype: lohe.dtype, interleaved: bool) -> l
     return [one(queries, width), one(keys, width), one(keys, value_width), one(queries, value_width)]
 
 
-def _mask(queries: int, keys: int, dtype: lohe.dtype) -> lohe.Tensor:
-    hidden = lohe.ones(queries, keys, dtype=lohe.bool).triu(1)
-    return lohe.zeros(queries, keys, dtype=dtype).masked_fill(hidden, -float("inf"))
-
-
 @pytest.mark.parametrize("interleaved", [False, True])
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("dtype", [lohe.float32, lohe.float64])
+@every_case
 def test_one_call_has_the_bits_of_two_products_and_a_softmax(
     shape: tuple[int, ...], dtype: lohe.dtype, interleaved: bool
 ) -> None:
@@ -79,8 +84,7 @@ def test_one_call_has_the_bits_of_two_products_and_a_softmax(
 
 
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("dtype", [lohe.float32, lohe.float64])
+@every_case
 def test_gradients_are_those_of_pytorch_and_keep_their_layout(
     shape: tuple[int, ...], dtype: lohe.dtype, causal: bool
 ) -> None:

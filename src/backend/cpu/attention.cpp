@@ -20,12 +20,12 @@ constexpr int64_t kBlock = 64;  ///< queries
 
 // --- what happens to rows of scores between the products
 
-/// Folds the visible part of a row in the order in which a softmax over rows does (compile/lower.cpp).
+/// Folds the visible part of a row in the order in which every reduction over rows does.
 std::vector<ir::V> fold_row(ir::Builder& b, ir::Prim prim, Dtype dtype, ir::V visible,
                             const std::function<ir::V()>& element) {
   ir::Builder::Reduction fold;
   fold.init = ir::reduction_identity(b, prim, dtype);
-  fold.lanes = static_cast<int>(std::min<int64_t>(64, 256 / itemsize(dtype)));
+  fold.lanes = ir::reduction_lanes(1, ir::type_of(dtype));
   fold.combine = [&b, prim, dtype](const std::vector<ir::V>& l, const std::vector<ir::V>& r) {
     return ir::reduction_combine(b, prim, dtype, l, r);
   };

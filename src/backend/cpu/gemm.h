@@ -44,7 +44,7 @@ struct Tile {
   int64_t addend_row_stride = 0;
   bool near = false;  ///< C is in a near cache and what comes next, too: nothing is fetched
   /// What a later tile reads: `ahead_size` adjacent elements of each of as many rows are fetched into the
-  /// first-level cache meanwhile. Any address is allowed.
+  /// second-level cache meanwhile. Any address is allowed.
   const T* ahead = nullptr;
   int64_t ahead_row_stride = 0;
   int64_t ahead_size = 0;

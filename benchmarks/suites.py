@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -54,6 +55,9 @@ SIZES = {"L1": 1 << 11, "L2": 1 << 17, "memory": 1 << 24}
 ROWS, COLUMNS = 4096, 1024
 MATMULS = [(64, 64, 64), (256, 256, 256), (1024, 1024, 1024), (1024, 1536, 384), (1024, 384, 1536),
            (2048, 3072, 768), (7, 768, 768), (1, 1024, 1024)]  # fmt: skip
+# The products of a training step as they meet them: forward, and the gradients of weights.
+FAR_MATMULS = [(1024, 384, 384, "nt"), (1024, 1536, 384, "nt"), (768, 128, 512, "nt"), (384, 384, 1024, "tn"),
+               (512, 128, 768, "tn")]  # fmt: skip
 PATTERN_SIZES = [(64, 64), (1024, 1024), (4096, 2048)]  # the last one forward only: its gradients take long
 OPTIMIZERS: dict[str, dict[str, float]] = {
     "SGD, momentum": {"lr": 1e-3, "momentum": 0.9}, "Adam": {"lr": 1e-3}, "AdamW": {"lr": 1e-3},
@@ -164,6 +168,21 @@ def _matmul() -> Iterator[Case]:
         for m, n, k in MATMULS:
             flops = 2 * m * n * k if dtype == "float32" else 0
             yield Case(f"{m} x {n} x {k}, {dtype}", "matmul", operands(dtype, m, n, k), "a @ b", flops=flops)
+
+    def far(m: int, n: int, k: int, order: str) -> Callable[[Any, Options], dict[str, Any]]:
+        def make(torch: Any, _: Options) -> dict[str, Any]:
+            def matrix(rows: int, columns: int, transposed: bool) -> Any:
+                return torch.randn(columns, rows).t() if transposed else torch.randn(rows, columns)
+
+            sets = 200_000_000 // (4 * (m * k + k * n))
+            pairs = [(matrix(m, k, order[0] == "t"), matrix(k, n, order[1] == "t")) for _ in range(sets)]
+            return {"torch": torch, "operands": itertools.cycle(pairs)}
+
+        return make
+
+    for m, n, k, order in FAR_MATMULS:
+        name = f"{m} x {n} x {k}, {order}, operands from memory"
+        yield Case(name, "matmul", far(m, n, k, order), "torch.mm(*next(operands))", flops=2 * m * n * k)
 
 
 def _conv() -> Iterator[Case]:

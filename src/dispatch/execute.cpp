@@ -412,13 +412,14 @@ bool worth_parts(const OpDef& op, Args args, const Results& results) {
 
 Results run_primitive(const OpDef& op, Args args) {
   Results results;
-  record::Recorder* const recorder = op.infer ? record::recorder_for(args) : nullptr;
-  if (op.infer) {
+  const bool inferred = op.infer && !(op.by_values && op.by_values(args));
+  record::Recorder* const recorder = inferred ? record::recorder_for(args) : nullptr;
+  if (inferred) {
     for (const Meta& m : op.infer(args)) results.push(new_tensor(m.sizes, m.strides, m.dtype, recorder));
   }
   if (recorder != nullptr && !op.unfilled && !worth_parts(op, args, results)) {
     recorder->add_call(op, args, results);
-    return results;
+    return op.schema.mutates() ? Results(TensorPtr(args[0].tensor)) : results;
   }
   for (size_t p = 0; op.schema.mutates() && p < args.size(); ++p) {
     if (!op.schema.params[p].written) continue;

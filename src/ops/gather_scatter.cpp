@@ -105,17 +105,28 @@ void check_scatter(std::string_view op, const TensorImpl& self, int64_t dim, con
     LOHE_CHECK(fits, "Expected index ", to_string(index.sizes()), " to be no larger than self ",
                to_string(self.sizes()), " apart from dimension ", dim);
   }
-  check_index_range(index, size_at(self, dim), dim);
 }
 
+/// check_scatter() of a row that writes in place, whose source is its argument number 3 (`number`: a number).
+std::vector<Meta> check_scatter_(Args a, bool number, std::string_view name = "scatter") {
+  const int64_t dim = wrap_dim(a[1].integer, a[0].tensor->dim());
+  const TensorImpl &self = *a[0].tensor, &index = *a[2].tensor, *const src = number ? nullptr : a[3].tensor;
+  check_scatter("scatter", self, dim, index, src);
+  LOHE_CHECK(!number || a[3].kind != Arg::kComplex || is_complex(self.dtype()),
+             "value cannot be converted to type ", info(self.dtype()).name, " without overflow");
+  check_written(name, self, {&index, src});
+  return {};
+}
+std::vector<Meta> check_scatter_source(Args a) { return check_scatter_(a, false); }
+std::vector<Meta> check_scatter_number(Args a) { return check_scatter_(a, true); }
+
 /// self[..., index, ...] = combine(self[...], src). A 0-dim src stands everywhere if `number`.
-void scatter_into(std::string_view op, Args a, TensorImpl* given, bool number, Combine combine, Results& r) {
+void scatter_into(Args a, TensorImpl* given, bool number, Combine combine, Results& r) {
   const int64_t dim = wrap_dim(a[1].integer, a[0].tensor->dim());
   const TensorImpl& index = *a[2].tensor;
-  check_scatter(op, *a[0].tensor, dim, index, number ? nullptr : given);
+  check_index_range(index, size_at(*a[0].tensor, dim), dim);
   const TensorPtr src = plain(given);
   r = write_to(a[0].tensor, [&](TensorImpl& self) {
-    check_written(op, self, {&index, src.get()});
     if (index.numel() == 0 || self.numel() == 0) return;
     const Dims still(index.sizes().size());
     backend::LineIndex x =
@@ -128,8 +139,6 @@ void scatter_into(std::string_view op, Args a, TensorImpl* given, bool number, C
 
 TensorPtr number_tensor(const Arg& value, Dtype dtype) {
   static const OpRef full("full");
-  LOHE_CHECK(value.kind != Arg::kComplex || is_complex(dtype), "value cannot be converted to type ",
-             info(dtype).name, " without overflow");
   const WithoutGrad guard;
   return full(Dims{}, value, dtype);
 }
@@ -182,27 +191,34 @@ Scalar neutral(std::string_view reduce, Dtype dtype) {
   return low ? least : ~least;
 }
 
+std::vector<Meta> check_scatter_reduce(Args a) {
+  const std::string_view reduce = a[4].str();
+  const Dtype dtype = a[0].tensor->dtype();
+  LOHE_CHECK(reduce == "sum" || reduce == "prod" || reduce == "mean" || is_order(reduce),
+             "reduce argument must be either sum, prod, mean, amax or amin, got ", reduce);
+  LOHE_CHECK_KIND(kNotImplemented, !is_order(reduce) || !is_complex(dtype),
+                  "\"scatter_reduce\" not implemented for '", type_word(dtype), "'");
+  LOHE_CHECK_KIND(kNotImplemented, reduce != "mean" || dtype != Dtype::kBool || a[2].tensor->numel() == 0,
+                  "\"scatter_reduce\" with reduce='mean' not implemented for 'Bool'");
+  return check_scatter_(a, false, "scatter_reduce_");
+}
+
 void run_scatter_reduce(Args a, Results& r) {
   static const OpRef scatter("scatter_.value"), add("scatter_add_"), zeros("zeros"), ones("ones"), div("div"),
       copy("copy_"), floor_div("div.Tensor_mode"), dense("_nonzero_or_one");
   const std::string_view reduce = a[4].str();
   const bool include = a[5].integer != 0;
   TensorImpl* self = a[0].tensor;
-  LOHE_CHECK(reduce == "sum" || reduce == "prod" || reduce == "mean" || is_order(reduce),
-             "reduce argument must be either sum, prod, mean, amax or amin, got ", reduce);
-  LOHE_CHECK_KIND(kNotImplemented, !is_order(reduce) || !is_complex(self->dtype()),
-                  "\"scatter_reduce\" not implemented for '", type_word(self->dtype()), "'");
   const int64_t dim = wrap_dim(a[1].integer, self->dim());
-  check_scatter("scatter", *self, dim, *a[2].tensor, a[3].tensor);
+  check_index_range(*a[2].tensor, size_at(*self, dim), dim);
   const WithoutGrad guard;
-  check_written("scatter_reduce_", *self, {a[2].tensor, a[3].tensor});
   if (!include && a[2].tensor->numel() != 0)
     scatter(self, dim, a[2].tensor, Arg(neutral(reduce, self->dtype())));
   const Combine how = reduce == "prod"   ? Combine::kMultiply
                       : reduce == "amax" ? Combine::kMaximum
                       : reduce == "amin" ? Combine::kMinimum
                                          : Combine::kAdd;
-  scatter_into("scatter", a, a[3].tensor, false, how, r);
+  scatter_into(a, a[3].tensor, false, how, r);
   if (reduce != "mean" || a[2].tensor->numel() == 0) return;
   const TensorPtr counts = include ? ones(self->sizes(), self->dtype()) : zeros(self->sizes(), self->dtype());
   const TensorPtr one = ones(a[2].tensor->sizes(), self->dtype());
@@ -269,10 +285,9 @@ const OpFamily gather_scatter(
               if (b.needs(0)) b.set(0, add(zeros_as(b.meta(0)), b.arg(1), b.tensor(2), b.grad()));
             })
             .describe("result[i][j] = self[index[i][j]][j] for dim 0, and so on."),
-        primitive("scatter_.src(Tensor(a!) self, int dim, Tensor index, Tensor src) -> Tensor(a!)", nullptr,
-                  [](Args a, Results& r) {
-                    scatter_into("scatter", a, a[3].tensor, false, Combine::kCopy, r);
-                  })
+        primitive("scatter_.src(Tensor(a!) self, int dim, Tensor index, Tensor src) -> Tensor(a!)",
+                  check_scatter_source,
+                  [](Args a, Results& r) { scatter_into(a, a[3].tensor, false, Combine::kCopy, r); })
             .method_only()
             .gradient_reads({"index"})
             .grad([](Backward& b) {
@@ -281,10 +296,10 @@ const OpFamily gather_scatter(
             })
             .describe("self[index[i][j]][j] = src[i][j] for dim 0; the last of equal indices stays."),
         primitive("scatter_.value(Tensor(a!) self, int dim, Tensor index, Scalar value) -> Tensor(a!)",
-                  nullptr,
+                  check_scatter_number,
                   [](Args a, Results& r) {
                     const TensorPtr n = number_tensor(a[3], a[0].tensor->dtype());
-                    scatter_into("scatter", a, n.get(), true, Combine::kCopy, r);
+                    scatter_into(a, n.get(), true, Combine::kCopy, r);
                   })
             .method_only()
             .gradient_reads({"index"})
@@ -294,20 +309,26 @@ const OpFamily gather_scatter(
             .describe("Writes one number where index names an element."),
         primitive(
             "scatter_.reduce(Tensor(a!) self, int dim, Tensor index, Tensor src, *, str reduce) -> Tensor(a!)",
-            nullptr,
+            [](Args a) {
+              reduce_word(a[4]);
+              return check_scatter_source(a);
+            },
             [](Args a, Results& r) {
               const Combine how = reduce_word(a[4]);
-              scatter_into("scatter", a, a[3].tensor, false, how, r);
+              scatter_into(a, a[3].tensor, false, how, r);
             })
             .method_only()
             .describe("Adds or multiplies src into the elements that index names."),
         primitive(
             "scatter_.value_reduce(Tensor(a!) self, int dim, Tensor index, Scalar value, *, str reduce) -> Tensor(a!)",
-            nullptr,
+            [](Args a) {
+              reduce_word(a[4]);
+              return check_scatter_number(a);
+            },
             [](Args a, Results& r) {
               const Combine how = reduce_word(a[4]);
               const TensorPtr n = number_tensor(a[3], a[0].tensor->dtype());
-              scatter_into("scatter", a, n.get(), true, how, r);
+              scatter_into(a, n.get(), true, how, r);
             })
             .method_only()
             .describe("Adds or multiplies one number into the elements that index names."),
@@ -340,10 +361,9 @@ const OpFamily gather_scatter(
             })
             .exact_out()
             .describe("A copy of self with one number added or multiplied in."),
-        primitive("scatter_add_(Tensor(a!) self, int dim, Tensor index, Tensor src) -> Tensor(a!)", nullptr,
-                  [](Args a, Results& r) {
-                    scatter_into("scatter", a, a[3].tensor, false, Combine::kAdd, r);
-                  })
+        primitive("scatter_add_(Tensor(a!) self, int dim, Tensor index, Tensor src) -> Tensor(a!)",
+                  check_scatter_source,
+                  [](Args a, Results& r) { scatter_into(a, a[3].tensor, false, Combine::kAdd, r); })
             .method_only()
             .gradient_reads({"index"})
             .grad([](Backward& b) {
@@ -360,7 +380,7 @@ const OpFamily gather_scatter(
             .describe("A copy of self with src added where index names an element."),
         primitive(
             "_scatter_reduce_(Tensor(a!) self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor(a!)",
-            nullptr, run_scatter_reduce)
+            check_scatter_reduce, run_scatter_reduce)
             .function_only()
             .in("_C")
             .describe("scatter_reduce_ without gradient."),

@@ -107,30 +107,37 @@ void check_index_add(std::string_view op, const TensorImpl& self, int64_t dim, c
       to_string(self.sizes()), " source.shape = ", to_string(source.sizes()));
 }
 
-void run_index_add(Args a, Results& r) {
-  static const OpRef mul("mul");
+std::vector<Meta> check_index_add_(Args a) {
   const int64_t dim = wrap_dim(a[1].integer, a[0].tensor->dim());
-  const TensorImpl& index = *a[2].tensor;
-  check_index_add("index_add_", *a[0].tensor, dim, index, *a[3].tensor);
-  check_range(index, size_at(*a[0].tensor, dim), dim, ErrorKind::kRuntime, false, "");
   const Scalar alpha = a[4].scalar();
+  check_index_add("index_add_", *a[0].tensor, dim, *a[2].tensor, *a[3].tensor);
   LOHE_CHECK(!(alpha.is_floating() && is_integral(a[0].tensor->dtype(), true)),
              "For integral input tensors, argument alpha must not be "
              "a floating point number.");
   LOHE_CHECK(!alpha.is_bool() || a[0].tensor->dtype() == Dtype::kBool,
              "Boolean alpha only supported for Boolean results.");
+  // Times alpha, the source is a tensor of its own.
+  check_written("index_add_", *a[0].tensor,
+                {a[2].tensor, alpha == Scalar(int64_t{1}) ? a[3].tensor : nullptr});
+  return {};
+}
+
+void run_index_add(Args a, Results& r) {
+  static const OpRef mul("mul");
+  const int64_t dim = wrap_dim(a[1].integer, a[0].tensor->dim());
+  const TensorImpl& index = *a[2].tensor;
+  check_range(index, size_at(*a[0].tensor, dim), dim, ErrorKind::kRuntime, false, "");
+  const Scalar alpha = a[4].scalar();
   TensorPtr source = plain(a[3].tensor);
   if (!(alpha == Scalar(int64_t{1}))) {
     const WithoutGrad guard;
     source = mul(source, Arg(alpha));
   }
-  r = write_to(a[0].tensor, [&](TensorImpl& self) {
-    check_written("index_add_", self, {a[2].tensor, source.get()});
-    write_slices(self, dim, index, *source, Combine::kAdd);
-  });
+  r = write_to(a[0].tensor,
+               [&](TensorImpl& self) { write_slices(self, dim, index, *source, Combine::kAdd); });
 }
 
-void run_index_copy(Args a, Results& r) {
+std::vector<Meta> check_index_copy(Args a) {
   const int64_t dim = wrap_dim(a[1].integer, a[0].tensor->dim());
   const TensorImpl &index = *a[2].tensor, &given = *a[3].tensor, &into = *a[0].tensor;
   LOHE_CHECK_INDEX(index.dim() <= 1, "index_copy_(): Index should have dimension 1 or 0 (got ", index.dim(),
@@ -166,22 +173,40 @@ void run_index_copy(Args a, Results& r) {
   LOHE_CHECK_INDEX(given.dim() == 0 || index.numel() == size_at(given, dim),
                    "index_copy_(): Number of indices (", index.numel(),
                    ") should be equal to source.size(dim) (", size_at(given, dim), ")");
+  check_written("index_copy_", into, {&index, &given});
+  return {};
+}
+
+void run_index_copy(Args a, Results& r) {
+  const int64_t dim = wrap_dim(a[1].integer, a[0].tensor->dim());
+  const TensorImpl &index = *a[2].tensor, &into = *a[0].tensor;
   check_range(index, size_at(into, dim), dim, ErrorKind::kIndex, false, "index_copy_(): ");
   const TensorPtr source = plain(a[3].tensor);
-  r = write_to(a[0].tensor, [&](TensorImpl& self) {
-    check_written("index_copy_", self, {a[2].tensor, source.get()});
-    write_slices(self, dim, index, *source, Combine::kCopy);
-  });
+  r = write_to(a[0].tensor,
+               [&](TensorImpl& self) { write_slices(self, dim, index, *source, Combine::kCopy); });
+}
+
+std::vector<Meta> check_index_fill(Args a) {
+  wrap_dim(a[1].integer, a[0].tensor->dim());
+  const TensorImpl& index = *a[2].tensor;
+  const bool number = a[3].kind != Arg::kTensor;
+  LOHE_CHECK(number || a[3].tensor->dim() == 0,
+             "index_fill_ only supports a 0-dimensional value tensor, but got tensor with ",
+             number ? 0 : a[3].tensor->dim(), " dimension(s).");
+  LOHE_CHECK(!(number ? a[3].scalar().is_complex() : is_complex(a[3].tensor->dtype())) ||
+                 is_complex(a[0].tensor->dtype()),
+             "index_fill_(): Converting complex Scalar to non-complex type is not supported");
+  LOHE_CHECK_INDEX(index.dtype() == Dtype::kInt64, "index_fill_(): Expected dtype int64 for index.");
+  LOHE_CHECK_INDEX(index.dim() <= 1, "Index has to be a vector/scalar");
+  check_written("index_fill_", *a[0].tensor, {&index});
+  return {};
 }
 
 void fill_slices(Args a, const TensorPtr& value, Results& r) {
   const int64_t dim = wrap_dim(a[1].integer, a[0].tensor->dim());
   const TensorImpl& index = *a[2].tensor;
-  LOHE_CHECK_INDEX(index.dtype() == Dtype::kInt64, "index_fill_(): Expected dtype int64 for index.");
-  LOHE_CHECK_INDEX(index.dim() <= 1, "Index has to be a vector/scalar");
   check_range(index, size_at(*a[0].tensor, dim), dim, ErrorKind::kIndex, true, "");
   r = write_to(a[0].tensor, [&](TensorImpl& self) {
-    check_written("index_fill_", self, {a[2].tensor});
     const Dims still(self.sizes().size());
     const std::vector<int64_t> offsets =
         offsets_along(index, stride_at(self, dim) * self.itemsize(), size_at(self, dim));
@@ -198,20 +223,12 @@ TensorPtr number_tensor(const Scalar& s, Dtype dtype) {
 }
 
 void run_index_fill(Args a, Results& r) {
-  const Scalar s = a[3].scalar();
-  LOHE_CHECK(!s.is_complex() || is_complex(a[0].tensor->dtype()),
-             "index_fill_(): Converting complex Scalar to non-complex type is not supported");
   const WithoutGrad guard;
-  fill_slices(a, number_tensor(s, a[0].tensor->dtype()), r);
+  fill_slices(a, number_tensor(a[3].scalar(), a[0].tensor->dtype()), r);
 }
 
 void run_index_fill_tensor(Args a, Results& r) {
   static const OpRef to("to.dtype");
-  LOHE_CHECK(a[3].tensor->dim() == 0,
-             "index_fill_ only supports a 0-dimensional value tensor, but got tensor with ",
-             a[3].tensor->dim(), " dimension(s).");
-  LOHE_CHECK(!is_complex(a[3].tensor->dtype()) || is_complex(a[0].tensor->dtype()),
-             "index_fill_(): Converting complex Scalar to non-complex type is not supported");
   const WithoutGrad guard;
   fill_slices(a, to(plain(a[3].tensor), a[0].tensor->dtype()), r);
 }
@@ -242,7 +259,7 @@ const OpFamily index_along(
             .describe("Slices along dim, in the order of an index vector."),
         primitive(
             "index_add_(Tensor(a!) self, int dim, Tensor index, Tensor source, *, Scalar alpha=1) -> Tensor(a!)",
-            nullptr, run_index_add)
+            check_index_add_, run_index_add)
             .method_only()
             .gradient_reads({"index"})
             .grad([](Backward& b) {
@@ -263,8 +280,8 @@ const OpFamily index_along(
                  })
             .exact_out()
             .describe("A copy of self with alpha * source added to the slices that index names."),
-        primitive("index_copy_(Tensor(a!) self, int dim, Tensor index, Tensor source) -> Tensor(a!)", nullptr,
-                  run_index_copy)
+        primitive("index_copy_(Tensor(a!) self, int dim, Tensor index, Tensor source) -> Tensor(a!)",
+                  check_index_copy, run_index_copy)
             .method_only()
             .gradient_reads({"index"})
             .grad([](Backward& b) {
@@ -282,7 +299,7 @@ const OpFamily index_along(
             .describe("A copy of self with source in the slices that index names."),
         primitive(
             "index_fill_.int_number(Tensor(a!) self, int dim, Tensor index, Scalar value) -> Tensor(a!)",
-            nullptr, run_index_fill)
+            check_index_fill, run_index_fill)
             .method_only()
             .gradient_reads({"index"})
             .grad([](Backward& b) {
@@ -292,7 +309,7 @@ const OpFamily index_along(
             .describe("Writes one number into the slices that index names."),
         primitive(
             "index_fill_.int_Tensor(Tensor(a!) self, int dim, Tensor index, Tensor value) -> Tensor(a!)",
-            nullptr, run_index_fill_tensor)
+            check_index_fill, run_index_fill_tensor)
             .method_only()
             .gradient_reads({"index"})
             .grad([](Backward& b) {

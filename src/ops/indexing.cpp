@@ -29,10 +29,10 @@ void check_written(std::string_view op, const TensorImpl& self,
              "to a single memory location. Please clone() the tensor before performing the operation.");
   LOHE_CHECK(self.storage().writable(), op,
              ": the memory of the written tensor is read-only; clone() it first");
-  const auto extent = [](const TensorImpl& x) {
+  const auto extent = [](const TensorImpl& x) {  // of one storage: recorded work is not waited for
     int64_t last = 0;
     for (size_t i = 0; i < x.sizes().size(); ++i) last += (x.sizes()[i] - 1) * x.strides()[i];
-    return std::pair{x.data(), x.data() + (last + 1) * x.itemsize()};
+    return std::pair{x.offset() * x.itemsize(), (x.offset() + last + 1) * x.itemsize()};
   };
   for (const TensorImpl* s : sources) {
     if (s == nullptr || &s->storage() != &self.storage() || s->numel() == 0 || self.numel() == 0) continue;
@@ -155,14 +155,19 @@ struct AdvancedIndex {
   Dims result;                     ///< of self[index]
   size_t at = 0;                   ///< where `shape` stands in `result`
   std::vector<size_t> slice_dims;  ///< dims of self that are not indexed
-  std::vector<int64_t> offsets;    ///< bytes in self, by position
+  std::vector<int64_t> offsets;    ///< bytes in self, by position; see locate()
 
+  /// Looks at the values of masks alone.
   AdvancedIndex(const TensorImpl& self, std::span<TensorImpl* const> indices) {
     expand_masks(self, indices);
     const auto rank = static_cast<size_t>(self.dim());
     kept.resize(rank);
     for (size_t d = 0; d < rank; ++d) (kept[d] ? dims : slice_dims).push_back(d);
     for (const size_t d : dims) broadcast(*kept[d]);
+    for (const size_t d : dims) {
+      LOHE_CHECK_INDEX(numel_of(shape) == 0 || self.sizes()[d] != 0,
+                       "index is out of bounds for dimension with size 0");
+    }
     bool adjacent = true;
     for (size_t i = 1; i < dims.size(); ++i) adjacent = adjacent && dims[i] == dims[i - 1] + 1;
     at = adjacent && !dims.empty() ? dims[0] : 0;
@@ -171,7 +176,36 @@ struct AdvancedIndex {
       result.push_back(self.sizes()[slice_dims[i]]);
     }
     if (slice_dims.size() <= at) insert_shape();
-    fill_offsets(self);
+  }
+
+  /// Finds the positions. @throws IndexError.
+  void locate(const TensorImpl& self) {
+    const int64_t total = numel_of(shape);
+    offsets.resize(static_cast<size_t>(total));
+    if (total == 0 || numel_of(result) == 0) return;
+    for (const size_t d : dims) {
+      const TensorImpl& t = *kept[d];
+      const int64_t size = self.sizes()[d], stride = self.strides()[d] * self.itemsize();
+      const IndexRange range = index_range(t);
+      if (range.greatest >= size || range.least < -size) {
+        raise(ErrorKind::kIndex, "index ", range.greatest >= size ? range.greatest : range.least,
+              " is out of bounds for dimension ", d, " with size ", size);
+      }
+      const Dims strides = broadcast_strides(t.sizes(), t.strides(), shape);
+      const Loops<1> loops = make_loops<1>(shape, {std::span<const int64_t>(strides)}, {t.itemsize()});
+      const bool wide = is_wide(t);
+      const int64_t step = loops.run_strides()[0];
+      parallel_for(total, 32768, [&](int64_t begin, int64_t end) {
+        int64_t* to = offsets.data() + begin;
+        loops.range(begin, end, [&](const std::array<int64_t, 1>& from, int64_t n) {
+          const char* p = t.data() + from[0];
+          for (int64_t i = 0; i < n; ++i) {
+            const int64_t v = read_index(p + i * step, wide);
+            *to++ += (v < 0 ? v + size : v) * stride;
+          }
+        });
+      });
+    }
   }
 
   /// Element strides of self in the result's dims; 0 along the positions.
@@ -260,86 +294,82 @@ struct AdvancedIndex {
             "shape mismatch: indexing tensors could not be broadcast together with shapes ", all);
     }
   }
-
-  void fill_offsets(const TensorImpl& self) {
-    const int64_t total = numel_of(shape);
-    offsets.resize(static_cast<size_t>(total));
-    if (total == 0) return;
-    for (const size_t d : dims) {
-      const TensorImpl& t = *kept[d];
-      const int64_t size = self.sizes()[d], stride = self.strides()[d] * self.itemsize();
-      LOHE_CHECK_INDEX(size != 0, "index is out of bounds for dimension with size 0");
-      if (numel_of(result) == 0) continue;
-      const IndexRange range = index_range(t);
-      if (range.greatest >= size || range.least < -size) {
-        raise(ErrorKind::kIndex, "index ", range.greatest >= size ? range.greatest : range.least,
-              " is out of bounds for dimension ", d, " with size ", size);
-      }
-      const Dims strides = broadcast_strides(t.sizes(), t.strides(), shape);
-      const Loops<1> loops = make_loops<1>(shape, {std::span<const int64_t>(strides)}, {t.itemsize()});
-      const bool wide = is_wide(t);
-      const int64_t step = loops.run_strides()[0];
-      parallel_for(total, 32768, [&](int64_t begin, int64_t end) {
-        int64_t* to = offsets.data() + begin;
-        loops.range(begin, end, [&](const std::array<int64_t, 1>& from, int64_t n) {
-          const char* p = t.data() + from[0];
-          for (int64_t i = 0; i < n; ++i) {
-            const int64_t v = read_index(p + i * step, wide);
-            *to++ += (v < 0 ? v + size : v) * stride;
-          }
-        });
-      });
-    }
-  }
 };
 
-void run_index(Args a, Results& r) {
-  static const OpRef empty_strided("empty_strided");
-  TensorImpl& self = *a[0].tensor;
-  const AdvancedIndex index(self, a[1].tensor_list());
+bool has_mask(Args a) {
+  const auto list = a[1].tensor_list();
+  return std::any_of(list.begin(), list.end(), [](const TensorImpl* t) {
+    return t != nullptr && (t->dtype() == Dtype::kBool || t->dtype() == Dtype::kUInt8);
+  });
+}
+
+Meta index_result(const TensorImpl& self, const AdvancedIndex& index) {
   // Strides follow those of self, then those of the indices, as an elementwise operation's would.
-  const Dims restrided = index.restrided(self);
-  std::vector<Dims> laid{restrided};
+  std::vector<Dims> laid{index.restrided(self)};
   for (const size_t d : index.dims) {
     Dims s(index.result.size());
     const Dims own = broadcast_strides(index.kept[d]->sizes(), index.kept[d]->strides(), index.shape);
     for (size_t i = 0; i < own.size(); ++i) s[index.at + i] = own[i];
     laid.push_back(std::move(s));
   }
-  std::vector<std::span<const int64_t>> operands(laid.begin(), laid.end());
-  const TensorPtr out =
-      empty_strided(index.result, elementwise_strides(index.result, operands), self.dtype());
+  const std::vector<std::span<const int64_t>> operands(laid.begin(), laid.end());
+  Meta m = row_major(self.dtype(), index.result);
+  m.strides = elementwise_strides(index.result, operands);
+  return m;
+}
+
+std::vector<Meta> infer_index(Args a) {
+  return {index_result(*a[0].tensor, AdvancedIndex(*a[0].tensor, a[1].tensor_list()))};
+}
+
+void run_index(Args a, Results& r) {
+  static const OpRef empty_strided("empty_strided");
+  TensorImpl& self = *a[0].tensor;
+  AdvancedIndex index(self, a[1].tensor_list());
+  index.locate(self);
+  if (r.size() == 0) {
+    const Meta m = index_result(self, index);
+    r.push(empty_strided(m.sizes, m.strides, m.dtype));
+  }
   std::vector<int64_t> storage;
-  if (out->numel() != 0)
-    backend::gather_slices(index.walk(self, out->data(), out->strides(), storage), self.itemsize());
-  r.push(out);
+  if (r[0]->numel() != 0)
+    backend::gather_slices(index.walk(self, r[0]->data(), r[0]->strides(), storage), self.itemsize());
+}
+
+void check_values(const AdvancedIndex& index, const TensorImpl& values) {
+  bool fits = values.sizes().size() <= index.result.size();
+  for (size_t i = 0; fits && i < values.sizes().size(); ++i) {
+    const int64_t v = values.sizes()[i], want = index.result[index.result.size() - values.sizes().size() + i];
+    fits = v == 1 || v == want;
+  }
+  LOHE_CHECK(fits, "shape mismatch: value tensor of shape ", to_string(values.sizes()),
+             " cannot be broadcast to indexing result of shape ", to_string(index.result));
+}
+
+std::vector<Meta> check_index_put(Args a) {
+  const TensorImpl &self = *a[0].tensor, &values = *a[2].tensor;
+  LOHE_CHECK(values.dtype() == self.dtype(),
+             "Index put requires the source and destination dtypes match, got ", type_word(self.dtype()),
+             " for the destination and ", type_word(values.dtype()), " for the source.");
+  check_written("index_put_", self, {});
+  if (!has_mask(a)) check_values(AdvancedIndex(self, a[1].tensor_list()), values);
+  return {};
 }
 
 void run_index_put(Args a, Results& r) {
+  if (has_mask(a)) check_index_put(a);
   const TensorPtr values = plain(a[2].tensor);
   const bool accumulate = a[3].integer != 0;
-  LOHE_CHECK(values->dtype() == a[0].tensor->dtype(),
-             "Index put requires the source and destination dtypes match, got ",
-             type_word(a[0].tensor->dtype()), " for the destination and ", type_word(values->dtype()),
-             " for the source.");
   r = write_to(a[0].tensor, [&](TensorImpl& self) {
     TensorPtr source = values;
-    check_written("index_put_", self, {});
     if (&values->storage() == &self.storage()) {
       static const OpRef clone("clone");
       source = clone(values);
     }
-    const AdvancedIndex index(self, a[1].tensor_list());
-    Dims strides;
-    bool fits = values->sizes().size() <= index.result.size();
-    for (size_t i = 0; fits && i < values->sizes().size(); ++i) {
-      const int64_t v = values->sizes()[i],
-                    want = index.result[index.result.size() - values->sizes().size() + i];
-      fits = v == 1 || v == want;
-    }
-    LOHE_CHECK(fits, "shape mismatch: value tensor of shape ", to_string(values->sizes()),
-               " cannot be broadcast to indexing result of shape ", to_string(index.result));
-    strides = broadcast_strides(source->sizes(), source->strides(), index.result);
+    AdvancedIndex index(self, a[1].tensor_list());
+    check_values(index, *values);
+    index.locate(self);
+    const Dims strides = broadcast_strides(source->sizes(), source->strides(), index.result);
     std::vector<int64_t> storage;
     if (numel_of(index.result) == 0) return;
     backend::scatter_slices(index.walk(self, source->data(), strides, storage), self.dtype(),
@@ -377,10 +407,13 @@ TensorPtr column(const TensorPtr& positions, int64_t k) {
   return as_strided(positions, Dims{n}, Dims{1}, positions->offset() + k * n);
 }
 
+void check_not_empty(const TensorImpl& self, const TensorImpl& index) {
+  LOHE_CHECK_INDEX(self.numel() != 0 || index.numel() == 0, "take(): tried to take from an empty tensor");
+}
+
 /// Offsets of flat positions in a tensor that may have any strides.
 std::vector<int64_t> flat_offsets(const TensorImpl& self, const TensorImpl& index) {
   const int64_t size = self.numel();
-  LOHE_CHECK_INDEX(size != 0 || index.numel() == 0, "take(): tried to take from an empty tensor");
   const IndexRange range = index_range(index);
   LOHE_CHECK_INDEX(range.greatest < size && range.least >= -size, "out of range: tried to access index ",
                    range.greatest >= size ? range.greatest : range.least, " on a tensor of ", size,
@@ -422,34 +455,42 @@ backend::SliceIndex element_walk(TensorImpl& self, const std::vector<int64_t>& o
   return x;
 }
 
-void run_take(Args a, Results& r) {
-  static const OpRef empty("empty");
-  TensorImpl& self = *a[0].tensor;
-  const TensorImpl& index = *a[1].tensor;
+std::vector<Meta> infer_take(Args a) {
+  const TensorImpl &self = *a[0].tensor, &index = *a[1].tensor;
   LOHE_CHECK(index.dtype() == Dtype::kInt64, "take(): Expected a long tensor for index, but got ",
              type_word(index.dtype()));
-  const TensorPtr out = empty(index.sizes(), self.dtype());
-  const std::vector<int64_t> offsets = flat_offsets(self, index);
+  check_not_empty(self, index);
+  return {row_major(self.dtype(), index.size_dims())};
+}
+
+void run_take(Args a, Results& r) {
+  TensorImpl& self = *a[0].tensor;
+  const std::vector<int64_t> offsets = flat_offsets(self, *a[1].tensor);
   std::vector<int64_t> storage;
-  if (out->numel() != 0) backend::gather_slices(element_walk(self, offsets, *out, storage), self.itemsize());
-  r.push(out);
+  if (r[0]->numel() != 0)
+    backend::gather_slices(element_walk(self, offsets, *r[0], storage), self.itemsize());
+}
+
+std::vector<Meta> check_put(Args a) {
+  const TensorImpl &self = *a[0].tensor, &index = *a[1].tensor, &source = *a[2].tensor;
+  LOHE_CHECK(index.dtype() == Dtype::kInt64, "put_(): Expected a long tensor for index, but got ",
+             type_word(index.dtype()));
+  LOHE_CHECK(source.dtype() == self.dtype(),
+             "put_(): self and source expected to have the same dtype, but got self.dtype = ",
+             type_word(self.dtype()), " and source.dtype = ", type_word(source.dtype()));
+  LOHE_CHECK_INDEX(source.numel() == index.numel(),
+                   "put_(): Expected source and index to have the same number of elements, but got "
+                   "source.numel() = ",
+                   source.numel(), ", index.numel() = ", index.numel());
+  check_written("put_", self, {&index, &source});
+  check_not_empty(self, index);
+  return {};
 }
 
 void run_put(Args a, Results& r) {
-  const TensorImpl& index = *a[1].tensor;
   const TensorPtr source = plain(a[2].tensor);
-  LOHE_CHECK(index.dtype() == Dtype::kInt64, "put_(): Expected a long tensor for index, but got ",
-             type_word(index.dtype()));
-  LOHE_CHECK(source->dtype() == a[0].tensor->dtype(),
-             "put_(): self and source expected to have the same dtype, but got self.dtype = ",
-             type_word(a[0].tensor->dtype()), " and source.dtype = ", type_word(source->dtype()));
-  LOHE_CHECK_INDEX(source->numel() == index.numel(),
-                   "put_(): Expected source and index to have the same number of elements, but got "
-                   "source.numel() = ",
-                   source->numel(), ", index.numel() = ", index.numel());
   r = write_to(a[0].tensor, [&](TensorImpl& self) {
-    check_written("put_", self, {a[1].tensor, source.get()});
-    const std::vector<int64_t> offsets = flat_offsets(self, index);
+    const std::vector<int64_t> offsets = flat_offsets(self, *a[1].tensor);
     std::vector<int64_t> storage;
     if (offsets.empty()) return;
     backend::scatter_slices(element_walk(self, offsets, *source, storage), self.dtype(),
@@ -460,7 +501,8 @@ void run_put(Args a, Results& r) {
 const OpFamily indexing(
     "indexing",
     {
-        primitive("index.Tensor(Tensor self, Tensor?[] indices) -> Tensor", nullptr, run_index)
+        primitive("index.Tensor(Tensor self, Tensor?[] indices) -> Tensor", infer_index, run_index)
+            .shaped_by_values(has_mask)
             .gradient_reads({"indices"})
             .grad([](Backward& b) {
               static const OpRef index_put("index_put_");
@@ -474,7 +516,8 @@ const OpFamily indexing(
                 "self[indices]: index tensors broadcast together; masks stand for the positions of True."),
         primitive(
             "index_put_(Tensor(a!) self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor(a!)",
-            nullptr, run_index_put)
+            check_index_put, run_index_put)
+            .shaped_by_values(has_mask)
             .gradient_reads({"indices"})
             .grad([](Backward& b) {
               static const OpRef index_put("index_put"), index("index.Tensor");
@@ -501,7 +544,7 @@ const OpFamily indexing(
             })
             .function_only()
             .describe("As index_put_."),
-        primitive("take(Tensor self, Tensor index) -> Tensor", nullptr, run_take)
+        primitive("take(Tensor self, Tensor index) -> Tensor", infer_take, run_take)
             .exact_out()
             .gradient_reads({"index"})
             .grad([](Backward& b) {
@@ -510,7 +553,7 @@ const OpFamily indexing(
             })
             .describe("Elements at positions of self seen as one row."),
         primitive("put_(Tensor(a!) self, Tensor index, Tensor source, bool accumulate=False) -> Tensor(a!)",
-                  nullptr, run_put)
+                  check_put, run_put)
             .method_only()
             .gradient_reads({"index"})
             .grad([](Backward& b) {

@@ -88,23 +88,29 @@ void run_masked_select(Args a, Results& r) {
   r.push(out);
 }
 
-void run_masked_scatter(Args a, Results& r) {
-  static const OpRef contiguous("contiguous");
-  const TensorImpl& mask = *a[1].tensor;
+std::vector<Meta> check_masked_scatter(Args a) {
+  const TensorImpl &self = *a[0].tensor, &mask = *a[1].tensor;
   LOHE_CHECK(mask.dtype() == Dtype::kBool,
              "masked_scatter_ only supports boolean masks, but got mask with dtype ",
              type_word(mask.dtype()));
   LOHE_CHECK(a[0].tensor->dtype() == a[2].tensor->dtype(),
              "masked_scatter: expected self and source to have same dtypes but got",
              type_word(a[0].tensor->dtype()), " and ", type_word(a[2].tensor->dtype()));
+  LOHE_CHECK(broadcast_shapes(self.sizes(), mask.sizes()) == self.size_dims(),
+             "The expanded size of the tensor ", to_string(self.sizes()), " must match the mask's ",
+             to_string(mask.sizes()), " in masked_scatter_");
+  // A source that is not dense is copied first.
+  check_written("masked_scatter_", self, {&mask, a[2].tensor->contiguous() ? a[2].tensor : nullptr});
+  return {};
+}
+
+void run_masked_scatter(Args a, Results& r) {
+  static const OpRef contiguous("contiguous");
+  const TensorImpl& mask = *a[1].tensor;
   const WithoutGrad guard;
   const TensorPtr source = contiguous(plain(a[2].tensor));
   r = write_to(a[0].tensor, [&](TensorImpl& self) {
-    check_written("masked_scatter_", self, {&mask, source.get()});
-    const Dims shape = broadcast_shapes(self.sizes(), mask.sizes());
-    LOHE_CHECK(shape == self.size_dims(), "The expanded size of the tensor ", to_string(self.sizes()),
-               " must match the mask's ", to_string(mask.sizes()), " in masked_scatter_");
-    const MaskWalk walk(self, mask, shape);
+    const MaskWalk walk(self, mask, self.size_dims());
     LOHE_CHECK(source->numel() >= walk.found(), "Number of elements of source < number of ones in mask");
     const int64_t size = self.itemsize();
     char *to = self.data(), *from = source->data();
@@ -126,8 +132,8 @@ const OpFamily masking(
                                b.grad()));
             })
             .describe("The elements where the mask is True, in one row."),
-        primitive("masked_scatter_(Tensor(a!) self, Tensor mask, Tensor source) -> Tensor(a!)", nullptr,
-                  run_masked_scatter)
+        primitive("masked_scatter_(Tensor(a!) self, Tensor mask, Tensor source) -> Tensor(a!)",
+                  check_masked_scatter, run_masked_scatter)
             .method_only()
             .gradient_reads({"mask"})
             .grad([](Backward& b) {

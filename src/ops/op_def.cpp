@@ -142,6 +142,10 @@ OpDef&& OpDef::filled_by_ops() && {
   by_ops = true;
   return std::move(*this);
 }
+OpDef&& OpDef::shaped_by_values(std::function<bool(Args)> p) && {
+  by_values = std::move(p);
+  return std::move(*this);
+}
 OpDef&& OpDef::contiguous_result() && {
   strides = Strides::kContiguous;
   return std::move(*this);

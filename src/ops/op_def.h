@@ -36,7 +36,10 @@ struct OpDef {
   std::function<ViewSpec(Args)> view;
   std::function<std::vector<ViewSpec>(Args)> views;  ///< for rows that return Tensor[]
   // primitive
+  /// What results are made, from shapes alone. Of a row that writes an argument: gives nothing, but raises
+  /// what shapes tell.
   std::function<std::vector<Meta>(Args)> infer;
+  std::function<bool(Args)> by_values;      ///< see shaped_by_values
   std::function<void(Args, Results&)> run;  ///< results are allocated as inferred
   // function; also primitives whose result shape depends on data
   std::function<Results(Args)> call;
@@ -86,6 +89,9 @@ struct OpDef {
   /// A primitive that fills its results by calling other rows on views of them: recorded, those calls may be
   /// joined with what is around them.
   OpDef&& filled_by_ops() &&;
+  /// A primitive some of whose calls, those for which `p` holds, make results whose shape depends on values:
+  /// they are not recorded, nor are their results inferred.
+  OpDef&& shaped_by_values(std::function<bool(Args)> p) &&;
   OpDef&& over(DomainRule d) &&;
   OpDef&& shaped(ResultRule r) &&;
   OpDef&& checked(std::function<void(const OpDef&, Args)> c) &&;

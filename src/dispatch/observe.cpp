@@ -9,8 +9,8 @@ Observation::Observation(std::span<TensorImpl* const> arguments) : observer(argu
   observer.start();
 }
 
-bool Observation::wants(const ops::OpDef&, Args args) {
-  observer.calls(args);
+bool Observation::wants(const ops::OpDef& op, Args args) {
+  observer.calls(op, args);
   return false;
 }
 

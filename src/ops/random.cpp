@@ -2,10 +2,12 @@
 
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "lohe/error.h"
 #include "ops/indexing.h"
 #include "tensor/shape.h"
+#include "tensor/watcher.h"
 
 /// Tensors filled in place from a distribution, and the factories that do it for fresh ones. The kernels draw
 /// from Philox at counter = offset + row-major position of the element, so the numbers depend on neither
@@ -80,8 +82,14 @@ Generator& generator_of(const Arg& a) {
 }
 
 Draw draw(const Arg& generator, int64_t counters) {
-  const Generator::State s = generator_of(generator).reserve(counters);
-  return {static_cast<int64_t>(s.seed), static_cast<int64_t>(s.offset)};
+  Generator& from = generator_of(generator);
+  Watcher* const watcher = &from == &default_generator() ? current_watcher() : nullptr;
+  std::optional<Unwatched> told;
+  if (watcher != nullptr) told.emplace();
+  const Generator::State s = from.reserve(counters);
+  const Draw at{static_cast<int64_t>(s.seed), static_cast<int64_t>(s.offset)};
+  if (watcher != nullptr) watcher->draws(at.seed, at.offset, counters);
+  return at;
 }
 
 namespace {

@@ -11,6 +11,8 @@ namespace {
 
 std::atomic<uint64_t> current_epoch{0};
 
+constexpr const char* kUnseenDraw = "it draws random numbers in an operation that is not part of a program";
+
 enum Flag : uint32_t {
   kRequiresGrad = 1,
   kConj = 2,
@@ -180,19 +182,44 @@ void Observer::follows(const NumberRule& rule) {
   rule_age_ = 0;
 }
 
+void Observer::draws(int64_t seed, int64_t offset, int64_t counters) {
+  if (watching_ && counters > 0) draws_.push_back({seed, offset, counters, {}});
+}
+
+void Observer::note_draw(const ops::OpDef& op, Args args) {
+  if (drawing_ >= 0) refuse(kUnseenDraw);
+  drawing_ = -1;
+  const int at = op.schema.index_of("seed");
+  if (at < 0 || op.kind == ops::OpKind::kFunction) return;
+  const auto seed = static_cast<size_t>(at);
+  for (size_t d = draws_.size(); d-- > 0 && drawing_ < 0;) {
+    if (draws_[d].seed == args[seed].integer && draws_[d].offset == args[seed + 1].integer)
+      drawing_ = static_cast<int>(d);
+  }
+  const bool nothing = args[0].kind == Arg::kTensor && args[0].tensor->numel() == 0;
+  if (drawing_ < 0 && !nothing) refuse("it works with random numbers that were drawn before the call");
+}
+
 bool Observer::write_aside(Aside aside) {
-  if (!watching_ || allocated_.contains(&aside.target->storage())) return false;
+  if (!watching_ || drawing_ >= 0 || allocated_.contains(&aside.target->storage())) return false;
   asides_.push_back(std::move(aside));
   return true;
 }
 
 void Observer::recorded(const compiler::TraceRecord& record) {
-  if (!watching_ || rule_age_ < 0) return;
+  if (!watching_) return;
+  if (drawing_ >= 0) {
+    draws_[static_cast<size_t>(drawing_)].numbers.push_back(record.scalar + record.scalars - 2);
+    drawing_ = -1;
+  }
+  if (rule_age_ < 0) return;
   for (int32_t& number : rules_.back().numbers) number += record.scalar;
   rule_age_ = -1;
 }
 
-void Observer::calls(Args args) {
+void Observer::calls(const ops::OpDef& op, Args args) {
+  if (!watching_) return;
+  note_draw(op, args);
   // A call without work, of tensors without elements, left no record.
   if (rule_age_ >= 0 && rule_age_++ > 0) {
     rules_.pop_back();
@@ -219,6 +246,9 @@ void Observer::stop() {
   set_watcher(outer_);
   if (early_) refuse("its work is done before it returns");
   if (rule_age_ >= 0) rules_.pop_back();
+  if (drawing_ >= 0 ||
+      std::any_of(draws_.begin(), draws_.end(), [](const TraceDraw& d) { return d.numbers.empty(); }))
+    refuse(kUnseenDraw);
   if (const Modes now = Modes::now();
       (now.word | dispatch::kRecording) != (modes_.word | dispatch::kRecording) ||
       now.default_dtype != modes_.default_dtype)
@@ -240,6 +270,14 @@ void Observer::settled(const compiler::Trace& trace, const Storages& storages,
   if (early_) return;
   trace_ = trace;
   program_ = program;
+  for (const TraceDraw& d : draws_) {
+    for (const int32_t n : d.numbers) {
+      const auto number = static_cast<size_t>(n);
+      if (n < 0 || number + 1 >= trace.scalars.size() || trace.scalars[number].to_int() != d.seed ||
+          trace.scalars[number + 1].to_int() != d.offset)
+        refuse(kUnseenDraw);
+    }
+  }
   for (size_t s = 0; s < storages.size(); ++s) {
     storages_.push_back(storages[s].get());
     const bool made = trace.storages[s].fresh || allocated_.contains(storages[s].get());

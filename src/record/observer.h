@@ -47,6 +47,14 @@ struct TraceNumbers {
   bool same_as(const TraceNumbers& other) const;
 };
 
+/// Counters of the default stream of random numbers that a call takes, and where in the trace's numbers its
+/// records have the seed; the offset stands behind it.
+struct TraceDraw {
+  int64_t seed, offset, counters;
+  std::vector<int32_t> numbers;
+  bool same_as(const TraceDraw& o) const { return counters == o.counters && numbers == o.numbers; }
+};
+
 /// What a trace depends on in the thread and the process.
 struct Modes {
   static Modes now();
@@ -93,8 +101,9 @@ class Observer final : public Watcher {
   void allocates(const Storage& storage) override { allocated_.insert(&storage); }
   void differentiates(uint64_t sequence) override;
   void follows(const NumberRule& rule) override;
+  void draws(int64_t seed, int64_t offset, int64_t counters) override;
   /// The call of an op.
-  void calls(Args args);
+  void calls(const ops::OpDef& op, Args args);
   /// A write that is not to be part of the trace. @return false for memory that the call made: it is
   bool write_aside(Aside aside);
   /// Its recorder has written down a program's run.
@@ -115,6 +124,7 @@ class Observer final : public Watcher {
 
  private:
   friend class Replay;
+  void note_draw(const ops::OpDef& op, Args args);
   struct Use {
     explicit Use(TensorImpl& t);
     /// Whether the tensor is as it was.
@@ -139,7 +149,9 @@ class Observer final : public Watcher {
   uint64_t first_node_ = 0;                       ///< calls before it are not this call's
   std::vector<Aside> asides_;
   std::vector<TraceNumbers> rules_;
-  int rule_age_ = -1;      ///< how many ops were called since the last rule; -1: it has its record
+  int rule_age_ = -1;  ///< how many ops were called since the last rule; -1: it has its record
+  std::vector<TraceDraw> draws_;
+  int drawing_ = -1;       ///< the draw of the op that was called last, whose record is still to come
   std::vector<Use> uses_;  ///< the arguments, then other tensors in the order of their first use
   std::unordered_map<const TensorImpl*, size_t> numbers_;  ///< of the uses
   std::optional<compiler::Trace> trace_;                   ///< none: nothing was recorded

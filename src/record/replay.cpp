@@ -10,6 +10,7 @@
 #include "base/fork.h"
 #include "base/inline_vector.h"
 #include "lohe/error.h"
+#include "lohe/generator.h"
 #include "record/cache.h"
 #include "record/locks.h"
 
@@ -217,6 +218,7 @@ class Replay::Maker {
       }
       made_->rules_.push_back(std::move(rule));
     }
+    made_->draws_ = std::move(seen_.draws_);
     // The tensors themselves are among the sources.
     for (Aside& a : made_->asides_) a.target.reset();
     for (TraceNumbers& rule : made_->rules_) rule.sources.clear();
@@ -398,9 +400,15 @@ std::string Replay::difference(const Replay& o) const {
       !std::equal(rules_.begin(), rules_.end(), o.rules_.begin(), o.rules_.end(), same) ||
       !std::equal(asides_.begin(), asides_.end(), o.asides_.begin(), o.asides_.end(), same))
     return "what it does with single numbers changes";
+  if (!std::equal(draws_.begin(), draws_.end(), o.draws_.begin(), o.draws_.end(), same))
+    return "it draws other random numbers";
   std::vector<bool> follows(trace_.scalars.size());
   for (const TraceNumbers& rule : rules_) {
     for (const int32_t n : rule.numbers) follows[static_cast<size_t>(n)] = true;
+  }
+  for (const TraceDraw& draw : draws_) {
+    for (const int32_t n : draw.numbers)
+      follows[static_cast<size_t>(n)] = follows[static_cast<size_t>(n) + 1] = true;
   }
   bool same_numbers = trace_.scalars.size() == o.trace_.scalars.size();
   for (size_t n = 0; same_numbers && n < follows.size(); ++n)
@@ -455,6 +463,13 @@ class Replay::Undo {
 
 std::vector<Scalar> Replay::write_asides(std::span<TensorImpl* const> arguments, Undo& undo) const {
   std::vector<Scalar> all = trace_.scalars;
+  for (const TraceDraw& draw : draws_) {
+    const Generator::State from = default_generator().reserve(draw.counters);
+    for (const int32_t n : draw.numbers) {
+      all[static_cast<size_t>(n)] = static_cast<int64_t>(from.seed);
+      all[static_cast<size_t>(n) + 1] = static_cast<int64_t>(from.offset);
+    }
+  }
   size_t next = 0;
   const auto follow = [&](size_t asides) {
     for (; next < rules_.size() && rules_[next].after <= asides; ++next) {

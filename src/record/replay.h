@@ -77,7 +77,7 @@ class Replay {
   class Maker;
 
   class Undo;
-  /// Changes what is changed aside. @return the trace's numbers, with those that follow from single numbers
+  /// Changes what is changed aside, and draws. @return the trace's numbers, with those that follow from these
   std::vector<Scalar> write_asides(std::span<TensorImpl* const> arguments, Undo& undo) const;
   /// Runs the program. @param storages of the trace
   void work(std::span<const Scalar> numbers, Storages& storages) const;
@@ -101,6 +101,7 @@ class Replay {
   std::vector<int32_t> aside_targets_;  ///< sources
   std::vector<TraceNumbers> rules_;
   std::vector<std::vector<int32_t>> rule_sources_;
+  std::vector<TraceDraw> draws_;
   std::vector<Recipe> recipes_;   ///< bases before their views
   std::vector<int32_t> results_;  ///< recipes
 };

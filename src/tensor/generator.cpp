@@ -10,7 +10,8 @@
 namespace lohe {
 namespace {
 
-constexpr const char* kRandom = "it draws random numbers";
+constexpr const char* kRandom =
+    "it draws random numbers from a generator of its own, or reads or sets a generator's state";
 
 }  // namespace
 

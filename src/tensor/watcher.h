@@ -36,6 +36,9 @@ class Watcher {
   virtual void differentiates(uint64_t sequence) = 0;
   /// The next op that is called has these numbers.
   virtual void follows(const NumberRule& rule) = 0;
+  /// A call takes `counters` counters of the default stream of random numbers. Ops whose arguments `seed` and
+  /// `offset` are these draw from there.
+  virtual void draws(int64_t seed, int64_t offset, int64_t counters) = 0;
 };
 
 /// This thread's watcher from now on (null: none); gives the one before.

@@ -14,10 +14,14 @@ from lohe.nn import functional as F
 
 
 def random_function(seed: int) -> tuple[Callable[..., Any], list[lohe.Tensor]]:
-    """A function of three tensors and two closures: views, writes in place, reductions, results that share memory."""
+    """A function of three tensors and two closures: views, writes in place, reductions, results that share memory,
+    random numbers, indexing.
+    """
     draw = random.Random(seed)
     state = [lohe.randn(4, 6), lohe.randn(6)]
-    steps = [(draw.randrange(12), draw.randrange(100), draw.randrange(100)) for _ in range(draw.randrange(3, 12))]
+    steps = [
+        (draw.randrange(17), draw.randrange(100), draw.randrange(100)) for _ in range(draw.randrange(3, 12))
+    ]
     count = draw.randrange(1, 4)
 
     def function(*arguments: lohe.Tensor) -> Any:
@@ -49,6 +53,22 @@ def random_function(seed: int) -> tuple[Callable[..., Any], list[lohe.Tensor]]:
                 values.append(a.softmax(-1))
             elif op == 11:
                 values.append(a.detach().expand(2, *a.shape))
+            elif op == 12 and a.is_floating_point():
+                values.append(F.dropout(a, 0.3))
+            elif op == 13:
+                values.append(a + lohe.rand_like(a))
+            elif op == 14:
+                try:
+                    a.uniform_(-1, 1)
+                except RuntimeError:  # elements of an expanded view
+                    pass
+            elif op == 15 and a.dim() and a.numel():
+                at = lohe.arange(3) % a.shape[0]
+                values.append(a[at])
+                values.append(lohe.zeros_like(a).index_add_(0, at, a[at], alpha=2))
+            elif op == 16 and a.dim() and a.numel():
+                at = lohe.zeros(a.shape, dtype=lohe.int64)
+                values.append(lohe.zeros_like(a).scatter_add_(0, at, a))
         made = values[len(arguments) + len(state) :]
         return tuple(made[-count:]), arguments[0]
 
@@ -57,9 +77,13 @@ def random_function(seed: int) -> tuple[Callable[..., Any], list[lohe.Tensor]]:
 
 def same(a: lohe.Tensor, b: lohe.Tensor) -> bool:
     """Equal bits, layout and count of writes."""
-    alike = a.shape == b.shape and a.dtype == b.dtype and a.stride() == b.stride() and a._version == b._version
-    return alike and lohe.equal(a.isnan() if a.is_floating_point() else a, b.isnan() if b.is_floating_point() else b) and (
-        not a.is_floating_point() or lohe.equal(a.nan_to_num(7.5), b.nan_to_num(7.5))
+    alike = (
+        a.shape == b.shape and a.dtype == b.dtype and a.stride() == b.stride() and a._version == b._version
+    )
+    return (
+        alike
+        and lohe.equal(a.isnan() if a.is_floating_point() else a, b.isnan() if b.is_floating_point() else b)
+        and (not a.is_floating_point() or lohe.equal(a.nan_to_num(7.5), b.nan_to_num(7.5)))
     )
 
 
@@ -78,9 +102,17 @@ def check_function(seed: int) -> int:
         if call >= 5 and seed % 4 == 0:
             arguments[2], copies[2] = arguments[0][0], copies[0][0]
         with lohe.no_grad():
-            got, want = compiled(*arguments), plain(*copies)
+            before = lohe.get_rng_state()
+            got = compiled(*arguments)
+            after = lohe.get_rng_state()
+            lohe.set_rng_state(before)
+            want = plain(*copies)
+        assert lohe.equal(after, lohe.get_rng_state()), seed
         assert got[1] is arguments[0], seed
-        pairs = [*zip([*arguments, *state], [*copies, *plain_state], strict=True), *zip(got[0], want[0], strict=True)]
+        pairs = [
+            *zip([*arguments, *state], [*copies, *plain_state], strict=True),
+            *zip(got[0], want[0], strict=True),
+        ]
         assert all(same(g, w) for g, w in pairs), seed
         assert all(g._is_view() == w._is_view() for g, w in zip(got[0], want[0], strict=True)), seed
     return int(lohe.compile_report(compiled).replay["replayed"])
@@ -93,7 +125,9 @@ def mlp() -> nn.Module:
 class Training:
     """A model, its optimizer, and a step that is compiled or not."""
 
-    def __init__(self, optimizer: Callable[..., Any], how: str, *, set_to_none: bool = True, model: Any = None) -> None:
+    def __init__(
+        self, optimizer: Callable[..., Any], how: str, *, set_to_none: bool = True, model: Any = None
+    ) -> None:
         lohe.manual_seed(3)
         self.model = (model or mlp)()
         self.optimizer = optimizer(self.model.parameters())
@@ -115,6 +149,7 @@ class Training:
         losses = []
         for i in range(first, first + steps):
             g = lohe.Generator().manual_seed(i)
+            lohe.manual_seed(i + 1000)
             losses.append(self.step(lohe.randn(8, 16, generator=g), lohe.randint(0, 4, (8,), generator=g)))
         return losses
 
@@ -152,7 +187,10 @@ OPTIMIZERS: dict[str, Callable[..., Any]] = {
 def random_training(seed: int) -> tuple[Callable[[], nn.Module], Callable[..., Any]]:
     draw = random.Random(seed)
     widths = [draw.choice([4, 8, 12]) for _ in range(draw.randrange(1, 4))]
-    kinds = [draw.choice(["relu", "gelu", "norm", "tanh", "residual", "twice"]) for _ in widths]
+    kinds = [
+        draw.choice(["relu", "gelu", "norm", "tanh", "residual", "twice", "dropout", "noise", "picked"])
+        for _ in widths
+    ]
 
     class Model(nn.Module):
         def __init__(self) -> None:
@@ -175,8 +213,16 @@ def random_training(seed: int) -> tuple[Callable[[], nn.Module], Callable[..., A
                     x = x.tanh() * self.scale
                 elif kind == "residual":
                     x = x + x.sigmoid() * x.mean(-1, keepdim=True)
+                elif kind == "dropout":
+                    x = F.dropout(F.dropout(x, 0.2), 0.5) * 2
+                elif kind == "noise":
+                    x = x + lohe.randn_like(x) * 0.1 + lohe.zeros_like(x).bernoulli_(0.5)
+                elif kind == "picked":
+                    x = x[:, lohe.arange(x.shape[1] + 2) % x.shape[1]][:, 1 : x.shape[1] + 1]
                 elif kind == "twice":
-                    x = x @ (self.layers[0].weight[: x.shape[-1], : x.shape[-1]].mean() * lohe.eye(x.shape[-1]))
+                    x = x @ (
+                        self.layers[0].weight[: x.shape[-1], : x.shape[-1]].mean() * lohe.eye(x.shape[-1])
+                    )
             return x
 
     draw_in_place = draw.random() < 0.5
@@ -189,7 +235,9 @@ def check_training(seed: int) -> int:
     plain, replayed = (
         Training(optimizer, how, set_to_none=seed % 3 != 0, model=model) for how in ("plain", "replayed")
     )
-    for a, b in zip(plain.run(8), replayed.run(8), strict=True):
+    want, state = plain.run(8), lohe.get_rng_state()
+    for a, b in zip(want, replayed.run(8), strict=True):
         assert lohe.equal(a, b), seed
+    assert lohe.equal(state, lohe.get_rng_state()), seed
     check_same(plain, replayed)
     return replayed.replayed()

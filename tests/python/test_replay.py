@@ -11,6 +11,7 @@ import lohe
 import pytest
 import replayed
 from lohe import nn
+from lohe.nn import functional as F
 from replay_checks import counted, fresh_compiler, ready, refused  # noqa: F401
 
 pytestmark = pytest.mark.eager  # these tests record by themselves
@@ -212,7 +213,17 @@ def test_an_inference_tensor_is_another_kind_of_argument() -> None:
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [(2, 3), (2, 2.0), (0.0, -0.0), (True, 1), (None, 0), ("a", "b"), ([1, 2], [1, 3]), ({"k": 1}, {"k": 2}), ({"a": 1}, {"b": 1})],
+    [
+        (2, 3),
+        (2, 2.0),
+        (0.0, -0.0),
+        (True, 1),
+        (None, 0),
+        ("a", "b"),
+        ([1, 2], [1, 3]),
+        ({"k": 1}, {"k": 2}),
+        ({"a": 1}, {"b": 1}),
+    ],
 )
 def test_a_changed_value_runs_the_function(first: Any, second: Any) -> None:
     seen: collections.deque[Any] = collections.deque()  # replay does not look into it
@@ -454,7 +465,49 @@ def test_the_training_flag_of_a_module_is_seen() -> None:
         model.eval()
         _same(compiled(x), model(x))
         model[1].train()
-        assert "random" in refused(lambda x: model(x), x)
+        lohe.manual_seed(5)
+        want = [model(x) for _ in range(6)]
+        lohe.manual_seed(5)
+        dropping, runs = counted(lambda x: model(x))
+        for w in want:
+            _same(dropping(x), w)
+        assert runs.count == 3
+
+
+def test_a_replay_draws_the_numbers_that_the_function_would_draw() -> None:
+    noise = lohe.zeros(1)
+
+    def function(x: lohe.Tensor) -> Any:
+        y = F.dropout(x, 0.5) + lohe.rand(3) * lohe.randn(4, 3)
+        z = lohe.empty(4, 3).bernoulli_(0.3) + lohe.randint(0, 9, (4, 3)) + lohe.zeros(0, 3).uniform_().sum()
+        noise.uniform_()  # one number, of a tensor that is there before
+        return y, z + lohe.bernoulli(x.sigmoid()), noise.clone()
+
+    compiled, runs = counted(function)
+    x = lohe.randn(4, 3)
+    for call in range(9):
+        if call == 6:  # seeds change, and something else draws in between
+            lohe.manual_seed(11)
+            lohe.rand(5)
+        state = lohe.get_rng_state()
+        want = function(x)
+        after = lohe.get_rng_state()
+        lohe.set_rng_state(state)
+        for g, w in zip(compiled(x), want, strict=True):
+            _same(g, w)
+        assert lohe.equal(lohe.get_rng_state(), after)
+    assert runs.count == 3
+
+
+def test_how_much_is_drawn_may_not_change() -> None:
+    function = lambda x, p: F.dropout(x, p) + lohe.rand(2)  # noqa: E731
+    compiled, runs = counted(function)
+    for p in (0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.0, 0.0, 0.0, 0.0):
+        state = lohe.get_rng_state()
+        want = function(lohe.ones(2), p)
+        lohe.set_rng_state(state)
+        _same(compiled(lohe.ones(2), p), want)
+    assert 5 < runs.count < 9
 
 
 def test_running_statistics_are_written_by_a_replay() -> None:

@@ -65,8 +65,10 @@ class _Double(lohe.autograd.Function):
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
-        (lambda x: F.dropout(x, 0.5), "random"),
-        (lambda x: x + lohe.randn(3), "random"),
+        (lambda x: x + lohe.randn(3, generator=lohe.Generator().manual_seed(3)), "generator of its own"),
+        (lambda x: (lohe.manual_seed(1), x + lohe.randn(3)), "sets a generator's state"),
+        (lambda x: x[lohe.randperm(3)], "memory"),
+        (lambda x: lohe.multinomial(x, 2), "memory"),
         (lambda x: x + x.sum().item(), "memory"),
         (lambda x: x[: int(x[0].item())], "memory"),
         (lambda x: x + 1 if x.sum() > 0 else x, "memory"),
@@ -324,7 +326,9 @@ def test_an_audit_finds_what_replay_cannot_see() -> None:
     assert plain.returncode == 0 and plain.stdout == "[2.0, 2.0]\n", plain.stderr
     audited = _run(code, LOHE_REPLAY_AUDIT="4")
     assert audited.returncode != 0
-    assert "replay audit: scaled no longer does what is replayed for it: a number" in audited.stderr, audited.stderr
+    assert "replay audit: scaled no longer does what is replayed for it: a number" in audited.stderr, (
+        audited.stderr
+    )
 
 
 def test_an_audit_of_a_pure_function_is_silent() -> None:

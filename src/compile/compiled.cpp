@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <span>
 
 #include "base/dump.h"
 #include "tensor/shape.h"
@@ -15,7 +16,7 @@ constexpr int64_t kAlignment = 64;
 struct Interval {
   size_t storage;
   int64_t bytes;
-  size_t first, last;  ///< steps
+  size_t first, last;  ///< turns
 };
 
 /// Offsets in one arena: the largest first, each in the smallest gap that fits among those alive at the same
@@ -70,6 +71,44 @@ int64_t prepare(FusedStep& step) {
     for (Launch::Number& n : l.numbers) n.scalar = step.scalars[static_cast<size_t>(n.scalar)];
   }
   return preparation.temporary_bytes;
+}
+
+/// Whether a step may share a turn: one short launch of a kernel that cannot fail.
+bool may_share(const FusedStep& step) {
+  // Longer ones keep all threads busy by themselves, and need their memory for a shorter time alone.
+  constexpr int64_t kLong = 64;
+  if (step.program == nullptr || step.launches.size() != 1) return false;
+  const Launch& l = step.launches[0];
+  return l.scratch.empty() && l.graph->checks.empty() && l.count / l.grain < kLong;
+}
+
+/// Consecutive steps of one kernel, none of which writes what another uses.
+std::vector<CompiledTrace::Turn> take_turns(const std::vector<FusedStep>& steps, size_t storages) {
+  std::vector<CompiledTrace::Turn> turns;
+  std::vector<size_t> used(storages, SIZE_MAX), written(storages, SIZE_MAX);  // the last turn that did
+  for (size_t i = 0; i < steps.size(); ++i) {
+    const FusedStep& step = steps[i];
+    const auto inputs = static_cast<size_t>(step.inputs);
+    bool joins = !turns.empty() && steps[i - 1].program == step.program && may_share(steps[i - 1]) &&
+                 may_share(step) && steps[i - 1].launches[0].kernel == step.launches[0].kernel;
+    for (size_t o = 0; joins && o < step.operands.size(); ++o) {
+      const auto s = static_cast<size_t>(step.operands[o].storage);
+      joins = written[s] != turns.size() - 1 && (o < inputs || used[s] != turns.size() - 1);
+    }
+    if (joins)
+      ++turns.back().count;
+    else
+      turns.emplace_back().first = i;
+    for (size_t o = 0; o < step.operands.size(); ++o) {
+      const auto s = static_cast<size_t>(step.operands[o].storage);
+      used[s] = turns.size() - 1;
+      if (o >= inputs) written[s] = turns.size() - 1;
+    }
+  }
+  for (CompiledTrace::Turn& t : turns) {
+    for (size_t i = 0; t.count > 1 && i < t.count; ++i) t.together.push_back(&steps[t.first + i].launches[0]);
+  }
+  return turns;
 }
 
 /// From operands to where they lie.
@@ -154,18 +193,21 @@ std::unique_ptr<CompiledTrace> compile_trace(const Trace& trace, const CompileOp
   for (FusedStep& step : made->steps) temporary_bytes = std::max(temporary_bytes, prepare(step));
   const size_t count = trace.storages.size();
   made->storages.resize(count);
+  made->turns = take_turns(made->steps, count);
   std::vector<Interval> intervals(count);
   std::vector<bool> used(count);
-  for (size_t i = 0; i < made->steps.size(); ++i) {
-    for (const TraceOperand& o : made->steps[i].operands) {
-      const auto s = static_cast<size_t>(o.storage);
-      const int64_t bytes = (trace.storages[s].nbytes + kAlignment - 1) / kAlignment * kAlignment;
-      if (!used[s]) intervals[s] = {s, bytes, i, i};
-      intervals[s].last = i;
-      used[s] = true;
+  for (size_t t = 0; t < made->turns.size(); ++t) {
+    const CompiledTrace::Turn& turn = made->turns[t];
+    for (const FusedStep& step : std::span(made->steps).subspan(turn.first, turn.count)) {
+      for (const TraceOperand& o : step.operands) {
+        const auto s = static_cast<size_t>(o.storage);
+        const int64_t bytes = (trace.storages[s].nbytes + kAlignment - 1) / kAlignment * kAlignment;
+        if (!used[s]) intervals[s] = {s, bytes, t, t};
+        intervals[s].last = t;
+        used[s] = true;
+      }
     }
   }
-  made->turns.resize(made->steps.size());
   std::vector<Interval> in_arena;
   for (size_t s = 0; s < count; ++s) {
     made->observed.push_back(trace.storages[s].observed);
@@ -173,17 +215,17 @@ std::unique_ptr<CompiledTrace> compile_trace(const Trace& trace, const CompileOp
       CompiledTrace::Placement& own = made->storages[s];
       own.home = CompiledTrace::kOwn;
       if (!used[s]) continue;
-      own.first_step = intervals[s].first;
-      own.last_step = intervals[s].last;
-      made->turns[own.first_step].begin.push_back(static_cast<int32_t>(s));
-      made->turns[own.last_step].end.push_back(static_cast<int32_t>(s));
+      own.first_turn = intervals[s].first;
+      own.last_turn = intervals[s].last;
+      made->turns[own.first_turn].begin.push_back(static_cast<int32_t>(s));
+      made->turns[own.last_turn].end.push_back(static_cast<int32_t>(s));
     } else if (used[s])
       in_arena.push_back(intervals[s]);
   }
   plan(std::move(in_arena), options.plan_memory, *made);
   settle_buffers(*made, made->arena_bytes);
   made->arena_bytes += temporary_bytes;
-  made->times.step_ns = std::vector<std::atomic<int64_t>>(made->steps.size());
+  made->times.turn_ns = std::vector<std::atomic<int64_t>>(made->turns.size());
   made->compile_ns = std::chrono::nanoseconds(std::chrono::steady_clock::now() - start).count();
   return made;
 }

@@ -20,25 +20,28 @@ struct CompiledTrace {
   struct Placement {
     Home home = kNowhere;
     int64_t offset = 0, bytes = 0;
-    size_t first_step = 0, last_step = 0;  ///< when it is needed
+    size_t first_turn = 0, last_turn = 0;  ///< when it is needed
   };
-  /// Storages of their own that a step is the first or the last one to need: memory comes late and goes
-  /// early.
+  /// What is done at a time: a step, or several that run one kernel on operands which have nothing in common
+  /// (an optimizer's update of many tensors), in one parallel region.
   struct Turn {
+    size_t first = 0, count = 1;  ///< steps
+    /// Storages of their own that it is the first or the last one to need: memory comes late and goes early.
     std::vector<int32_t> begin, end;
+    std::vector<const Launch*> together;  ///< of several steps
   };
   std::vector<FusedStep> steps;
-  std::vector<Turn> turns;  ///< by step
+  std::vector<Turn> turns;
   std::vector<Placement> storages;
   std::vector<bool> observed;   ///< storages that are right afterwards, besides those that were there before
   std::vector<Recipe> recipes;  ///< for storages that are made when they are asked for
   int64_t arena_bytes = 0;
   int64_t compile_ns = 0;  ///< what making it took
 
-  /// Measurements, by step; taken while profiling is on.
+  /// Measurements, by turn; taken while profiling is on.
   struct Times {
     std::atomic<int64_t> runs{0};
-    std::vector<std::atomic<int64_t>> step_ns;
+    std::vector<std::atomic<int64_t>> turn_ns;
   };
   mutable Times times;
 

@@ -20,13 +20,19 @@ int64_t scalar_bits(const Scalar& s, Dtype dtype, bool imaginary) {
   return std::bit_cast<int32_t>(static_cast<float>(v));
 }
 
-void run(const Launch& launch, std::span<char* const> bases, std::span<const Scalar> numbers) {
-  SmallVector<void*, 64> buffers(launch.buffers.size() + launch.scratch.size());
-  for (size_t i = 0; i < launch.buffers.size(); ++i)
-    buffers[i] = bases[static_cast<size_t>(launch.buffers[i].base)] + launch.buffers[i].offset;
-  const int64_t* params = launch.params.data();
-  SmallVector<int64_t, 64> patched;
-  if (!launch.numbers.empty()) {
+namespace {
+
+/// Addresses and parameters of one run of a launch.
+struct Bound {
+  SmallVector<void*, 64> buffers;
+  SmallVector<int64_t, 64> patched;  ///< empty: no parameter is a run-time number
+  const int64_t* params;
+
+  Bound(const Launch& launch, std::span<char* const> bases, std::span<const Scalar> numbers)
+      : buffers(launch.buffers.size() + launch.scratch.size()), params(launch.params.data()) {
+    for (size_t i = 0; i < launch.buffers.size(); ++i)
+      buffers[i] = bases[static_cast<size_t>(launch.buffers[i].base)] + launch.buffers[i].offset;
+    if (launch.numbers.empty()) return;
     patched.assign(launch.params.data(), launch.params.size());
     for (const Launch::Number& n : launch.numbers) {
       patched[static_cast<size_t>(n.param)] =
@@ -34,19 +40,27 @@ void run(const Launch& launch, std::span<char* const> bases, std::span<const Sca
     }
     params = patched.data();
   }
+  Bound(const Bound&) = delete;
+  Bound& operator=(const Bound&) = delete;
+};
+
+}  // namespace
+
+void run(const Launch& launch, std::span<char* const> bases, std::span<const Scalar> numbers) {
+  const Bound bound(launch, bases, numbers);
   const codegen::CompiledKernel& kernel = *launch.kernel;
   int32_t code = 0;
   if (launch.count <= launch.grain && launch.scratch.empty()) {
-    code = kernel(buffers.data(), params, 0, launch.count);
+    code = kernel(bound.buffers.data(), bound.params, 0, launch.count);
   } else {
     std::atomic<int32_t> worst{0};
     parallel_for(
         launch.count, launch.grain,
         [&](int64_t begin, int64_t end) {
-          SmallVector<void*, 64> own = buffers;
+          SmallVector<void*, 64> own = bound.buffers;
           size_t at = launch.buffers.size();
           for (const int64_t bytes : launch.scratch) own[at++] = allocate(static_cast<size_t>(bytes));
-          if (const int32_t c = kernel(own.data(), params, begin, end); c != 0)
+          if (const int32_t c = kernel(own.data(), bound.params, begin, end); c != 0)
             worst.store(c, std::memory_order_relaxed);
           at = launch.buffers.size();
           for (const int64_t bytes : launch.scratch) deallocate(own[at++], static_cast<size_t>(bytes));
@@ -57,6 +71,55 @@ void run(const Launch& launch, std::span<char* const> bases, std::span<const Sca
   if (code == 0) return;
   const ir::Graph::Check& check = launch.graph->checks[static_cast<size_t>(code - 1)];
   raise(check.index_error ? ErrorKind::kIndex : ErrorKind::kRuntime, check.message);
+}
+
+void run_together(std::span<const Launch* const> launches, std::span<char* const> bases,
+                  std::span<const Scalar> numbers) {
+  SmallVector<Part, 32> parts;
+  for (const Launch* l : launches) parts.push_back({l->count, l->grain});
+  run_parts({parts.data(), parts.size()}, [&](size_t part, int64_t begin, int64_t end) {
+    const Launch& l = *launches[part];
+    const Bound bound(l, bases, numbers);
+    (*l.kernel)(bound.buffers.data(), bound.params, begin, end);
+  });
+}
+
+void run_parts(std::span<const Part> parts, FunctionRef<void(size_t part, int64_t begin, int64_t end)> body) {
+  // Parts are cut by weight: so much of it is worth a thread.
+  constexpr int64_t kShare = 256, kCut = 64;  // a long part is cut at multiples of kCut
+  SmallVector<int64_t, 64> ends;
+  int64_t total = 0;
+  for (const Part& p : parts) {
+    // Rounded up, and with something for the call: a part has a weight if it is not empty.
+    const auto weight =
+        static_cast<int64_t>(static_cast<double>(p.count) / static_cast<double>(p.grain) * kShare);
+    total += p.count == 0 ? 0 : weight + kShare / 64;
+    ends.push_back(total);
+  }
+  if (total <= 2 * kShare) {
+    for (size_t p = 0; p < parts.size(); ++p) {
+      if (parts[p].count > 0) body(p, 0, parts[p].count);
+    }
+    return;
+  }
+  parallel_for(
+      total, kShare,
+      [&](int64_t begin, int64_t end) {
+        auto p = static_cast<size_t>(std::upper_bound(ends.begin(), ends.end(), begin) - ends.begin());
+        for (int64_t from = begin; from < end; ++p) {
+          const int64_t first = p == 0 ? 0 : ends[p - 1], weight = ends[p] - first;
+          const int64_t count = parts[p].count, to = std::min(end, ends[p]);
+          const auto place = [&](int64_t at) {
+            if (at == weight) return count;
+            const auto cut = static_cast<int64_t>(static_cast<double>(count) * static_cast<double>(at) /
+                                                  static_cast<double>(weight));
+            return parts[p].grain >= kCut ? cut / kCut * kCut : cut;
+          };
+          if (const int64_t b = place(from - first), e = place(to - first); b < e) body(p, b, e);
+          from = to;
+        }
+      },
+      Grain::kShort);
 }
 
 }  // namespace lohe::compiler

@@ -37,6 +37,17 @@ struct Launch {
 /// @param numbers by Launch::Number::scalar
 /// @throws Error of the first check that fails.
 void run(const Launch& launch, std::span<char* const> bases, std::span<const Scalar> numbers);
+/// Launches without scratch and checks that have nothing to do with one another, in one parallel region.
+void run_together(std::span<const Launch* const> launches, std::span<char* const> bases,
+                  std::span<const Scalar> numbers);
+
+/// One of several loops that run in one parallel region: its length, and what is worth a thread of its own.
+struct Part {
+  int64_t count, grain;
+};
+/// Covers every part by ranges: `body(part, begin, end)`, possibly at the same time on several threads. Parts
+/// that are short take one together.
+void run_parts(std::span<const Part> parts, FunctionRef<void(size_t part, int64_t begin, int64_t end)> body);
 
 /// A number as a kernel's parameter.
 int64_t scalar_bits(const Scalar& s, Dtype dtype, bool imaginary);

@@ -27,7 +27,7 @@ constexpr int64_t kBlock = 16384;
 constexpr int64_t kGrainWork = 1 << 16;
 /// From this many columns on their accumulators are kept in memory, and rows are read in order.
 constexpr int64_t kByRows = 32;
-constexpr size_t kMaxBuffers = 64, kMaxScratch = 32;
+constexpr size_t kMaxBuffers = 64, kMaxScratch = 32, kMostFlatParams = 64;
 
 }  // namespace
 
@@ -311,78 +311,113 @@ int dense_loop(const Loops& loops, size_t o) {
 
 }  // namespace
 
-void Program::run_flat(int64_t n, std::span<char* const> pointers, uint32_t moves,
-                       std::span<const Scalar> scalars) {
-  Stage& step = *steps_.front();
-  // The stage reads only those inputs that its results need.
-  const size_t inputs = step.inputs.size(), operands = inputs + pointers.size() - input_count_;
-  const auto source = [&](size_t i) {
-    return i < inputs ? static_cast<size_t>(step.inputs[i]) : input_count_ + i - inputs;
-  };
+Program::Entry& Program::flat_entry(size_t operands, uint32_t moves) {
   std::atomic<Entry*>* cached = moves < flat_.size() ? &flat_[moves] : nullptr;
-  Entry* e = cached != nullptr ? cached->load(std::memory_order_acquire) : nullptr;
-  if (e == nullptr) {
-    KernelSpec spec;
-    spec.dims = {{kOuter, false}};
-    spec.unit_iota = step.uses_iota;
-    for (size_t i = 0; i < operands; ++i) {
-      Operand o;
-      o.dims = moves >> source(i) & 1;
-      o.step = o.dims != 0 ? Step::kUnit : Step::kZero;
-      if (i < inputs) {
-        o.dtype = step.input_dtypes[i];
-        spec.inputs.push_back(o);
-      } else {
-        o.dtype = step.graph.node(step.graph.outputs[i - inputs]).dtype;
-        spec.outputs.push_back(o);
-      }
+  if (Entry* e = cached != nullptr ? cached->load(std::memory_order_acquire) : nullptr) return *e;
+  Stage& step = *steps_.front();
+  const size_t inputs = step.inputs.size();
+  KernelSpec spec;
+  spec.dims = {{kOuter, false}};
+  spec.unit_iota = step.uses_iota;
+  for (size_t i = 0; i < operands; ++i) {
+    Operand o;
+    o.dims = moves >> flat_source(i) & 1;
+    o.step = o.dims != 0 ? Step::kUnit : Step::kZero;
+    if (i < inputs) {
+      o.dtype = step.input_dtypes[i];
+      spec.inputs.push_back(o);
+    } else {
+      o.dtype = step.graph.node(step.graph.outputs[i - inputs]).dtype;
+      spec.outputs.push_back(o);
     }
-    e = &entry(step, spec);
-    if (cached != nullptr) cached->store(e, std::memory_order_release);
   }
-  int64_t params[64];
-  const std::vector<Slot>& slots = e->lowered.slots;
-  LOHE_INTERNAL_ASSERT(slots.size() <= std::size(params));
-  for (size_t i = 0; i < slots.size(); ++i) {
-    const Slot& s = slots[i];
+  Entry& e = entry(step, spec);
+  if (cached != nullptr) cached->store(&e, std::memory_order_release);
+  return e;
+}
+
+size_t Program::flat_source(size_t operand) const {
+  const std::vector<int32_t>& inputs = steps_.front()->inputs;
+  return operand < inputs.size() ? static_cast<size_t>(inputs[operand])
+                                 : input_count_ + operand - inputs.size();
+}
+
+void Program::flat_params(const Entry& e, int64_t n, std::span<const Scalar> scalars, int64_t* params) {
+  for (const Slot& s : e.lowered.slots) {
     switch (s.kind) {
       case Slot::kScalar:
-        params[i] = scalar_bits(scalars[static_cast<size_t>(s.a)], s.dtype, s.b == 1);
+        *params++ = scalar_bits(scalars[static_cast<size_t>(s.a)], s.dtype, s.b == 1);
         break;
       case Slot::kIotaBase:
-        params[i] = 0;
+        *params++ = 0;
         break;
       case Slot::kIotaStep:
-        params[i] = 1;
+        *params++ = 1;
         break;
       default:
-        params[i] = n;
+        *params++ = n;
         break;
     }
   }
+}
+
+int64_t Program::flat_grain(const Entry& e) {
+  return std::max<int64_t>((kGrainWork / (e.lowered.cost + 2) + 255) / 256 * 256, 256);
+}
+
+void Program::raise_flat(int32_t code) const {
+  const Graph::Check& check = steps_.front()->graph.checks[static_cast<size_t>(code - 1)];
+  raise(check.index_error ? ErrorKind::kIndex : ErrorKind::kRuntime, check.message);
+}
+
+void Program::run_flat(int64_t n, std::span<char* const> pointers, uint32_t moves,
+                       std::span<const Scalar> scalars) {
+  // The stage reads only those inputs that its results need.
+  const size_t operands = steps_.front()->inputs.size() + pointers.size() - input_count_;
+  const Entry& e = flat_entry(operands, moves);
+  int64_t params[kMostFlatParams];
+  LOHE_INTERNAL_ASSERT(e.lowered.slots.size() <= kMostFlatParams);
+  flat_params(e, n, scalars, params);
   void* buffers[32];
-  for (size_t i = 0; i < operands; ++i) buffers[i] = pointers[source(i)];
-  const codegen::CompiledKernel& kernel = *e->compiled;
-  const int64_t cost = e->lowered.cost + 2;
-  int32_t code = 0;
-  if (n * cost <= 2 * kGrainWork) {
-    code = kernel(buffers, params, 0, n);
-  } else {
-    const int64_t grain = std::max<int64_t>((kGrainWork / cost + 255) / 256 * 256, 256);
-    std::atomic<int32_t> worst{0};
-    parallel_for(
-        n, grain,
-        [&](int64_t begin, int64_t end) {
-          if (const int32_t c = kernel(buffers, params, begin, end); c != 0)
-            worst.store(c, std::memory_order_relaxed);
-        },
-        Grain::kShort);
-    code = worst.load();
+  for (size_t i = 0; i < operands; ++i) buffers[i] = pointers[flat_source(i)];
+  const codegen::CompiledKernel& kernel = *e.compiled;
+  if (n * (e.lowered.cost + 2) <= 2 * kGrainWork) {
+    if (const int32_t code = kernel(buffers, params, 0, n); code != 0) raise_flat(code);
+    return;
   }
-  if (code != 0) {
-    const Graph::Check& check = step.graph.checks[static_cast<size_t>(code - 1)];
-    raise(check.index_error ? ErrorKind::kIndex : ErrorKind::kRuntime, check.message);
+  std::atomic<int32_t> worst{0};
+  parallel_for(
+      n, flat_grain(e),
+      [&](int64_t begin, int64_t end) {
+        if (const int32_t c = kernel(buffers, params, begin, end); c != 0)
+          worst.store(c, std::memory_order_relaxed);
+      },
+      Grain::kShort);
+  if (const int32_t code = worst.load(); code != 0) raise_flat(code);
+}
+
+void Program::run_flat_list(std::span<const int64_t> counts, std::span<char* const> pointers,
+                            std::span<const Scalar> scalars) {
+  const size_t sets = counts.size(), given = pointers.size() / sets, numbers = scalars.size() / sets;
+  const size_t operands = steps_.front()->inputs.size() + given - input_count_;
+  const Entry& e = flat_entry(operands, (uint32_t{1} << given) - 1);
+  const size_t slots = e.lowered.slots.size();
+  const codegen::CompiledKernel& kernel = *e.compiled;
+  std::vector<int64_t> params(sets * slots);
+  std::vector<void*> buffers(sets * operands);
+  for (size_t s = 0; s < sets; ++s) {
+    flat_params(e, counts[s], scalars.subspan(s * numbers, numbers), params.data() + s * slots);
+    for (size_t i = 0; i < operands; ++i) buffers[s * operands + i] = pointers[s * given + flat_source(i)];
   }
+  SmallVector<Part, 32> parts;
+  for (const int64_t n : counts) parts.push_back({n, flat_grain(e)});
+  std::atomic<int32_t> worst{0};
+  run_parts({parts.data(), parts.size()}, [&](size_t s, int64_t begin, int64_t end) {
+    if (const int32_t c = kernel(buffers.data() + s * operands, params.data() + s * slots, begin, end);
+        c != 0)
+      worst.store(c, std::memory_order_relaxed);
+  });
+  if (const int32_t code = worst.load(); code != 0) raise_flat(code);
 }
 
 Program::Stages& Program::stages(const Space& space, bool* split) {

@@ -50,6 +50,10 @@ class Program {
            std::span<const Scalar> scalars);
   /// One dim, every operand dense or a single number (`moves` bit 0: input 0, ..., then outputs).
   void run_flat(int64_t n, std::span<char* const> pointers, uint32_t moves, std::span<const Scalar> scalars);
+  /// The same on sets of dense operands that have nothing in common, in one parallel region. `pointers` and
+  /// `scalars` are those of the sets, one behind the other.
+  void run_flat_list(std::span<const int64_t> counts, std::span<char* const> pointers,
+                     std::span<const Scalar> scalars);
 
   const ir::Graph& graph() const { return graph_; }
   const std::string& name() const { return name_; }
@@ -70,6 +74,13 @@ class Program {
                  std::span<const Binding> inputs, std::span<const Binding> outputs,
                  std::span<const Scalar> scalars);
   Entry& entry(Stage& step, const KernelSpec& spec);
+  /// Of run_flat(): the kernel, which operand of the call each of its own is, its parameters, the least range
+  /// that is worth a thread, and the error of a check.
+  Entry& flat_entry(size_t operands, uint32_t moves);
+  size_t flat_source(size_t operand) const;
+  static void flat_params(const Entry& e, int64_t n, std::span<const Scalar> scalars, int64_t* params);
+  static int64_t flat_grain(const Entry& e);
+  [[noreturn]] void raise_flat(int32_t code) const;
   void run_kernel(Stage& step, const Space& space, std::span<const Binding> operands,
                   std::span<const Scalar> scalars, bool split);
 

@@ -17,6 +17,11 @@ enum class Form : uint8_t {
 Results call(const ops::OpDef& op, Args args, Form form = Form::kValue,
              std::span<TensorImpl* const> out = {});
 
+/// Calls an op, which writes its arguments, for each of `count` argument lists that stand one behind the
+/// other, in turn. Lists of dense tensors, each of its own, are checked together and take one parallel
+/// region.
+void call_each(const ops::OpDef& op, Args args, size_t count, Form form);
+
 /// Modes: one thread-local word, tested once a call. Zero is the plain path.
 enum Mode : uint32_t {
   kNoGrad = 1,       ///< grad mode is off (tested by the tape only)

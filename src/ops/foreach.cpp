@@ -26,15 +26,21 @@ Call each(std::string_view name, Form form, bool writes = false) {
     const OpDef& op = row.op();
     const auto list = a[0].tensor_list();
     LOHE_CHECK(!list.empty(), "Tensor list must have at least one tensor.");
-    std::vector<TensorPtr> results;
+    const size_t params = op.schema.params.size();
+    std::vector<Arg> args;
+    args.reserve(list.size() * params);
     for (size_t i = 0; i < list.size(); ++i) {
-      dispatch::ArgStack args;
-      for (size_t p = 0; p < op.schema.params.size(); ++p)
-        args.slots[p] = p < a.size() ? entry(a, p, i) : op.schema.params[p].default_value;
-      const Results r = dispatch::call(op, Args(args.slots, op.schema.params.size()), form);
-      if (!writes) results.push_back(r[0]);
+      for (size_t p = 0; p < params; ++p)
+        args.push_back(p < a.size() ? entry(a, p, i) : op.schema.params[p].default_value);
     }
-    return writes ? Results() : Results(std::move(results));
+    if (writes) {
+      dispatch::call_each(op, args, list.size(), form);
+      return Results();
+    }
+    std::vector<TensorPtr> results;
+    for (size_t i = 0; i < list.size(); ++i)
+      results.push_back(dispatch::call(op, Args(args).subspan(i * params, params), form)[0]);
+    return Results(std::move(results));
   };
 }
 Call new_tensors(std::string_view name) { return each(name, Form::kValue); }

@@ -5,8 +5,8 @@
 #include "ops/reductions.h"
 #include "tensor/watcher.h"
 
-/// Optimizer steps over lists of tensors: one kernel for each tensor, which updates it and its state in
-/// place.
+/// Optimizer steps over lists of tensors: one row for each tensor, which updates it and its state in place;
+/// those of a list run together.
 namespace lohe::ops {
 namespace {
 
@@ -53,6 +53,28 @@ bool skipped(Args a, size_t grads, const Arg& grad_scale, const Arg& found_inf) 
   }
   return false;
 }
+
+/// Argument lists of one row, for all tensors.
+class Steps {
+ public:
+  Steps(const OpRef& row, size_t count) : op_(row.op()) { args_.reserve(count * op_.schema.params.size()); }
+  template <class... A>
+  void add(const A&... args) {
+    (args_.emplace_back(args), ...);
+    ++count_;
+  }
+  /// Does those that were added since the last time.
+  void run() {
+    dispatch::call_each(op_, args_, count_, dispatch::Form::kValue);
+    args_.clear();
+    count_ = 0;
+  }
+
+ private:
+  const OpDef& op_;
+  std::vector<Arg> args_;
+  size_t count_ = 0;
+};
 
 /// What a step of Adam takes of its count of steps and of its rate.
 struct AdamRates {
@@ -106,7 +128,9 @@ Results adam(const OpDef& op, Args a, bool decoupled) {
   // Most tensors have taken as many steps as the one before them.
   double steps = -1;
   AdamRates r{};
-  for (size_t i = 0; i < static_cast<size_t>(a[0].count); ++i) {
+  const auto count = static_cast<size_t>(a[0].count);
+  Steps list(amsgrad ? amsgrad_step : step, count);
+  for (size_t i = 0; i < count; ++i) {
     if (const double t = known(*a[5].tensors[i]); t != steps) {
       r = adam_rates(constants, t, rate);
       steps = t;
@@ -114,11 +138,13 @@ Results adam(const OpDef& op, Args a, bool decoupled) {
     if (watcher != nullptr) follow_rates(*watcher, constants, a[5].tensors[i], a[6]);
     TensorImpl *p = a[0].tensors[i], *g = a[1].tensors[i], *m = a[2].tensors[i], *v = a[3].tensors[i];
     if (amsgrad) {
-      amsgrad_step.all(p, m, v, a[4].tensors[i], g, r.size, beta1, beta2, r.shrink, pull, r.eps, maximize);
+      list.add(p, m, v, a[4].tensors[i], g, r.size, beta1, beta2, r.shrink, pull, r.eps, maximize);
     } else {
-      step.all(p, m, v, g, r.size, beta1, beta2, r.shrink, pull, r.eps, maximize);
+      list.add(p, m, v, g, r.size, beta1, beta2, r.shrink, pull, r.eps, maximize);
     }
+    if (watcher != nullptr) list.run();  // the rule is of this one
   }
+  list.run();
   return {};
 }
 
@@ -142,14 +168,17 @@ Results sgd(const OpDef& op, Args a) {
   const double decay = a[3].scalar().to_double(), momentum = a[4].scalar().to_double(), rate = rate_of(a[5]);
   const double dampening = a[6].scalar().to_double();
   const bool nesterov = a[7].integer != 0, maximize = a[8].integer != 0, first = a[9].integer != 0;
-  for (size_t i = 0; i < static_cast<size_t>(a[0].count); ++i) {
+  const auto count = static_cast<size_t>(a[0].count);
+  Steps list(momentum == 0 ? plain : momentum_step, count);
+  for (size_t i = 0; i < count; ++i) {
     TensorImpl *p = a[0].tensors[i], *g = a[1].tensors[i];
     if (momentum == 0) {
-      plain.all(p, g, decay, rate, maximize);
+      list.add(p, g, decay, rate, maximize);
     } else {
-      momentum_step.all(p, a[2].tensors[i], g, decay, momentum, rate, dampening, nesterov, maximize, first);
+      list.add(p, a[2].tensors[i], g, decay, momentum, rate, dampening, nesterov, maximize, first);
     }
   }
+  list.run();
   return {};
 }
 
@@ -160,11 +189,14 @@ Results adagrad(const OpDef& op, Args a) {
   if (skipped(a, 1, a[9], a[10])) return {};
   const double rate = rate_of(a[4]), rate_decay = a[5].scalar().to_double(),
                decay = a[6].scalar().to_double();
-  for (size_t i = 0; i < static_cast<size_t>(a[0].count); ++i) {
+  const auto count = static_cast<size_t>(a[0].count);
+  Steps list(step, count);
+  for (size_t i = 0; i < count; ++i) {
     const double t = number_in(*a[3].tensors[i]);
-    step.all(a[0].tensors[i], a[2].tensors[i], a[1].tensors[i], rate / (1 + (t - 1) * rate_decay), decay,
+    list.add(a[0].tensors[i], a[2].tensors[i], a[1].tensors[i], rate / (1 + (t - 1) * rate_decay), decay,
              a[7].scalar().to_double(), a[8].integer != 0);
   }
+  list.run();
   return {};
 }
 

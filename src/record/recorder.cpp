@@ -207,6 +207,33 @@ void Recorder::add(compiler::Program& program, const compiler::Space& space,
   if (full) settle();
 }
 
+void Recorder::add_list(compiler::Program& program, size_t count, std::span<TensorImpl* const> tensors,
+                        size_t inputs, std::span<const Scalar> numbers) {
+  std::vector<Storage*> used;
+  used.reserve(tensors.size());
+  for (TensorImpl* t : tensors) used.push_back(&t->storage());
+  auto lock = claimed(used);
+  const size_t operands = tensors.size() / count, scalars = numbers.size() / count;
+  bool full = false;
+  for (size_t i = 0; i < count; ++i) {
+    const auto set = tensors.subspan(i * operands, operands);
+    TraceRecord record;
+    record.program = &program;
+    record.space.sizes = set[0]->size_dims();
+    record.space.groups.resize(record.space.sizes.size(), ir::kOuter);
+    record.operand = static_cast<int32_t>(trace_.operands.size());
+    record.inputs = static_cast<int32_t>(inputs);
+    record.outputs = static_cast<int32_t>(operands - inputs);
+    record.scalar = static_cast<int32_t>(trace_.scalars.size());
+    record.scalars = static_cast<int32_t>(scalars);
+    for (const TensorImpl* t : set) add_operand(*t, t->strides());
+    for (const Scalar& s : numbers.subspan(i * scalars, scalars)) trace_.scalars.push_back(s);
+    full = add_record(std::move(record)) || full;
+  }
+  lock.unlock();
+  if (full) settle();
+}
+
 std::unique_lock<std::mutex> Recorder::lock() { return std::unique_lock(mutex_); }
 
 std::unique_lock<std::mutex> Recorder::claimed(std::span<Storage* const> storages) {

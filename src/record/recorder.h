@@ -29,6 +29,10 @@ class Recorder final : public PendingWork {
   /// A program; `places` has its inputs first, then its outputs.
   void add(compiler::Program& program, const compiler::Space& space, std::span<const compiler::Place> places,
            size_t inputs, std::span<const Scalar> numbers);
+  /// add() for each of `count` sets of row-major tensors of one size, which stand one behind the other, and
+  /// so do their numbers.
+  void add_list(compiler::Program& program, size_t count, std::span<TensorImpl* const> tensors, size_t inputs,
+                std::span<const Scalar> numbers);
   /// Makes this the work that the storages name, before they become part of the trace; what other recorders
   /// have on them is done first. @throws what that raises; nothing is claimed then.
   void claim(std::span<Storage* const> storages);

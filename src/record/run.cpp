@@ -91,9 +91,10 @@ void run_compiled(const CompiledTrace& compiled, const Trace& trace, std::span<c
   using Clock = std::chrono::steady_clock;
   const bool timed = profiling.load(std::memory_order_relaxed);
   Clock::time_point last = timed ? Clock::now() : Clock::time_point();
-  for (size_t i = 0; i < compiled.steps.size(); ++i) {
-    const FusedStep& step = compiled.steps[i];
-    for (const int32_t n : compiled.turns[i].begin) {
+  for (size_t t = 0; t < compiled.turns.size(); ++t) {
+    const CompiledTrace::Turn& turn = compiled.turns[t];
+    const FusedStep& step = compiled.steps[turn.first];
+    for (const int32_t n : turn.begin) {
       const auto s = static_cast<size_t>(n);
       storages[s]->provide();
       memory[s] = static_cast<char*>(storages[s]->memory());
@@ -103,20 +104,24 @@ void run_compiled(const CompiledTrace& compiled, const Trace& trace, std::span<c
           return step.program != nullptr ? std::string_view(step.program->name())
                                          : name_of(trace, trace.records[static_cast<size_t>(step.call)]);
         });
-    if (step.program != nullptr) {
+    if (!turn.together.empty()) {
+      run_together(turn.together, memory, numbers);
+    } else if (step.program != nullptr) {
       for (const Launch& l : step.launches) run(l, memory, numbers);
     } else {
       frame->run(next_call++, memory);
     }
-    for (const int32_t r : step.records) done[static_cast<size_t>(r)] = true;
+    for (size_t i = turn.first; i < turn.first + turn.count; ++i) {
+      for (const int32_t r : compiled.steps[i].records) done[static_cast<size_t>(r)] = true;
+    }
     // Recipes may need what this program does not any more.
-    for (const int32_t n : compiled.turns[i].end) {
+    for (const int32_t n : turn.end) {
       const auto s = static_cast<size_t>(n);
       if (!trace.storages[s].observed && compiled.recipes.empty()) storages[s] = nullptr;
     }
     if (timed) {
       const Clock::time_point now = Clock::now();
-      compiled.times.step_ns[i] += std::chrono::nanoseconds(now - last).count();
+      compiled.times.turn_ns[t] += std::chrono::nanoseconds(now - last).count();
       last = now;
     }
   }

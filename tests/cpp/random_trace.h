@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <random>
 #include <string>
 #include <vector>
@@ -270,8 +271,49 @@ class RandomTrace {
         break;
     }
   }
+  /// Some tensors, perhaps views of one memory or one of them twice, written by one call.
+  void write_list() {
+    std::vector<Tensor> list, others;
+    for (int64_t i = pick(2, 6); i > 0; --i) {
+      list.push_back(chance(15) ? view(any()) : any());
+      others.push_back(chance(70) ? fresh({list.back().sizes().begin(), list.back().sizes().end()},
+                                          list.back().scalar_type())
+                                  : partner(list.back()));
+    }
+    std::unique_ptr<NoGradGuard> guard;
+    if (chance(80)) guard = std::make_unique<NoGradGuard>();
+    switch (pick(0, 3)) {
+      case 0:
+        _foreach_add_(list, others);
+        break;
+      case 1:
+        _foreach_mul_(list, Scalar(0.75));
+        break;
+      case 2:
+        _foreach_lerp_(list, others, 0.25);
+        break;
+      default:
+        _foreach_neg_(list);
+        break;
+    }
+  }
   void primitive(const Tensor& x) {
-    switch (pick(0, 7)) {
+    switch (pick(0, 9)) {
+      case 8:
+        if (x.dim() > 0) keep(x.index({randint(-x.size(0), x.size(0), {pick(1, 4)}, kLong)}));
+        break;
+      case 9:
+        if (x.dim() > 0) {
+          const Tensor at = randint(0, x.size(0), {pick(1, 4)}, kLong);
+          const Tensor rows = x.index_select(0, at).detach() * 0.5;
+          Tensor t = chance(50) ? x : x.detach().clone();
+          if (chance(50))
+            t.index_add_(0, at, rows);
+          else
+            t.index_put_({at}, rows);
+          keep(t);
+        }
+        break;
       case 0:
         if (x.dim() == 2) keep(matmul(x, fresh({x.size(1), pick(1, 6)}, x.scalar_type())));
         break;
@@ -318,6 +360,8 @@ class RandomTrace {
       keep(x.to(chance(80) ? float_type() : kInt));
     else if (kind < 95)
       keep(x.detach());
+    else if (kind < 96 && chance(50))
+      write_list();
     else if (kind < 96)
       keep(zeros(x.sizes(), kFloat) + ones({}));
     else if (kind < 98) {

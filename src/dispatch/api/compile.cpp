@@ -88,23 +88,26 @@ int64_t flops_of(const compiler::TraceCall& call) {
 }
 
 ProgramReport::Step report_of(const compiler::Trace& trace, const compiler::CompiledTrace& program,
-                              size_t i) {
-  const compiler::FusedStep& step = program.steps[i];
+                              size_t t) {
+  const compiler::CompiledTrace::Turn& turn = program.turns[t];
+  const compiler::FusedStep& step = program.steps[turn.first];
   const int64_t runs = std::max<int64_t>(program.times.runs, 1);
   ProgramReport::Step s{.name = step.program != nullptr ? step.program->name() : std::string(),
                         .kernel = step.program != nullptr,
-                        .operations = static_cast<int>(step.records.size()),
+                        .operations = 0,
                         .sizes = {step.space.sizes.begin(), step.space.sizes.end()},
                         .read = 0,
                         .written = 0,
                         .flops = 0,
-                        .nanoseconds = program.times.step_ns[i] / runs,
+                        .nanoseconds = program.times.turn_ns[t] / runs,
                         .share = 0,
                         .rewrites = {step.rewrites.reciprocals, step.rewrites.fmas, step.rewrites.roundings}};
-  if (s.kernel) {
-    note_kernel_bytes(trace, step, s);
-    return s;
+  for (size_t i = turn.first; i < turn.first + turn.count; ++i) {
+    s.operations += static_cast<int>(program.steps[i].records.size());
+    if (s.kernel) note_kernel_bytes(trace, program.steps[i], s);
   }
+  if (turn.count > 1) s.name += " x" + std::to_string(turn.count);
+  if (s.kernel) return s;
   const compiler::TraceRecord& record = trace.records[static_cast<size_t>(step.call)];
   const compiler::TraceCall& call = trace.calls[static_cast<size_t>(record.call)];
   s.name = name_of(trace, record);
@@ -131,7 +134,8 @@ void note_shares(const compiler::Trace& trace, const compiler::CompiledTrace& pr
     if (s.nanoseconds == 0) continue;
     Dtype dtype = Dtype::kFloat32;
     if (s.flops > 0) {
-      const compiler::TraceRecord& record = trace.records[static_cast<size_t>(program.steps[i].call)];
+      const compiler::TraceRecord& record =
+          trace.records[static_cast<size_t>(program.steps[program.turns[i].first].call)];
       dtype = trace.calls[static_cast<size_t>(record.call)].results[0].dtype;
     }
     const double seconds = least_seconds(s, dtype), time = static_cast<double>(s.nanoseconds) * 1e-9;
@@ -182,13 +186,13 @@ std::vector<ProgramReport> compile_report(uint64_t site) {
                       .share = 0,
                       .steps = {},
                       .buffers = {}};
-      for (size_t i = 0; i < program->steps.size(); ++i)
-        r.steps.push_back(report_of(*known->trace, *program, i));
+      for (size_t t = 0; t < program->turns.size(); ++t)
+        r.steps.push_back(report_of(*known->trace, *program, t));
       note_shares(*known->trace, *program, r);
       for (const compiler::CompiledTrace::Placement& p : program->storages) {
         if (p.home != compiler::CompiledTrace::kArena) continue;
         r.buffers.push_back(
-            {p.offset, p.bytes, static_cast<int>(p.first_step), static_cast<int>(p.last_step)});
+            {p.offset, p.bytes, static_cast<int>(p.first_turn), static_cast<int>(p.last_turn)});
       }
       reports.push_back(std::move(r));
     }

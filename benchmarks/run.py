@@ -367,7 +367,34 @@ def first_call_rows(settings: Settings) -> list[report.Comparison]:
     return rows
 
 
-def compared_blocks(suite: str, heading: str, settings: Settings) -> dict[str, str]:
+def recording_rows(settings: Settings, lohe_flags: str) -> list[report.Comparison]:
+    """programs/recording.cpp and recording.py, run in turn."""
+    programs = HERE / "programs"
+    if not re.search(settings.only, "compile: recording"):
+        return []
+    try:
+        flags = ("-std=c++20", *shlex.split(lohe_flags))
+        built = machine.compile_program(programs / "recording.cpp", settings.build / "recording", *flags)
+    except (RuntimeError, OSError) as error:
+        print(f"recording: not measured: {str(error)[:160]}", flush=True)
+        return []
+    commands = {"C++": [str(built)], "Python": [sys.executable, str(programs / "recording.py")]}
+    found: dict[str, dict[str, list[float]]] = {}
+    for _ in range(settings.runs):
+        for side, command in commands.items():
+            done = subprocess.run(
+                command, capture_output=True, text=True, env=machine.clean_environment(), check=True
+            )
+            for line in done.stdout.splitlines():
+                name, nanoseconds = line.split("\t")
+                found.setdefault(name, {}).setdefault(side, []).append(float(nanoseconds) * 1e-9)
+    rows = [report.Comparison(name, {side: v.get(side, []) for side in commands}) for name, v in found.items()]
+    for row in rows:
+        print(row.markdown({}), flush=True)
+    return rows
+
+
+def compared_blocks(suite: str, heading: str, settings: Settings, lohe_flags: str) -> dict[str, str]:
     """The tables of the suites that compare several sides at once, by title."""
     blocks = {}
     names = [suite] if suite in TABLES else [name for name in TABLES if name != "patterns"]
@@ -386,6 +413,12 @@ def compared_blocks(suite: str, heading: str, settings: Settings) -> dict[str, s
         if rows:
             blocks["compile, first calls"] = report.comparison(
                 "compile, first calls", about.text, list(about.sides), {}, rows
+            )
+        print("\nrecording", flush=True)
+        if recorded := recording_rows(settings, lohe_flags):
+            text = "One thread, tensors of 64 elements; the least of all runs. Aims: 100 ns and 300 ns an operation, 3 us a call."
+            blocks["compile, recording"] = report.comparison(
+                "compile, recording", text, ["C++", "Python"], {}, recorded
             )
     return blocks
 
@@ -565,7 +598,7 @@ def main(arguments: list[str] | None = None) -> int:
         heading = f"{used}, {options.runs} alternating runs."
         if suite in ("patterns", "compile"):
             suffix = "" if threads == usual else f" ({used})"
-            found_blocks = compared_blocks(suite, heading, settings)
+            found_blocks = compared_blocks(suite, heading, settings, options.lohe_cpp_flags)
             blocks |= {f"{title}{suffix}": text for title, text in found_blocks.items()}
             continue
         limits = machine.Limits(options.build, threads)

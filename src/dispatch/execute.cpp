@@ -250,7 +250,20 @@ Results run_pointwise(const OpDef& op, Args args, TensorImpl* target) {
     if (n > 0) instance.program->run_flat(n, {pointers, inputs + outputs}, moves, numbers);
     return results;
   }
-  InlineVector<compiler::Place, 6> places;
+  if (flat && first != nullptr && first->numel() > 0) {
+    InlineVector<TensorImpl*, 8> tensors;
+    for (size_t i = 0; i < inputs; ++i)
+      tensors.push_back(args[static_cast<size_t>(instance.tensors[i])].tensor);
+    if (target == nullptr)
+      return recorder->add_new(*instance.program, tensors, instance.outputs, sizes, numbers);
+    for (size_t o = 0; o < outputs; ++o) {
+      results.push(TensorPtr(written_argument(op, args, target, o)));
+      tensors.push_back(results[static_cast<int>(o)].get());
+    }
+    recorder->add_list(*instance.program, 1, tensors, inputs, numbers);
+    return results;
+  }
+  InlineVector<compiler::Place, 8> places;
   InlineVector<std::span<const int64_t>, 4> order;
   for (size_t i = 0; i < inputs; ++i) {
     TensorImpl* t = args[static_cast<size_t>(instance.tensors[i])].tensor;
@@ -412,7 +425,8 @@ bool worth_parts(const OpDef& op, Args args, const Results& results) {
 
 Results run_primitive(const OpDef& op, Args args) {
   Results results;
-  const bool inferred = op.infer && !(op.by_values && op.by_values(args));
+  const bool at_once = op.by_values && ((mode_word & kRecording) == 0 || op.by_values(args));
+  const bool inferred = op.infer && !at_once;
   record::Recorder* const recorder = inferred ? record::recorder_for(args) : nullptr;
   if (inferred) {
     for (const Meta& m : op.infer(args)) results.push(new_tensor(m.sizes, m.strides, m.dtype, recorder));

@@ -346,18 +346,21 @@ void check_values(const AdvancedIndex& index, const TensorImpl& values) {
              " cannot be broadcast to indexing result of shape ", to_string(index.result));
 }
 
-std::vector<Meta> check_index_put(Args a) {
-  const TensorImpl &self = *a[0].tensor, &values = *a[2].tensor;
+void check_target(const TensorImpl& self, const TensorImpl& values) {
   LOHE_CHECK(values.dtype() == self.dtype(),
              "Index put requires the source and destination dtypes match, got ", type_word(self.dtype()),
              " for the destination and ", type_word(values.dtype()), " for the source.");
   check_written("index_put_", self, {});
-  if (!has_mask(a)) check_values(AdvancedIndex(self, a[1].tensor_list()), values);
+}
+
+std::vector<Meta> check_index_put(Args a) {
+  check_target(*a[0].tensor, *a[2].tensor);
+  check_values(AdvancedIndex(*a[0].tensor, a[1].tensor_list()), *a[2].tensor);
   return {};
 }
 
 void run_index_put(Args a, Results& r) {
-  if (has_mask(a)) check_index_put(a);
+  check_target(*a[0].tensor, *a[2].tensor);
   const TensorPtr values = plain(a[2].tensor);
   const bool accumulate = a[3].integer != 0;
   r = write_to(a[0].tensor, [&](TensorImpl& self) {

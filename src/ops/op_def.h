@@ -90,7 +90,7 @@ struct OpDef {
   /// joined with what is around them.
   OpDef&& filled_by_ops() &&;
   /// A primitive some of whose calls, those for which `p` holds, make results whose shape depends on values:
-  /// they are not recorded, nor are their results inferred.
+  /// they are not recorded. Where nothing is recorded no results are inferred: `run` checks, and makes them.
   OpDef&& shaped_by_values(std::function<bool(Args)> p) &&;
   OpDef&& over(DomainRule d) &&;
   OpDef&& shaped(ResultRule r) &&;

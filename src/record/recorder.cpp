@@ -14,6 +14,7 @@
 #include "record/observer.h"
 #include "record/run.h"
 #include "record/settings.h"
+#include "tensor/shape.h"
 
 namespace lohe::record {
 
@@ -135,13 +136,27 @@ void Recorder::add_operand(const Intrusive<Storage>& storage, bool fresh, int64_
   uint64_t h = hash_combine(static_cast<uint64_t>(number), static_cast<uint64_t>(offset));
   for (const int64_t s : strides) h = h * 31 + static_cast<uint64_t>(s);
   trace_.hash = hash_combine(trace_.hash, h);
-  trace_.operands.push_back({number, offset, Dims(strides)});
+  TraceOperand& operand = trace_.operands.emplace_back();
+  operand.storage = number;
+  operand.offset = offset;
+  operand.strides.assign(strides.data(), strides.size());
 }
 
-bool Recorder::add_record(TraceRecord record) {
+TraceRecord& Recorder::new_record(size_t inputs, size_t outputs, std::span<const Scalar> numbers) {
+  TraceRecord& record = trace_.records.emplace_back();
+  record.operand = static_cast<int32_t>(trace_.operands.size());
+  record.inputs = static_cast<int32_t>(inputs);
+  record.outputs = static_cast<int32_t>(outputs);
+  record.scalar = static_cast<int32_t>(trace_.scalars.size());
+  record.scalars = static_cast<int32_t>(numbers.size());
+  for (const Scalar& s : numbers) trace_.scalars.push_back(s);
+  return record;
+}
+
+bool Recorder::finish_record(const TraceRecord& record) {
   trace_.hash = hash_combine(trace_.hash, reinterpret_cast<uintptr_t>(record.program));
   for (const int64_t s : record.space.sizes) trace_.hash = trace_.hash * 31 + static_cast<uint64_t>(s);
-  trace_.records.push_back(std::move(record));
+  if (observer_ != nullptr && record.program != nullptr) observer_->recorded(record);
   ++counts_.records;
   return trace_.records.size() >= kMostRecords || held_ > settings().most_held;
 }
@@ -191,47 +206,62 @@ void Recorder::add(compiler::Program& program, const compiler::Space& space,
   InlineVector<Storage*, 8> used;
   for (const compiler::Place& p : places) used.push_back(&p.tensor->storage());
   auto lock = claimed(used);
-  TraceRecord record;
+  TraceRecord& record = new_record(inputs, places.size() - inputs, numbers);
   record.program = &program;
   record.space = space;
-  record.operand = static_cast<int32_t>(trace_.operands.size());
-  record.inputs = static_cast<int32_t>(inputs);
-  record.outputs = static_cast<int32_t>(places.size() - inputs);
-  record.scalar = static_cast<int32_t>(trace_.scalars.size());
-  record.scalars = static_cast<int32_t>(numbers.size());
   for (const compiler::Place& p : places) add_operand(*p.tensor, p.strides);
-  for (const Scalar& s : numbers) trace_.scalars.push_back(s);
-  if (observer_ != nullptr) observer_->recorded(record);
-  const bool full = add_record(std::move(record));
+  const bool full = finish_record(record);
   lock.unlock();
   if (full) settle();
 }
 
+bool Recorder::add_dense(compiler::Program& program, std::span<TensorImpl* const> tensors, size_t inputs,
+                         std::span<const Scalar> numbers) {
+  TraceRecord& record = new_record(inputs, tensors.size() - inputs, numbers);
+  record.program = &program;
+  record.space.sizes = tensors[0]->size_dims();
+  record.space.groups.resize(record.space.sizes.size(), ir::kOuter);
+  for (const TensorImpl* t : tensors) add_operand(*t, t->strides());
+  return finish_record(record);
+}
+
 void Recorder::add_list(compiler::Program& program, size_t count, std::span<TensorImpl* const> tensors,
                         size_t inputs, std::span<const Scalar> numbers) {
-  std::vector<Storage*> used;
+  InlineVector<Storage*, 16> used;
   used.reserve(tensors.size());
   for (TensorImpl* t : tensors) used.push_back(&t->storage());
   auto lock = claimed(used);
   const size_t operands = tensors.size() / count, scalars = numbers.size() / count;
   bool full = false;
   for (size_t i = 0; i < count; ++i) {
-    const auto set = tensors.subspan(i * operands, operands);
-    TraceRecord record;
-    record.program = &program;
-    record.space.sizes = set[0]->size_dims();
-    record.space.groups.resize(record.space.sizes.size(), ir::kOuter);
-    record.operand = static_cast<int32_t>(trace_.operands.size());
-    record.inputs = static_cast<int32_t>(inputs);
-    record.outputs = static_cast<int32_t>(operands - inputs);
-    record.scalar = static_cast<int32_t>(trace_.scalars.size());
-    record.scalars = static_cast<int32_t>(scalars);
-    for (const TensorImpl* t : set) add_operand(*t, t->strides());
-    for (const Scalar& s : numbers.subspan(i * scalars, scalars)) trace_.scalars.push_back(s);
-    full = add_record(std::move(record)) || full;
+    full = add_dense(program, tensors.subspan(i * operands, operands), inputs,
+                     numbers.subspan(i * scalars, scalars)) ||
+           full;
   }
   lock.unlock();
   if (full) settle();
+}
+
+Results Recorder::add_new(compiler::Program& program, std::span<TensorImpl* const> inputs,
+                          std::span<const Dtype> outputs, std::span<const int64_t> sizes,
+                          std::span<const Scalar> numbers) {
+  InlineVector<Storage*, 8> used;
+  for (TensorImpl* t : inputs) used.push_back(&t->storage());
+  Results results;
+  auto lock = claimed(used);
+  InlineVector<TensorImpl*, 8> tensors;
+  for (TensorImpl* t : inputs) tensors.push_back(t);
+  const int64_t count = numel_of(sizes);
+  for (const Dtype dtype : outputs) {
+    const Intrusive<Storage> storage = Storage::promise(count * itemsize(dtype));
+    number_of(storage, true);
+    results.push(TensorImpl::make_contiguous(storage, dtype, sizes));
+    tensors.push_back(results[results.size() - 1].get());
+  }
+  const bool full = add_dense(program, tensors, inputs.size(), numbers);
+  lock.unlock();
+  if (full) settle();
+  return results;
 }
 
 std::unique_lock<std::mutex> Recorder::lock() { return std::unique_lock(mutex_); }
@@ -272,16 +302,15 @@ void Recorder::give_up(std::span<Storage* const> storages) {
 
 void Recorder::add_again(const Trace& from, const TraceRecord& record,
                          std::span<const Intrusive<Storage>> storages, std::span<const Scalar> numbers) {
-  TraceRecord again = record;
-  again.operand = static_cast<int32_t>(trace_.operands.size());
-  again.scalar = static_cast<int32_t>(trace_.scalars.size());
+  TraceRecord& again =
+      new_record(static_cast<size_t>(record.inputs), static_cast<size_t>(record.outputs),
+                 numbers.subspan(static_cast<size_t>(record.scalar), static_cast<size_t>(record.scalars)));
+  again.program = record.program;
+  again.space = record.space;
   const auto operands = from.operands_of(record);
   for (size_t i = 0; i < operands.size(); ++i)
     add_operand(storages[i], storages[i]->memory() == nullptr, operands[i].offset, operands[i].strides);
-  for (const Scalar& n :
-       numbers.subspan(static_cast<size_t>(record.scalar), static_cast<size_t>(record.scalars)))
-    trace_.scalars.push_back(n);
-  add_record(std::move(again));
+  finish_record(again);
 }
 
 void Recorder::add_call(const ops::OpDef& op, Args args, const Results& results) {
@@ -294,9 +323,8 @@ void Recorder::add_call(const ops::OpDef& op, Args args, const Results& results)
     }
   }
   auto lock = claimed(used);
-  TraceRecord record;
+  TraceRecord& record = new_record(0, 0, {});
   record.call = static_cast<int32_t>(trace_.calls.size());
-  record.operand = static_cast<int32_t>(trace_.operands.size());
   TraceCall call = compiler::make_call(op, args);
   const auto add = [&](const TensorImpl* t, std::vector<TraceCall::Tensor>& list) {
     TraceCall::Tensor& d = list.emplace_back();
@@ -321,7 +349,7 @@ void Recorder::add_call(const ops::OpDef& op, Args args, const Results& results)
   record.outputs = static_cast<int32_t>(trace_.operands.size()) - record.operand - record.inputs;
   trace_.hash = hash_combine(trace_.hash, static_cast<uint64_t>(op.id));
   trace_.calls.push_back(std::move(call));
-  const bool full = add_record(std::move(record));
+  const bool full = finish_record(record);
   lock.unlock();
   if (full) settle();
 }

@@ -33,6 +33,10 @@ class Recorder final : public PendingWork {
   /// so do their numbers.
   void add_list(compiler::Program& program, size_t count, std::span<TensorImpl* const> tensors, size_t inputs,
                 std::span<const Scalar> numbers);
+  /// The usual pointwise call: row-major inputs of one size, and results like them, which it gives.
+  Results add_new(compiler::Program& program, std::span<TensorImpl* const> inputs,
+                  std::span<const Dtype> outputs, std::span<const int64_t> sizes,
+                  std::span<const Scalar> numbers);
   /// Makes this the work that the storages name, before they become part of the trace; what other recorders
   /// have on them is done first. @throws what that raises; nothing is claimed then.
   void claim(std::span<Storage* const> storages);
@@ -82,8 +86,13 @@ class Recorder final : public PendingWork {
   void add_operand(const TensorImpl& t, std::span<const int64_t> strides);
   void add_operand(const Intrusive<Storage>& storage, bool fresh, int64_t offset,
                    std::span<const int64_t> strides);
-  /// Whether the trace has grown to its limit.
-  bool add_record(compiler::TraceRecord record);
+  /// A record without program and operands, which come next; then finish_record(), which tells whether the
+  /// trace has grown to its limit.
+  compiler::TraceRecord& new_record(size_t inputs, size_t outputs, std::span<const Scalar> numbers);
+  bool finish_record(const compiler::TraceRecord& record);
+  /// A program over row-major tensors of one size. @return see finish_record()
+  bool add_dense(compiler::Program& program, std::span<TensorImpl* const> tensors, size_t inputs,
+                 std::span<const Scalar> numbers);
   /// Finds the storages that only the tape holds.
   void note_kept();
   void change_inexact(bool inexact);

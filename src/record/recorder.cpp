@@ -326,6 +326,8 @@ void Recorder::add_call(const ops::OpDef& op, Args args, const Results& results)
   TraceRecord& record = new_record(0, 0, {});
   record.call = static_cast<int32_t>(trace_.calls.size());
   TraceCall call = compiler::make_call(op, args);
+  call.tensors.reserve(used.size());
+  call.results.reserve(static_cast<size_t>(results.size()));
   const auto add = [&](const TensorImpl* t, std::vector<TraceCall::Tensor>& list) {
     TraceCall::Tensor& d = list.emplace_back();
     if (t == nullptr) return;

@@ -90,9 +90,9 @@ struct ProgramReport {
     int reciprocals = 0, fmas = 0, roundings = 0;
   };
   struct Step {
-    std::string name;
-    bool kernel;     ///< generated code; false: a call of a primitive or a library
-    int operations;  ///< recorded operations that it carries out
+    std::string name;  ///< with " x8" behind it: so many steps of one kernel, done side by side
+    bool kernel;       ///< generated code; false: a call of a primitive or a library
+    int operations;    ///< recorded operations that it carries out
     std::vector<int64_t> sizes;
     int64_t read, written;  ///< bytes of its operands
     int64_t flops;          ///< of a matrix product or convolution in a floating dtype; 0: another step

@@ -146,7 +146,7 @@ FIRST_CALLS = Table(
     ("Lohe compiled", "PyTorch compiled"),
     {},
     "Calls of a step made anew, in a fresh process, less the time of an eager step: the least of three for Lohe, "
-    "one for PyTorch.",
+    "one for PyTorch. They also touch memory for the first time, which making the programs does not.",
 )
 
 
@@ -358,6 +358,9 @@ def first_call_rows(settings: Settings) -> list[report.Comparison]:
                         for number, seconds in zip(("1st", "2nd", "3rd"), answer.get("seconds", [])):
                             name = f"{case.name}; {number} call, {caches}"
                             found.setdefault(name, {}).setdefault(label, []).append(seconds)
+                        if (compiling := answer.get("compiling")) is not None:
+                            name = f"{case.name}; making the programs of these calls, {caches}"
+                            found.setdefault(name, {}).setdefault(label, []).append(compiling)
         for name, seconds in sorted(found.items(), key=lambda item: "filled" in item[0]):
             row = report.Comparison(
                 name, {label: seconds.get(label, []) for label in FIRST_CALLS.sides}, note=note

@@ -58,7 +58,7 @@ def main() -> None:
             elif request["do"] == "memory":
                 answer = {"bytes": side.peak(request["case"]) - after_import}
             elif request["do"] == "first":
-                answer = {"seconds": side.first_calls(request["case"])}
+                answer = {"seconds": side.first_calls(request["case"]), "compiling": side.compiling()}
             elif request["do"] == "equal":
                 answer = {"equal": side.equal(request["case"])}
             else:
@@ -131,6 +131,13 @@ class Side:
         usual = min(eager.repeat(7, 1))
         compiled = timeit.Timer(case.statement, globals=case.make(self._module, self._options))
         return [seconds - usual for seconds in compiled.repeat(3, 1)]
+
+    def compiling(self) -> float | None:
+        """The seconds that making all programs of this process took; None where the module does not tell."""
+        if not hasattr(self._module, "compile_report"):
+            return None
+        programs = self._module.compile_report(None).programs
+        return sum(p["compile_nanoseconds"] for p in programs) * 1e-9
 
     def equal(self, name: str) -> bool:
         """Whether the results of each of four compiled calls have the bits of the eager call's."""

@@ -90,7 +90,7 @@ void run_parts(std::span<const Part> parts, FunctionRef<void(size_t part, int64_
   SmallVector<int64_t, 64> ends;
   int64_t total = 0;
   for (const Part& p : parts) {
-    // Rounded up, and with something for the call: a part has a weight if it is not empty.
+    // With something for the call, so that a part has a weight if it is not empty.
     const auto weight =
         static_cast<int64_t>(static_cast<double>(p.count) / static_cast<double>(p.grain) * kShare);
     total += p.count == 0 ? 0 : weight + kShare / 64;

@@ -11,12 +11,6 @@ namespace {
 using namespace ir;
 using backend::Combine;
 
-int64_t stride_at(const TensorImpl& t, int64_t dim) {
-  return t.dim() == 0 ? 1 : t.strides()[static_cast<size_t>(dim)];
-}
-int64_t size_at(const TensorImpl& t, int64_t dim) {
-  return t.dim() == 0 ? 1 : t.sizes()[static_cast<size_t>(dim)];
-}
 int64_t rank_of(const TensorImpl& t) { return std::max<int64_t>(t.dim(), 1); }
 
 /// Lines of `index` along `dim`. @param other_strides elements, by dim of index.
@@ -147,11 +141,6 @@ Combine reduce_word(const Arg& reduce) {
   if (reduce.str() == "add") return Combine::kAdd;
   LOHE_CHECK(reduce.str() == "multiply", "reduce argument must be either add or multiply.");
   return Combine::kMultiply;
-}
-
-TensorPtr zeros_as(const Meta& m) {
-  static const OpRef zeros("zeros");
-  return zeros(m.sizes, m.dtype);
 }
 
 /// What reached src, which may be larger than the index: the rest gets nothing.

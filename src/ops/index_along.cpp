@@ -11,13 +11,6 @@ namespace {
 
 using backend::Combine;
 
-int64_t size_at(const TensorImpl& t, int64_t dim) {
-  return t.dim() == 0 ? 1 : t.sizes()[static_cast<size_t>(dim)];
-}
-int64_t stride_at(const TensorImpl& t, int64_t dim) {
-  return t.dim() == 0 ? 1 : t.strides()[static_cast<size_t>(dim)];
-}
-
 /// The walk over slices of `self` at `offsets` along `dim`, beside slices of `other` that follow one another.
 /// @param other_strides elements, by dim of self.
 backend::SliceIndex slice_walk(TensorImpl& self, int64_t dim, const std::vector<int64_t>& offsets,
@@ -231,11 +224,6 @@ void run_index_fill_tensor(Args a, Results& r) {
   static const OpRef to("to.dtype");
   const WithoutGrad guard;
   fill_slices(a, to(plain(a[3].tensor), a[0].tensor->dtype()), r);
-}
-
-TensorPtr zeros_as(const Meta& m) {
-  static const OpRef zeros("zeros");
-  return zeros(m.sizes, m.dtype);
 }
 
 /// What reached the written slices, in the shape of a source.

@@ -17,6 +17,11 @@ TensorPtr plain(TensorImpl* t) {
   return resolve_neg(resolve_conj(t));
 }
 
+TensorPtr zeros_as(const Meta& m) {
+  static const OpRef zeros("zeros");
+  return zeros(m.sizes, m.dtype);
+}
+
 std::string type_word(Dtype dtype) {
   const std::string_view t = info(dtype).tensor_type;
   return std::string(t.substr(0, t.size() - 6));
@@ -392,11 +397,6 @@ struct SavedIndices {
   }
   Arg arg() const { return Arg(std::span<TensorImpl* const>(raw)); }
 };
-
-TensorPtr zeros_as(const Meta& m) {
-  static const OpRef zeros("zeros");
-  return zeros(m.sizes, m.dtype);
-}
 
 /// A number as a 0-dim tensor.
 TensorPtr zero_of(Dtype dtype) {

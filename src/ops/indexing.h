@@ -16,6 +16,14 @@ inline Meta row_major(Dtype dtype, Dims sizes) {
   return m;
 }
 
+inline int64_t size_at(const TensorImpl& t, int64_t dim) {  ///< a tensor without dims has one of size 1
+  return t.dim() == 0 ? 1 : t.sizes()[static_cast<size_t>(dim)];
+}
+inline int64_t stride_at(const TensorImpl& t, int64_t dim) {
+  return t.dim() == 0 ? 1 : t.strides()[static_cast<size_t>(dim)];
+}
+/// Zeros of the description's shape, row-major.
+TensorPtr zeros_as(const Meta& m);
 /// `t` without pending conjugation and negation.
 TensorPtr plain(TensorImpl* t);
 /// "Float", "Long": dtypes as PyTorch's messages name them.

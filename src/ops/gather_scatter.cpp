@@ -131,12 +131,6 @@ void scatter_into(Args a, TensorImpl* given, bool number, Combine combine, Resul
   });
 }
 
-TensorPtr number_tensor(const Arg& value, Dtype dtype) {
-  static const OpRef full("full");
-  const WithoutGrad guard;
-  return full(Dims{}, value, dtype);
-}
-
 Combine reduce_word(const Arg& reduce) {
   if (reduce.str() == "add") return Combine::kAdd;
   LOHE_CHECK(reduce.str() == "multiply", "reduce argument must be either add or multiply.");

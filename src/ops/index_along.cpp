@@ -210,14 +210,9 @@ void fill_slices(Args a, const TensorPtr& value, Results& r) {
   });
 }
 
-TensorPtr number_tensor(const Scalar& s, Dtype dtype) {
-  static const OpRef full("full");
-  return full(Dims{}, Arg(s), dtype);
-}
-
 void run_index_fill(Args a, Results& r) {
   const WithoutGrad guard;
-  fill_slices(a, number_tensor(a[3].scalar(), a[0].tensor->dtype()), r);
+  fill_slices(a, number_tensor(a[3], a[0].tensor->dtype()), r);
 }
 
 void run_index_fill_tensor(Args a, Results& r) {

@@ -22,6 +22,12 @@ TensorPtr zeros_as(const Meta& m) {
   return zeros(m.sizes, m.dtype);
 }
 
+TensorPtr number_tensor(const Arg& value, Dtype dtype) {
+  static const OpRef full("full");
+  const WithoutGrad guard;
+  return full(Dims{}, value, dtype);
+}
+
 std::string type_word(Dtype dtype) {
   const std::string_view t = info(dtype).tensor_type;
   return std::string(t.substr(0, t.size() - 6));

@@ -24,6 +24,8 @@ inline int64_t stride_at(const TensorImpl& t, int64_t dim) {
 }
 /// Zeros of the description's shape, row-major.
 TensorPtr zeros_as(const Meta& m);
+/// A number as a tensor without dims.
+TensorPtr number_tensor(const Arg& value, Dtype dtype);
 /// `t` without pending conjugation and negation.
 TensorPtr plain(TensorImpl* t);
 /// "Float", "Long": dtypes as PyTorch's messages name them.

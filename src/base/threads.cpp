@@ -36,6 +36,8 @@ using std::memory_order_relaxed;
 using std::memory_order_release;
 using std::memory_order_seq_cst;
 
+using Clock = std::chrono::steady_clock;
+
 // ---- The machine ------------------------------------------------------------------------------------------
 
 void futex_wait(const std::atomic<uint32_t>& word, uint32_t expected) noexcept {
@@ -84,7 +86,6 @@ void set_float_mode(uint64_t mode) noexcept {
 /// because a pause instruction takes 4 to 140 cycles depending on the machine.
 template <class Ready>
 bool spin_until(Ready ready, std::chrono::nanoseconds bound) noexcept {
-  using Clock = std::chrono::steady_clock;
   for (int i = 0; i < 32; ++i) {
     if (ready()) return true;
     pause_cpu();
@@ -121,16 +122,23 @@ int default_num_threads() {
 /// Set on workers for good, on a caller while its region runs.
 thread_local bool in_region = false;
 
-/// Waking a sleeping worker costs a region 30 to 60 microseconds. A worker whose last wait would have ended
+/// Waking a sleeping thread costs a region 30 to 60 microseconds. A worker whose last wait would have ended
 /// within kDenseSpin waits awake for that long, since regions come close together; any other gives its core
-/// up after kWorkerSpin.
+/// up after kWorkerSpin. Who has no chunk left waits awake for as long as one took it, up to kLongestSpin,
+/// because the others have only begun their last ones when it did.
 constexpr std::chrono::microseconds kWorkerSpin{8}, kDenseSpin{80};
-constexpr std::chrono::microseconds kCallerSpin{20};
+constexpr std::chrono::microseconds kCallerSpin{20}, kLongestSpin{1000};
 /// Regions of fewer short grains wake nobody, unless for kLonely of the last kWindow, and for half of the
 /// time, there were only such regions.
 constexpr int64_t kFewGrains = 32;
 constexpr std::chrono::microseconds kLonely{40}, kWindow{1000};
 constexpr int64_t kChunksPerThread = 8;
+
+/// How long to wait awake for the others' last chunks.
+std::chrono::nanoseconds last_chunks_take(Clock::time_point begin, Clock::time_point end,
+                                          int chunks) noexcept {
+  return std::min<std::chrono::nanoseconds>((end - begin) / std::max(chunks, 1), kLongestSpin);
+}
 static_assert(kChunksPerThread * kMaxThreads <= 0xFFFF, "chunk numbers take 16 bits");
 
 /// The chunks of the current region that nobody has claimed yet, [front, back), and the region's number. A
@@ -203,8 +211,8 @@ class Pool {
   alignas(128) std::atomic<uint32_t> epoch_{0};  ///< changes with each region; a futex of idle workers
   std::atomic<int> sleepers_{0};
   alignas(128) std::atomic<bool> owned_{false};
-  std::chrono::steady_clock::time_point window_;  ///< since when lonely_ counts; guarded by owned_
-  std::atomic<int64_t> lonely_{0};                ///< nanoseconds of regions that nobody was woken for
+  Clock::time_point window_;        ///< since when lonely_ counts; guarded by owned_
+  std::atomic<int64_t> lonely_{0};  ///< nanoseconds of regions that nobody was woken for
   std::atomic<uint32_t> worker_limit_{
       0};                            ///< workers from this number on are parked; a futex of parked workers
   std::atomic<int> num_threads_{0};  ///< 0 until first asked for
@@ -290,12 +298,17 @@ void Pool::run(int64_t n, int64_t grain, int threads, FunctionRef<void(int64_t, 
   wake_workers(workers);
 
   in_region = true;
+  const auto begin = Clock::now();
   uint32_t by_workers = static_cast<uint32_t>(chunks);
   for (int chunk; (chunk = claim(End::kFront)) >= 0; --by_workers) run_chunk(chunk);
   in_region = false;
 
   const auto all_ended = [&] { return completed_.load(memory_order_acquire) == by_workers; };
-  if (by_workers != 0 && !spin_until(all_ended, kCallerSpin)) {
+  const auto wait_awake = [&] {
+    const auto longest = last_chunks_take(begin, Clock::now(), chunks - static_cast<int>(by_workers));
+    return spin_until(all_ended, std::max<std::chrono::nanoseconds>(longest, kCallerSpin));
+  };
+  if (by_workers != 0 && !all_ended() && !wait_awake()) {
     caller_sleeps_.store(true, memory_order_seq_cst);
     for (uint32_t ended; (ended = completed_.load(memory_order_seq_cst)) != by_workers;)
       futex_wait(completed_, ended);
@@ -312,7 +325,7 @@ bool Pool::lets_sleep() noexcept {
   static const bool always_wakes = env_bool("LOHE_DEBUG_WAKE", false);
   if (always_wakes || sleepers_.load(memory_order_relaxed) < started_.load(memory_order_relaxed))
     return false;
-  const auto now = std::chrono::steady_clock::now();
+  const auto now = Clock::now();
   const std::chrono::nanoseconds lonely(lonely_.load(memory_order_relaxed)), elapsed = now - window_;
   if (elapsed < kWindow && (lonely < kLonely || 2 * lonely < elapsed)) return true;
   window_ = now;
@@ -363,14 +376,17 @@ void Pool::work(int index) noexcept {
       futex_wait(worker_limit_, limit);
       continue;
     }
-    for (int chunk; (chunk = claim(End::kBack)) >= 0;) {
+    const auto begin = Clock::now();
+    int chunks = 0;
+    for (int chunk; (chunk = claim(End::kBack)) >= 0; ++chunks) {
       set_float_mode(region_.float_mode);
       run_chunk(chunk);
       completed_.fetch_add(1, memory_order_seq_cst);
       if (caller_sleeps_.load(memory_order_seq_cst)) futex_wake(completed_, 1);
     }
-    const auto since = std::chrono::steady_clock::now();
-    if (spin_until([&] { return work_is_open(); }, spin)) continue;
+    const auto since = Clock::now();
+    const auto longest = chunks == 0 ? spin : std::max(spin, last_chunks_take(begin, since, chunks));
+    if (spin_until([&] { return work_is_open(); }, longest)) continue;
     // The caller opens work, changes the epoch and then looks for sleepers; the worker does the reverse. So
     // either the caller sees the sleeper, or the worker sees the work or a changed epoch.
     sleepers_.fetch_add(1, memory_order_seq_cst);
@@ -378,8 +394,7 @@ void Pool::work(int index) noexcept {
     if (!work_is_open() && worker_limit_.load(memory_order_seq_cst) == limit) futex_wait(epoch_, epoch);
     sleepers_.fetch_sub(1, memory_order_seq_cst);
     // Part of what it slept is the time it took to wake.
-    spin = spin == kWorkerSpin && std::chrono::steady_clock::now() - since < 2 * kDenseSpin ? kDenseSpin
-                                                                                            : kWorkerSpin;
+    spin = spin == kWorkerSpin && Clock::now() - since < 2 * kDenseSpin ? kDenseSpin : kWorkerSpin;
   }
 }
 
@@ -437,9 +452,9 @@ void parallel_for(int64_t n, int64_t grain, FunctionRef<void(int64_t begin, int6
   if (threads == 1 || !pool().try_own()) return body(0, n);
   if (length == Grain::kShort && n / grain < kFewGrains && pool().lets_sleep()) {
     pool().disown();
-    const auto begin = std::chrono::steady_clock::now();
+    const auto begin = Clock::now();
     body(0, n);
-    return pool().add_lonely(std::chrono::steady_clock::now() - begin);
+    return pool().add_lonely(Clock::now() - begin);
   }
   pool().run(n, grain, threads, body);
 }

@@ -31,6 +31,7 @@ class OpOverloads:
     def __getattr__(self, overload: str) -> Any:
         if overload.startswith("_") or overload not in self.overloads():
             raise AttributeError(f"op {self.__name__!r} has no overload {overload!r}")
+        setattr(self, overload, self._call)  # the next look-up finds it
         return self._call
 
     def __repr__(self) -> str:
@@ -44,6 +45,7 @@ class _Namespace:
         found = None if name.startswith("__") else OpOverloads(name, getattr(_C.ops, name))
         if found is None or not found.overloads():
             raise AttributeError(f"no op is called {name!r}")
+        setattr(self, name, found)  # the next look-up finds it
         return found
 
     def __dir__(self) -> list[str]:

@@ -110,11 +110,18 @@ struct Fold {
   static void one(char* self, char* other) { store(self, combine(load<T>(self), load<T>(other))); }
   static void run(char* self, char* other, int64_t n, int64_t a, int64_t b) {
     constexpr auto size = static_cast<int64_t>(sizeof(T));
+    int64_t i = 0;
     if (a == size && b == size) {
-      for (int64_t i = 0; i < n; ++i) one(self + i * size, other + i * size);
-    } else {
-      for (int64_t i = 0; i < n; ++i) one(self + i * a, other + i * b);
+      // So many at a time become vectors.
+      constexpr int64_t kBlock = 16;
+      for (T x[kBlock], y[kBlock]; i + kBlock <= n; i += kBlock) {
+        std::memcpy(x, self + i * size, sizeof x);
+        std::memcpy(y, other + i * size, sizeof y);
+        for (int64_t k = 0; k < kBlock; ++k) x[k] = combine(x[k], y[k]);
+        std::memcpy(self + i * size, x, sizeof x);
+      }
     }
+    for (; i < n; ++i) one(self + i * a, other + i * b);
   }
 };
 
@@ -158,7 +165,9 @@ void run_slices(const SliceIndex& x, bool destinations_are_positions) {
     parallel_for(x.positions, std::max<int64_t>(kGrain / slices, 1),
                  [&](int64_t p0, int64_t p1) { walk_slices<Move>(x, p0, p1, 0, slices, inside); });
   } else {
-    parallel_for(slices, std::max<int64_t>(kGrain / x.positions, 16),
+    // Long runs of each slice, which the hardware fetches ahead, rather than many ranges.
+    const int64_t run = std::clamp<int64_t>(slices / (2 * num_threads()) / 16 * 16, 16, 512);
+    parallel_for(slices, std::max(kGrain / x.positions, run),
                  [&](int64_t s0, int64_t s1) { walk_slices<Move>(x, 0, x.positions, s0, s1, inside); });
   }
 }

@@ -104,7 +104,7 @@ struct ProgramReport {
     Rewrites rewrites;
   };
   struct Buffer {
-    int64_t offset, bytes;  ///< in the arena
+    int64_t offset, bytes;  ///< in the arena, and behind it in the plan of the blocks
     int first_step, last_step;
   };
   uint64_t site;
@@ -112,7 +112,9 @@ struct ProgramReport {
   bool exact;          ///< its results have the bits that they have without compile()
   int64_t met;         ///< how often its trace came
   int64_t operations;
-  int64_t arena_bytes, compile_nanoseconds, profiled_runs;
+  int64_t arena_bytes;  ///< one piece of memory for all small buffers
+  int64_t block_bytes;  ///< what its large buffers, each a block of the heap, need together at most
+  int64_t compile_nanoseconds, profiled_runs;
   double share;  ///< of the machine's limit, in the time of those steps that have one; 0: not known
   std::vector<Step> steps;
   std::vector<Buffer> buffers;

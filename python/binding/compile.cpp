@@ -90,11 +90,11 @@ PyObject* report(PyObject*, PyObject* site) {
         check_status(PyList_Append(buffers.get(), entry.get()));
       }
       const Ref entry = checked(Py_BuildValue(
-          "{s:s#,s:O,s:L,s:L,s:L,s:L,s:L,s:O,s:O,s:O}", "reason", p.reason.data(),
+          "{s:s#,s:O,s:L,s:L,s:L,s:L,s:L,s:L,s:O,s:O,s:O}", "reason", p.reason.data(),
           static_cast<Py_ssize_t>(p.reason.size()), "exact", p.exact ? Py_True : Py_False, "met",
           static_cast<long long>(p.met), "operations", static_cast<long long>(p.operations), "arena_bytes",
-          static_cast<long long>(p.arena_bytes), "compile_nanoseconds",
-          static_cast<long long>(p.compile_nanoseconds), "profiled_runs",
+          static_cast<long long>(p.arena_bytes), "block_bytes", static_cast<long long>(p.block_bytes),
+          "compile_nanoseconds", static_cast<long long>(p.compile_nanoseconds), "profiled_runs",
           static_cast<long long>(p.profiled_runs), "share", share_or_none(p.share).get(), "steps",
           steps.get(), "buffers", buffers.get()));
       check_status(PyList_Append(list.get(), entry.get()));

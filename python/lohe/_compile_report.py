@@ -20,9 +20,10 @@ class CompileReport:
     """Programs of a compiled function, the one used last first.
 
     ``programs`` is a list of dicts: ``reason`` (why it was compiled), ``met``, ``operations``, ``arena_bytes``,
-    ``compile_nanoseconds``, ``profiled_runs``, ``exact``, ``share``, ``steps`` (dicts with ``name``, ``kernel``, ``operations``,
+    ``block_bytes``, ``compile_nanoseconds``, ``profiled_runs``, ``exact``, ``share``, ``steps`` (dicts with ``name``, ``kernel``, ``operations``,
     ``sizes``, ``read`` and ``written`` bytes and their sum ``bytes``, ``flops`` of matrix products and convolutions,
-    ``nanoseconds``, ``share``, ``rewrites``) and ``buffers`` (offset, bytes, first step, last step) of its arena.
+    ``nanoseconds``, ``share``, ``rewrites``) and ``buffers`` (offset, bytes, first step, last step). Small buffers lie in one arena; large ones are blocks of
+    the heap, which need ``block_bytes`` at a time: their offsets are those of a plan behind the arena.
 
     ``share`` of a step is what it reaches of the machine's limit: the least time of a plain loop that reads and writes as many
     bytes over a working set of the same size, or of the fused multiply-adds of a matrix product or convolution in a floating
@@ -58,12 +59,12 @@ def _svg(program: dict[str, Any]) -> str:
     steps, buffers = program["steps"], program["buffers"]
     longest = max([s["nanoseconds"] for s in steps], default=0) or 1
     height = _ROW * (len(steps) + 3)
-    arena = program["arena_bytes"] or 1
+    memory = program["arena_bytes"] + program["block_bytes"] or 1
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_LEFT + 2 * _WIDTH + 60}" height="{height}" '
         'font-family="sans-serif" font-size="11">',
         f'<text x="8" y="14">{program["operations"]} operations in {len(steps)} steps; time of each, then the memory plan '
-        f"({arena / 1024:.0f} KiB arena, left to right)</text>",
+        f"({memory / 1024:.0f} KiB, left to right)</text>",
     ]
     for i, step in enumerate(steps):
         y = _ROW * (i + 1) + 8
@@ -74,7 +75,7 @@ def _svg(program: dict[str, Any]) -> str:
         parts.append(f'<rect x="{_LEFT}" y="{y + 2}" width="{width:.1f}" height="{_ROW - 4}" fill="{colour}"/>')
         parts.append(f'<text x="{_LEFT + width + 4:.1f}" y="{y + 12}">{step["nanoseconds"] / 1000:.1f} us</text>')
     for i, (offset, size, first, last) in enumerate(buffers):
-        x, width = _LEFT + _WIDTH + 20 + offset / arena * _WIDTH, max(size / arena * _WIDTH, 0.5)
+        x, width = _LEFT + _WIDTH + 20 + offset / memory * _WIDTH, max(size / memory * _WIDTH, 0.5)
         y = _ROW * (first + 1) + 8
         parts.append(
             f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{_ROW * (last - first + 1) - 1}" '

@@ -15,6 +15,7 @@ struct CompiledTrace {
   enum Home : uint8_t {
     kOwn,     ///< its own memory: it was there before, or is observed after
     kArena,   ///< at `offset` of the arena
+    kBlock,   ///< a block of the heap while it is needed; `offset` is where the plan of all blocks has it
     kNowhere  ///< nothing is left that reads or writes it
   };
   struct Placement {
@@ -26,8 +27,10 @@ struct CompiledTrace {
   /// (an optimizer's update of many tensors), in one parallel region.
   struct Turn {
     size_t first = 0, count = 1;  ///< steps
-    /// Storages of their own that it is the first or the last one to need: memory comes late and goes early.
+    /// Storages of their own, and those in blocks, that it is the first or the last one to need: memory comes
+    /// late and goes early.
     std::vector<int32_t> begin, end;
+    std::vector<int32_t> begin_blocks, end_blocks;
     std::vector<const Launch*> together;  ///< of several steps
   };
   std::vector<FusedStep> steps;
@@ -36,6 +39,7 @@ struct CompiledTrace {
   std::vector<bool> observed;   ///< storages that are right afterwards, besides those that were there before
   std::vector<Recipe> recipes;  ///< for storages that are made when they are asked for
   int64_t arena_bytes = 0;
+  int64_t block_bytes = 0;  ///< of the blocks that are needed at the same time, at most
   int64_t compile_ns = 0;  ///< what making it took
 
   /// Measurements, by turn; taken while profiling is on.
@@ -69,7 +73,7 @@ struct CompiledTrace {
 
 struct CompileOptions {
   bool fuse = true;
-  bool plan_memory = true;  ///< false: no two storages share arena bytes
+  bool plan_memory = true;  ///< false: no two storages share memory
 };
 
 /// Fuses, makes all kernels, and plans the memory. @param grouping see fuse(). @throws internal error.

@@ -28,7 +28,6 @@ namespace {
 /// So many records are done at once, wherever the program is: what they hold back stays bounded. So do the
 /// bytes that they keep from being freed, see Settings::most_held.
 constexpr size_t kMostRecords = 20'000;
-constexpr int64_t kLargeArena = 16 << 20;
 
 /// What the work of a failed trace would have written.
 class Failed final : public PendingWork {
@@ -425,8 +424,6 @@ void Recorder::run() {
       program = TraceCache::global().program(*known, trace, &made);
     counts_.compilations += made == TraceCache::Made::kCompiled ? 1 : 0;
     counts_.instances += made == TraceCache::Made::kForSizes ? 1 : 0;
-    // The blocks of the unfused runs before it would stay beside its arena.
-    if (made != TraceCache::Made::kNot && program && program->arena_bytes >= kLargeArena) empty_cache();
     ++(program ? counts_.compiled : counts_.unfused);
     if (observer_ != nullptr) observer_->settled(trace, storages, program);
     if (program)

@@ -1,6 +1,7 @@
 #include "record/run.h"
 
 #include <chrono>
+#include <utility>
 
 #include "base/allocator.h"
 #include "base/inline_vector.h"
@@ -59,32 +60,65 @@ void run_unfused(const Trace& trace, Storages& storages, std::vector<bool>& done
   }
 }
 
+namespace {
+
+class Arena {
+ public:
+  Arena(const CompiledTrace& compiled, std::span<char*> memory)
+      : bytes_(static_cast<size_t>(compiled.arena_bytes)),
+        begin_(bytes_ > 0 ? static_cast<char*>(allocate(bytes_)) : nullptr) {
+    memory[compiled.storages.size()] = begin_;
+    for (size_t s = 0; s < compiled.storages.size(); ++s) {
+      if (compiled.storages[s].home == CompiledTrace::kArena)
+        memory[s] = begin_ + compiled.storages[s].offset;
+    }
+  }
+  ~Arena() {
+    if (begin_ != nullptr) deallocate(begin_, bytes_);
+  }
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+
+ private:
+  size_t bytes_;
+  char* begin_;
+};
+
+class Blocks {
+ public:
+  Blocks(const CompiledTrace& compiled, std::span<char*> memory) : compiled_(compiled), memory_(memory) {}
+  ~Blocks() {
+    for (size_t s = 0; held_ > 0; ++s) {
+      if (compiled_.storages[s].home == CompiledTrace::kBlock && memory_[s] != nullptr) end(s);
+    }
+  }
+  Blocks(const Blocks&) = delete;
+  Blocks& operator=(const Blocks&) = delete;
+
+  void begin(size_t s) {
+    memory_[s] = static_cast<char*>(allocate(static_cast<size_t>(compiled_.storages[s].bytes)));
+    ++held_;
+  }
+  void end(size_t s) {
+    deallocate(std::exchange(memory_[s], nullptr), static_cast<size_t>(compiled_.storages[s].bytes));
+    --held_;
+  }
+
+ private:
+  const CompiledTrace& compiled_;
+  std::span<char*> memory_;
+  int held_ = 0;
+};
+
+}  // namespace
+
 std::atomic<bool> profiling{false};
 
 void run_compiled(const CompiledTrace& compiled, const Trace& trace, std::span<const Scalar> numbers,
                   Storages& storages, std::vector<bool>& done) {
-  struct Arena {
-    explicit Arena(int64_t n) : bytes(static_cast<size_t>(n)), memory(n > 0 ? allocate(bytes) : nullptr) {}
-    ~Arena() {
-      if (memory != nullptr) deallocate(memory, bytes);
-    }
-    size_t bytes;
-    void* memory;
-  };
-  const Arena arena(compiled.arena_bytes);
   std::vector<char*> memory(storages.size() + 1);
-  memory[storages.size()] = static_cast<char*>(arena.memory);
-  for (size_t s = 0; s < storages.size(); ++s) {
-    switch (compiled.storages[s].home) {
-      case CompiledTrace::kOwn:
-        break;
-      case CompiledTrace::kArena:
-        memory[s] = static_cast<char*>(arena.memory) + compiled.storages[s].offset;
-        break;
-      case CompiledTrace::kNowhere:
-        break;
-    }
-  }
+  const Arena arena(compiled, memory);
+  Blocks blocks(compiled, memory);
   const CompiledTrace::FrameUse frame(compiled, trace);
   profile::Session* session = profile::current();
   size_t next_call = 0;
@@ -99,6 +133,7 @@ void run_compiled(const CompiledTrace& compiled, const Trace& trace, std::span<c
       storages[s]->provide();
       memory[s] = static_cast<char*>(storages[s]->memory());
     }
+    for (const int32_t n : turn.begin_blocks) blocks.begin(static_cast<size_t>(n));
     const profile::Scope scope(
         session, step.program != nullptr ? profile::Event::kKernel : profile::Event::kCall, [&] {
           return step.program != nullptr ? std::string_view(step.program->name())
@@ -114,6 +149,7 @@ void run_compiled(const CompiledTrace& compiled, const Trace& trace, std::span<c
     for (size_t i = turn.first; i < turn.first + turn.count; ++i) {
       for (const int32_t r : compiled.steps[i].records) done[static_cast<size_t>(r)] = true;
     }
+    for (const int32_t n : turn.end_blocks) blocks.end(static_cast<size_t>(n));
     // Recipes may need what this program does not any more.
     for (const int32_t n : turn.end) {
       const auto s = static_cast<size_t>(n);

@@ -181,6 +181,7 @@ std::vector<ProgramReport> compile_report(uint64_t site) {
                       .met = known->met,
                       .operations = static_cast<int64_t>(known->trace->records.size()),
                       .arena_bytes = program->arena_bytes,
+                      .block_bytes = program->block_bytes,
                       .compile_nanoseconds = program->compile_ns,
                       .profiled_runs = program->times.runs,
                       .share = 0,
@@ -190,9 +191,10 @@ std::vector<ProgramReport> compile_report(uint64_t site) {
         r.steps.push_back(report_of(*known->trace, *program, t));
       note_shares(*known->trace, *program, r);
       for (const compiler::CompiledTrace::Placement& p : program->storages) {
-        if (p.home != compiler::CompiledTrace::kArena) continue;
-        r.buffers.push_back(
-            {p.offset, p.bytes, static_cast<int>(p.first_turn), static_cast<int>(p.last_turn)});
+        const bool block = p.home == compiler::CompiledTrace::kBlock;
+        if (!block && p.home != compiler::CompiledTrace::kArena) continue;
+        r.buffers.push_back({p.offset + (block ? program->arena_bytes : 0), p.bytes,
+                             static_cast<int>(p.first_turn), static_cast<int>(p.last_turn)});
       }
       reports.push_back(std::move(r));
     }
@@ -215,9 +217,9 @@ std::string to_string(const std::vector<ProgramReport>& programs) {
                   static_cast<long long>(r.operations), static_cast<long long>(kernels),
                   static_cast<long long>(static_cast<int64_t>(r.steps.size()) - kernels));
     text += line + r.reason + "\n";
-    std::snprintf(line, sizeof line, "  met %lld times, compiled in %.1f ms, arena of %.1f KiB",
+    std::snprintf(line, sizeof line, "  met %lld times, compiled in %.1f ms, buffers of %.1f KiB",
                   static_cast<long long>(r.met), static_cast<double>(r.compile_nanoseconds) * 1e-6,
-                  static_cast<double>(r.arena_bytes) / 1024);
+                  static_cast<double>(r.arena_bytes + r.block_bytes) / 1024);
     text += line;
     if (r.profiled_runs > 0) {
       std::snprintf(line, sizeof line, ", %.1f us a run (mean of %lld)", static_cast<double>(total) * 1e-3,

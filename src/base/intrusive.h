@@ -19,6 +19,11 @@ class RefCounted {
  public:
   void retain() const noexcept { count_.fetch_add(1, std::memory_order_relaxed); }
 
+  /// For the sole owner of an object that nobody else can see yet.
+  void retain_unshared() const noexcept {
+    count_.store(count_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  }
+
   void release() const noexcept {
     // The sole owner needs no read-modify-write: nobody else can reach the object to add a reference.
     if (count_.load(std::memory_order_acquire) == 1 || count_.fetch_sub(1, std::memory_order_acq_rel) == 1) {

@@ -20,6 +20,9 @@ struct Place {
 /// Where an operand lies. Strides are in elements: of a program's operand over its space, of a call's tensor
 /// over its own dims.
 struct TraceOperand {
+  TraceOperand() noexcept {}  // of its own, so that emplace_back() does not clear the whole first
+  TraceOperand(int32_t number, int64_t bytes, const Dims& steps)
+      : storage(number), offset(bytes), strides(steps) {}
   int32_t storage = -1;  ///< number in the trace; -1: no tensor
   int64_t offset = 0;    ///< bytes
   Dims strides;
@@ -43,6 +46,7 @@ struct TraceCall {
 
 /// A program over a space, or a call.
 struct TraceRecord {
+  TraceRecord() noexcept {}  // as TraceOperand's
   Program* program = nullptr;
   int32_t call = -1;  ///< number of the call, where `program` is null
   Space space;

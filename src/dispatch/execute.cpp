@@ -213,10 +213,8 @@ Results run_pointwise(const OpDef& op, Args args, TensorImpl* target) {
     }
   }
 
-  Scalar scalars[8];
-  for (size_t i = 0; i < instance.scalars.size(); ++i)
-    scalars[i] = number_of(args[static_cast<size_t>(instance.scalars[i])]);
-  const std::span<const Scalar> numbers(scalars, instance.scalars.size());
+  InlineVector<Scalar, 8> numbers;
+  for (const int p : instance.scalars) numbers.push_back(number_of(args[static_cast<size_t>(p)]));
   const size_t inputs = instance.tensors.size(), outputs = instance.outputs.size();
   Results results;
   record::Recorder* recorder = record::recorder_for(args);

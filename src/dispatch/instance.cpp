@@ -14,6 +14,8 @@ using namespace ops;
 
 /// What tells one instance of a row from another: dtypes or number categories, presence, static attributes.
 struct Key {
+  Key() { std::memset(bytes, 0, kWords * 8); }
+  static constexpr size_t kWords = 2;  ///< what most keys fit in; behind their bytes it is 0
   char bytes[120];
   uint32_t size = 0;
   void add(const void* p, size_t n) {
@@ -23,6 +25,13 @@ struct Key {
   }
   void byte(uint8_t b) { bytes[size++] = static_cast<char>(b); }
   std::string_view view() const { return {bytes, size}; }
+  bool operator==(const Key& o) const {
+    uint64_t a[kWords], b[kWords];
+    std::memcpy(a, bytes, sizeof a);
+    std::memcpy(b, o.bytes, sizeof b);
+    return size == o.size && a[0] == b[0] && a[1] == b[1] &&
+           (size <= sizeof a || std::memcmp(bytes + sizeof a, o.bytes + sizeof a, size - sizeof a) == 0);
+  }
 };
 
 struct RowState {
@@ -30,7 +39,7 @@ struct RowState {
   std::unordered_map<std::string, std::unique_ptr<Instance>> instances;
   /// The last ones found, read without a lock; entries are never freed.
   struct Recent {
-    std::string key;
+    Key key;
     const Instance* instance;
   };
   std::atomic<const Recent*> recent[2] = {};
@@ -251,7 +260,7 @@ const Instance& find_instance(const OpDef& op, Args args, const ir::Space* space
   const Key key = make_key(op, args, spaces, out_dtype);
   for (auto& slot : state.recent) {
     const RowState::Recent* r = slot.load(std::memory_order_acquire);
-    if (r != nullptr && r->key == key.view()) return *r->instance;
+    if (r != nullptr && r->key == key) return *r->instance;
   }
   const ForkSection section;
   const std::lock_guard lock(state.mutex);
@@ -268,8 +277,7 @@ const Instance& find_instance(const OpDef& op, Args args, const ir::Space* space
   }
   // Keep a bounded number of recent entries alive: a reader may still look at an old one.
   if (state.kept.size() < 64) {
-    state.kept.push_back(
-        std::make_unique<RowState::Recent>(RowState::Recent{std::string(key.view()), slot.get()}));
+    state.kept.push_back(std::make_unique<RowState::Recent>(RowState::Recent{key, slot.get()}));
     state.recent[1].store(state.recent[0].load(std::memory_order_relaxed), std::memory_order_release);
     state.recent[0].store(state.kept.back().get(), std::memory_order_release);
   }

@@ -29,6 +29,11 @@ namespace {
 /// bytes that they keep from being freed, see Settings::most_held.
 constexpr size_t kMostRecords = 20'000;
 
+/// One multiplication, where hash_combine() takes three that wait for each other: an operation adds a dozen
+/// numbers. The sum is spread over the word when the record is finished.
+constexpr uint64_t add_to_hash(uint64_t hash, uint64_t value) { return (hash + value) * 0x9E3779B97F4A7C15u; }
+uint64_t hash_of(const compiler::Program& program) { return reinterpret_cast<uintptr_t>(&program); }
+
 /// What the work of a failed trace would have written.
 class Failed final : public PendingWork {
  public:
@@ -104,41 +109,43 @@ Recorder& Recorder::of_this_thread() {
   return *own.recorder;
 }
 
-int32_t Recorder::number_of(const Intrusive<Storage>& storage, bool fresh) {
-  if (storage->pending.load(std::memory_order_relaxed) == this && storage->pending_number > 0)
-    return storage->pending_number - 1;
+int32_t Recorder::new_number(Intrusive<Storage> storage, bool fresh) {
   const auto number = static_cast<int32_t>(storages_.size());
-  storages_.push_back(storage);
-  if (!fresh) held_ += storage->nbytes();
-  trace_.storages.push_back({storage->nbytes(), fresh, false});
-  trace_.hash = hash_combine(trace_.hash, static_cast<uint64_t>(storage->nbytes()) * 2 + (fresh ? 1 : 0));
+  const int64_t nbytes = storage->nbytes();
+  if (!fresh) held_ += nbytes;
+  trace_.storages.push_back({nbytes, fresh, false});
+  // A plain sum, so that what is combined next does not wait for it.
+  trace_.hash +=
+      add_to_hash(static_cast<uint64_t>(number), static_cast<uint64_t>(nbytes) * 2 + (fresh ? 1 : 0));
   storage->pending_number = number + 1;  // 0: nobody's, or claimed and not used yet
   storage->pending.store(this, std::memory_order_release);
+  storages_.push_back(std::move(storage));
   return number;
+}
+
+Intrusive<Storage> Recorder::promised(int64_t nbytes) {
+  Intrusive<Storage> storage = Storage::promise(nbytes);
+  storage->retain_unshared();
+  new_number(Intrusive<Storage>::adopt(storage.get()), true);
+  return storage;
 }
 
 Intrusive<Storage> Recorder::promise(int64_t nbytes) {
   if (nbytes == 0) return Storage::allocate(0);
   const auto lock = locked(mutex_);
-  Intrusive<Storage> storage = Storage::promise(nbytes);
-  number_of(storage, true);
-  return storage;
+  return promised(nbytes);
 }
 
-void Recorder::add_operand(const TensorImpl& t, std::span<const int64_t> strides) {
-  add_operand(t.storage_ptr(), false, t.offset() * t.itemsize(), strides);
-}
-
-void Recorder::add_operand(const Intrusive<Storage>& storage, bool fresh, int64_t offset,
-                           std::span<const int64_t> strides) {
-  const int32_t number = number_of(storage, fresh);
-  uint64_t h = hash_combine(static_cast<uint64_t>(number), static_cast<uint64_t>(offset));
-  for (const int64_t s : strides) h = h * 31 + static_cast<uint64_t>(s);
-  trace_.hash = hash_combine(trace_.hash, h);
+uint64_t Recorder::add_operand(uint64_t hash, int32_t storage, int64_t offset,
+                               std::span<const int64_t> strides) {
+  hash = add_to_hash(hash, static_cast<uint64_t>(storage));
+  hash = add_to_hash(hash, static_cast<uint64_t>(offset));
+  for (const int64_t s : strides) hash = add_to_hash(hash, static_cast<uint64_t>(s));
   TraceOperand& operand = trace_.operands.emplace_back();
-  operand.storage = number;
+  operand.storage = storage;
   operand.offset = offset;
   operand.strides.assign(strides.data(), strides.size());
+  return hash;
 }
 
 TraceRecord& Recorder::new_record(size_t inputs, size_t outputs, std::span<const Scalar> numbers) {
@@ -152,9 +159,9 @@ TraceRecord& Recorder::new_record(size_t inputs, size_t outputs, std::span<const
   return record;
 }
 
-bool Recorder::finish_record(const TraceRecord& record) {
-  trace_.hash = hash_combine(trace_.hash, reinterpret_cast<uintptr_t>(record.program));
-  for (const int64_t s : record.space.sizes) trace_.hash = trace_.hash * 31 + static_cast<uint64_t>(s);
+bool Recorder::finish_record(const TraceRecord& record, uint64_t hash) {
+  for (const int64_t s : record.space.sizes) hash = add_to_hash(hash, static_cast<uint64_t>(s));
+  trace_.hash = hash_combine(trace_.hash, hash);
   if (observer_ != nullptr && record.program != nullptr) observer_->recorded(record);
   ++counts_.records;
   return trace_.records.size() >= kMostRecords || held_ > settings().most_held;
@@ -208,8 +215,9 @@ void Recorder::add(compiler::Program& program, const compiler::Space& space,
   TraceRecord& record = new_record(inputs, places.size() - inputs, numbers);
   record.program = &program;
   record.space = space;
-  for (const compiler::Place& p : places) add_operand(*p.tensor, p.strides);
-  const bool full = finish_record(record);
+  uint64_t hash = hash_of(program);
+  for (const compiler::Place& p : places) hash = add_operand(hash, *p.tensor, p.strides);
+  const bool full = finish_record(record, hash);
   lock.unlock();
   if (full) settle();
 }
@@ -220,8 +228,9 @@ bool Recorder::add_dense(compiler::Program& program, std::span<TensorImpl* const
   record.program = &program;
   record.space.sizes = tensors[0]->size_dims();
   record.space.groups.resize(record.space.sizes.size(), ir::kOuter);
-  for (const TensorImpl* t : tensors) add_operand(*t, t->strides());
-  return finish_record(record);
+  uint64_t hash = hash_of(program);
+  for (const TensorImpl* t : tensors) hash = add_operand(hash, *t, t->strides());
+  return finish_record(record, hash);
 }
 
 void Recorder::add_list(compiler::Program& program, size_t count, std::span<TensorImpl* const> tensors,
@@ -252,9 +261,7 @@ Results Recorder::add_new(compiler::Program& program, std::span<TensorImpl* cons
   for (TensorImpl* t : inputs) tensors.push_back(t);
   const int64_t count = numel_of(sizes);
   for (const Dtype dtype : outputs) {
-    const Intrusive<Storage> storage = Storage::promise(count * itemsize(dtype));
-    number_of(storage, true);
-    results.push(TensorImpl::make_contiguous(storage, dtype, sizes));
+    results.push(TensorImpl::make_contiguous(promised(count * itemsize(dtype)), dtype, sizes));
     tensors.push_back(results[results.size() - 1].get());
   }
   const bool full = add_dense(program, tensors, inputs.size(), numbers);
@@ -307,9 +314,12 @@ void Recorder::add_again(const Trace& from, const TraceRecord& record,
   again.program = record.program;
   again.space = record.space;
   const auto operands = from.operands_of(record);
-  for (size_t i = 0; i < operands.size(); ++i)
-    add_operand(storages[i], storages[i]->memory() == nullptr, operands[i].offset, operands[i].strides);
-  finish_record(again);
+  uint64_t hash = hash_of(*record.program);
+  for (size_t i = 0; i < operands.size(); ++i) {
+    const int32_t number = number_of(storages[i], storages[i]->memory() == nullptr);
+    hash = add_operand(hash, number, operands[i].offset, operands[i].strides);
+  }
+  finish_record(again, hash);
 }
 
 void Recorder::add_call(const ops::OpDef& op, Args args, const Results& results) {
@@ -327,6 +337,7 @@ void Recorder::add_call(const ops::OpDef& op, Args args, const Results& results)
   TraceCall call = compiler::make_call(op, args);
   call.tensors.reserve(used.size());
   call.results.reserve(static_cast<size_t>(results.size()));
+  auto hash = static_cast<uint64_t>(op.id);
   const auto add = [&](const TensorImpl* t, std::vector<TraceCall::Tensor>& list) {
     TraceCall::Tensor& d = list.emplace_back();
     if (t == nullptr) return;
@@ -336,7 +347,7 @@ void Recorder::add_call(const ops::OpDef& op, Args args, const Results& results)
     d.neg = t->neg();
     d.wrapped_number = t->wrapped_number;
     d.sizes = t->size_dims();
-    add_operand(*t, t->strides());
+    hash = add_operand(hash, *t, t->strides());
   };
   // What is read only stands before what is written.
   for (const Arg& a : args) {
@@ -348,9 +359,8 @@ void Recorder::add_call(const ops::OpDef& op, Args args, const Results& results)
   record.inputs = static_cast<int32_t>(trace_.operands.size()) - record.operand;
   for (int o = 0; o < results.size(); ++o) add(results[o].get(), call.results);
   record.outputs = static_cast<int32_t>(trace_.operands.size()) - record.operand - record.inputs;
-  trace_.hash = hash_combine(trace_.hash, static_cast<uint64_t>(op.id));
   trace_.calls.push_back(std::move(call));
-  const bool full = finish_record(record);
+  const bool full = finish_record(record, hash);
   lock.unlock();
   if (full) settle();
 }

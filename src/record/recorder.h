@@ -82,14 +82,23 @@ class Recorder final : public PendingWork {
   /// The lock, with these storages claimed. @throws as claim().
   std::unique_lock<std::mutex> claimed(std::span<Storage* const> storages);
   Recorder() : PendingWork(true) {}
-  int32_t number_of(const Intrusive<Storage>& storage, bool fresh);
-  void add_operand(const TensorImpl& t, std::span<const int64_t> strides);
-  void add_operand(const Intrusive<Storage>& storage, bool fresh, int64_t offset,
-                   std::span<const int64_t> strides);
+  int32_t number_of(const Intrusive<Storage>& storage, bool fresh) {
+    if (storage->pending.load(std::memory_order_relaxed) == this && storage->pending_number > 0)
+      return storage->pending_number - 1;
+    return new_number(Intrusive<Storage>(storage), fresh);
+  }
+  int32_t new_number(Intrusive<Storage> storage, bool fresh);
+  /// A new storage, which is in the trace.
+  Intrusive<Storage> promised(int64_t nbytes);
+  /// Each gives the hash of the record so far.
+  uint64_t add_operand(uint64_t hash, const TensorImpl& t, std::span<const int64_t> strides) {
+    return add_operand(hash, number_of(t.storage_ptr(), false), t.offset() * t.itemsize(), strides);
+  }
+  uint64_t add_operand(uint64_t hash, int32_t storage, int64_t offset, std::span<const int64_t> strides);
   /// A record without program and operands, which come next; then finish_record(), which tells whether the
   /// trace has grown to its limit.
   compiler::TraceRecord& new_record(size_t inputs, size_t outputs, std::span<const Scalar> numbers);
-  bool finish_record(const compiler::TraceRecord& record);
+  bool finish_record(const compiler::TraceRecord& record, uint64_t hash);
   /// A program over row-major tensors of one size. @return see finish_record()
   bool add_dense(compiler::Program& program, std::span<TensorImpl* const> tensors, size_t inputs,
                  std::span<const Scalar> numbers);

@@ -190,7 +190,7 @@ void Storage::resize(int64_t nbytes) {
 Intrusive<TensorImpl> TensorImpl::make(Intrusive<Storage> storage, Dtype dtype,
                                        std::span<const int64_t> sizes, std::span<const int64_t> strides,
                                        int64_t offset) {
-  auto* impl = new (take_block()) TensorImpl();
+  auto* impl = new (take_block()) TensorImpl;  // without (), which would clear it first
   impl->storage_ = std::move(storage);
   impl->dtype_ = dtype;
   impl->offset_ = offset;
@@ -202,7 +202,7 @@ Intrusive<TensorImpl> TensorImpl::make(Intrusive<Storage> storage, Dtype dtype,
 
 Intrusive<TensorImpl> TensorImpl::make_contiguous(Intrusive<Storage> storage, Dtype dtype,
                                                   std::span<const int64_t> sizes) {
-  auto* impl = new (take_block()) TensorImpl();
+  auto* impl = new (take_block()) TensorImpl;
   impl->storage_ = std::move(storage);
   impl->dtype_ = dtype;
   const size_t rank = sizes.size();

@@ -37,51 +37,70 @@ bool inline_storage() {
   return enabled;
 }
 
-/// A per-thread stack of memory for TensorImpl objects; one freed on another thread joins that thread's
-/// stack. Reached by one static-TLS pointer: the general TLS model would cost a call each time.
-struct FreeList {
-  static constexpr int kCapacity = 256;
-  void* blocks[kCapacity];
-  int size = 0;
+/// The address sanitizer is to see uses of objects that are gone.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kKeepsBlocks = false;
+#else
+constexpr bool kKeepsBlocks = true;
+#endif
+
+/// Per-thread stacks of memory for tensors and for storages without bytes of their own; an object freed on
+/// another thread joins that thread's. Reached by one static-TLS pointer: the general TLS model would cost a
+/// call each time.
+struct FreeLists {
+  static constexpr int kCapacity = 512;  // a recorded training step lets go of as many storages at once
+  struct Stack {
+    void* blocks[kCapacity];
+    int size = 0;
+  };
+  Stack tensors, storages;
+  Stack& of(const TensorImpl*) { return tensors; }
+  Stack& of(const Storage*) { return storages; }
 };
-thread_local FreeList* impl_blocks __attribute__((tls_model("initial-exec"))) = nullptr;
+thread_local FreeLists* free_lists __attribute__((tls_model("initial-exec"))) = nullptr;
 thread_local bool thread_ends __attribute__((tls_model("initial-exec"))) = false;
 
-/// Frees the stack when its thread ends.
-struct FreeListOwner {
-  FreeListOwner() { impl_blocks = new FreeList; }
-  ~FreeListOwner() {
-    FreeList* list = impl_blocks;
-    impl_blocks = nullptr;
+/// Frees the stacks when their thread ends.
+struct FreeListsOwner {
+  FreeListsOwner() { free_lists = new FreeLists; }
+  ~FreeListsOwner() {
+    FreeLists* lists = free_lists;
+    free_lists = nullptr;
     thread_ends = true;
-    while (list->size > 0) ::operator delete(list->blocks[--list->size]);
-    delete list;
+    for (FreeLists::Stack* s : {&lists->tensors, &lists->storages}) {
+      while (s->size > 0) ::operator delete(s->blocks[--s->size]);
+    }
+    delete lists;
   }
 };
 
-[[gnu::noinline]] void make_free_list() {
+[[gnu::noinline]] void make_free_lists() {
   if (thread_ends) return;
-  static thread_local FreeListOwner owner;
+  static thread_local FreeListsOwner owner;
   (void)owner;
 }
 
+template <class T>
 void* take_block() {
-  FreeList* list = impl_blocks;
-  if (list != nullptr && list->size > 0) return list->blocks[--list->size];
-  return ::operator new(sizeof(TensorImpl));
+  if (FreeLists* lists = free_lists; lists != nullptr) {
+    FreeLists::Stack& stack = lists->of(static_cast<T*>(nullptr));
+    if (stack.size > 0) return stack.blocks[--stack.size];
+  }
+  return ::operator new(sizeof(T));
 }
 
-void give_block(void* p) {
-  FreeList* list = impl_blocks;
-  if (list == nullptr) [[unlikely]] {
-    make_free_list();
-    list = impl_blocks;
+template <class T>
+void give_block(T* p) {
+  if (free_lists == nullptr) [[unlikely]]
+    make_free_lists();
+  if (FreeLists* lists = free_lists; lists != nullptr) {
+    FreeLists::Stack& stack = lists->of(p);
+    if (kKeepsBlocks && stack.size < FreeLists::kCapacity) {
+      stack.blocks[stack.size++] = p;
+      return;
+    }
   }
-  if (list != nullptr && list->size < FreeList::kCapacity) {
-    list->blocks[list->size++] = p;
-  } else {
-    ::operator delete(p);
-  }
+  ::operator delete(p);
 }
 
 }  // namespace
@@ -99,7 +118,7 @@ Intrusive<Storage> Storage::allocate(int64_t nbytes) {
   LOHE_CHECK(nbytes >= 0, "a storage cannot have ", nbytes, " bytes");
   if (nbytes <= kInlineBytes && inline_storage()) {
     char* block = static_cast<char*>(lohe::allocate(static_cast<size_t>(kHeader + nbytes)));
-    auto* storage = new (block) Storage();
+    auto* storage = new (block) Storage;
     storage->inline_bytes_ = nbytes;
     storage->inline_ = true;
     storage->data_ = block + kHeader;
@@ -108,7 +127,7 @@ Intrusive<Storage> Storage::allocate(int64_t nbytes) {
     return Intrusive<Storage>::adopt(storage);
   }
   void* data = lohe::allocate(static_cast<size_t>(nbytes));
-  auto* storage = new Storage();
+  auto* storage = new (take_block<Storage>()) Storage;
   storage->data_ = data;
   storage->nbytes_ = nbytes;
   tell_of_allocation(*storage);
@@ -117,7 +136,7 @@ Intrusive<Storage> Storage::allocate(int64_t nbytes) {
 
 Intrusive<Storage> Storage::promise(int64_t nbytes) {
   LOHE_CHECK(nbytes >= 0, "a storage cannot have ", nbytes, " bytes");
-  auto* storage = new Storage();
+  auto* storage = new (take_block<Storage>()) Storage;
   storage->nbytes_ = nbytes;
   return Intrusive<Storage>::adopt(storage);
 }
@@ -128,7 +147,7 @@ void Storage::provide() {
 
 Intrusive<Storage> Storage::borrow(void* data, int64_t nbytes, void (*release)(void*), void* context,
                                    bool writable) {
-  auto* storage = new Storage();
+  auto* storage = new (take_block<Storage>()) Storage;
   storage->data_ = data;
   storage->nbytes_ = nbytes;
   storage->release_ = release == nullptr ? [](void*) {} : release;
@@ -166,7 +185,8 @@ void Storage::destroy(Storage* storage) noexcept {
   } else if (storage->data_ != nullptr) {  // else promised, and never asked for
     lohe::deallocate(storage->data_, static_cast<size_t>(storage->nbytes_));
   }
-  delete storage;
+  storage->~Storage();
+  give_block(storage);
 }
 
 bool Storage::holds_inline_bytes() const {
@@ -190,7 +210,7 @@ void Storage::resize(int64_t nbytes) {
 Intrusive<TensorImpl> TensorImpl::make(Intrusive<Storage> storage, Dtype dtype,
                                        std::span<const int64_t> sizes, std::span<const int64_t> strides,
                                        int64_t offset) {
-  auto* impl = new (take_block()) TensorImpl;  // without (), which would clear it first
+  auto* impl = new (take_block<TensorImpl>()) TensorImpl;  // without (), which would clear it first
   impl->storage_ = std::move(storage);
   impl->dtype_ = dtype;
   impl->offset_ = offset;
@@ -202,7 +222,7 @@ Intrusive<TensorImpl> TensorImpl::make(Intrusive<Storage> storage, Dtype dtype,
 
 Intrusive<TensorImpl> TensorImpl::make_contiguous(Intrusive<Storage> storage, Dtype dtype,
                                                   std::span<const int64_t> sizes) {
-  auto* impl = new (take_block()) TensorImpl;
+  auto* impl = new (take_block<TensorImpl>()) TensorImpl;
   impl->storage_ = std::move(storage);
   impl->dtype_ = dtype;
   const size_t rank = sizes.size();

@@ -24,8 +24,9 @@ constexpr std::array kVariables{
         "LOHE_COMPILE_RECOMPUTE_FROM", EnvType::kInt, "524288", "",
         "Backward computes again what a compiled program would keep for it where that is as cheap, if it "
         "leaves out so many bytes."},
-    EnvVariable{"LOHE_COMPILE_STRICT", EnvType::kBool, "0", "",
-                "Raise when the compiler fails, instead of a warning and the eager kernels."},
+    EnvVariable{
+        "LOHE_COMPILE_STRICT", EnvType::kBool, "0", "",
+        "Raise when the compiler fails, instead of a warning and the eager kernels or the interpreter."},
     EnvVariable{
         "LOHE_CPU_LEVEL", EnvType::kString, "the highest level that this machine runs", "",
         "Instruction set level that kernels are generated for; a level that the machine lacks is an error."},

@@ -64,10 +64,11 @@ size_t prebuilt_count();
 struct KernelCacheOptions {
   CpuLevel level;
   bool interpreter = false;         ///< never make machine code
+  bool strict = false;              ///< raise where a kernel cannot be made machine code
   bool prebuilt = true;             ///< look among the kernels that the library carries
   std::filesystem::path directory;  ///< of the disk cache; empty: none
   uint64_t max_disk_bytes = uint64_t{256} << 20;
-  /// From LOHE_CPU_LEVEL, LOHE_KERNELS, LOHE_CACHE_DIR, XDG_CACHE_HOME and HOME.
+  /// From LOHE_CPU_LEVEL, LOHE_KERNELS, LOHE_COMPILE_STRICT, LOHE_CACHE_DIR, XDG_CACHE_HOME and HOME.
   static KernelCacheOptions from_environment();
 };
 

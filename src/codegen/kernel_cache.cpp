@@ -134,6 +134,7 @@ KernelCacheOptions KernelCacheOptions::from_environment() {
   options.level = cpu_level();
   const std::string kernels = env_choice("LOHE_KERNELS", "llvm");
   options.interpreter = kernels == "interpreter";
+  options.strict = env_bool("LOHE_COMPILE_STRICT", false);
   options.prebuilt = kernels != "generated";
   std::filesystem::path base = env_string("LOHE_CACHE_DIR", "");
   if (base.empty()) {
@@ -194,7 +195,10 @@ struct KernelCache::Impl {
   int makers = 0;  ///< threads in make()
   std::unique_ptr<std::condition_variable> made = std::make_unique<std::condition_variable>();
   std::unordered_map<Hash128, std::unique_ptr<Entry>> entries;
-  std::atomic<bool> code_denied{false};  ///< fresh code could not be loaded: do not try for every kernel
+  /// Kernels in a row whose code could not be loaded. A system that denies memory for code denies all of it:
+  /// not every kernel tries. One alone has a fault of its own.
+  static constexpr int kMostRefused = 3;
+  std::atomic<int> refused{0};
   std::atomic<uint64_t> memory_hits{0}, prebuilt_hits{0}, disk_hits{0}, compiled{0}, interpreted{0};
 };
 
@@ -222,19 +226,21 @@ ir::KernelFunction KernelCache::Impl::machine_code(const ir::Kernel& kernel, con
   try {
     function = load_object(object, symbol);
   } catch (const Error&) {
-    code_denied = true;
+    ++refused;
     throw;
   }
+  refused = 0;
   ++compiled;
   disk.store(key, object);
   return function;
 }
 
 CompiledKernel KernelCache::Impl::make(const ir::Kernel& kernel, const Entry& entry, const Hash128& hash) {
-  if (!options.interpreter && !code_denied) {
+  if (!options.interpreter && refused < kMostRefused) {
     try {
       return {machine_code(kernel, entry, hash), nullptr};
     } catch (const std::exception& error) {
+      if (options.strict) throw;
       log_warning_once("kernel-code", "kernel '", kernel.name,
                        "' has no machine code and is interpreted, which is slow: ", error.what());
     }

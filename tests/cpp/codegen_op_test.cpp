@@ -162,6 +162,28 @@ TEST(CodegenOps, SelectTakesEveryType) {
   }
 }
 
+TEST(CodegenOps, MaximaOfNumbersThatAreNeverNanAgreeWithTheInterpreter) {
+  // Where it knows that, LLVM makes them maxima of C's kind, even calls of fmaxf().
+  for (Type in : {Type::kBool, Type::kU8, Type::kI8, Type::kI32}) {
+    for (Type half : {Type::kF16, Type::kBF16, Type::kF32, Type::kF64}) {
+      for (double bound : {0.0, -0.0, 0.5}) {
+        for (bool maximum : {false, true}) {
+          const std::string name =
+              std::string(maximum ? "maximum_" : "minimum_") + ir::name(in) + "_" + ir::name(half);
+          const Type wide = half == Type::kF64 ? Type::kF64 : Type::kF32;
+          expect_op(name, {in}, half, [&](const std::vector<V>& v) {
+            Builder& b = *v[0].builder;
+            const V x = b.cast(b.cast(b.cast(v[0], wide), half), wide), limit = b.constant(wide, bound);
+            const V first = maximum ? b.binary(Op::kLt, limit, x) : b.binary(Op::kLt, x, limit);
+            const V y = select(first, x, limit);
+            return b.cast(select(b.binary(Op::kNe, x, x), x, y), half);
+          });
+        }
+      }
+    }
+  }
+}
+
 TEST(CodegenOps, FmaRoundsOnceAtEveryLevel) {
   for (Type t : kFloatTypes) {
     expect_op(

@@ -21,10 +21,10 @@ from seeds import add_options
 WAYS: dict[str, tuple[list[str], dict[str, str]]] = {
     "unfused": ([], {}),
     "unfused, 3 threads": (["--large", "--threads", "3"], {"LOHE_DEBUG_WAKE": "1"}),
-    "compiled": (["--compiled"], {"LOHE_DEBUG_FILL": "1"}),
+    "compiled": (["--compiled"], {"LOHE_DEBUG_FILL": "1", "LOHE_COMPILE_STRICT": "1"}),
     "compiled, long rows, 3 threads": (
         ["--compiled", "--large", "--threads", "3"],
-        {"LOHE_DEBUG_FILL": "1", "LOHE_DEBUG_WAKE": "1"},
+        {"LOHE_DEBUG_FILL": "1", "LOHE_DEBUG_WAKE": "1", "LOHE_COMPILE_STRICT": "1"},
     ),
     "compiled, interpreter": (["--compiled"], {"LOHE_KERNELS": "interpreter"}),
     "compiled, guard pages": (["--compiled"], {"LOHE_DEBUG_GUARD": "1"}),

@@ -45,9 +45,15 @@ class Loader {
       log(LogLevel::kInfo, "linking a kernel: ", llvm::toString(std::move(error)));
     });
     orc::SymbolMap symbols;
-    symbols[jit_->mangleAndIntern(kFmaSymbol)] = {
-        orc::ExecutorAddr::fromPtr(&lohe_kernel_fma),
-        llvm::JITSymbolFlags::Exported | llvm::JITSymbolFlags::Callable};
+    const auto add = [&](const char* name, auto* function) {
+      symbols[jit_->mangleAndIntern(name)] = {
+          orc::ExecutorAddr::fromPtr(function),
+          llvm::JITSymbolFlags::Exported | llvm::JITSymbolFlags::Callable};
+    };
+    add(kFmaSymbol, &lohe_kernel_fma);
+    // What LLVM makes of a maximum of half numbers that are never NaN (a comparison's result, rounded).
+    add("fmaxf", static_cast<float (*)(float, float)>(&std::fmax));
+    add("fminf", static_cast<float (*)(float, float)>(&std::fmin));
     must(jit_->getMainJITDylib().define(orc::absoluteSymbols(std::move(symbols))));
   }
 

@@ -632,7 +632,7 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
     if (spec.by_rows && spec.vector_dim == 0) {
       constexpr int64_t kLine = 32;  // elements that are not shared between threads
       const int64_t share = ((nest[0].size - 1) / num_threads() / kLine + 1) * kLine;
-      l.grain = std::max(l.grain, std::clamp<int64_t>(share, kColumnTile / 8, kColumnTile));
+      l.grain = std::max(l.grain, std::clamp<int64_t>(share, kColumnTile / 16, kColumnTile));
     }
     if (l.grain * work > 2 * worth) l.length = Grain::kLong;
     l.kernel = e.compiled;

@@ -277,6 +277,17 @@ class Fusion {
       for (const uint8_t group : g.groups) {
         if (group != kOuter && group != kRow) g.open = false;
       }
+      // An output that overlaps itself (fill_() of an expanded tensor) writes what an earlier element's reads
+      // came from: as it is.
+      for (size_t o = 0; o < m.outputs.size(); ++o) {
+        const size_t number = unit.output >= 0 ? static_cast<size_t>(unit.output) : o;
+        const ir::Space spans = kOuter | graph.node(graph.outputs[number]).space;
+        Dims sizes = g.sizes;
+        for (size_t d = 0; d < sizes.size(); ++d) {
+          if ((g.groups[d] & spans) == 0) sizes[d] = 1;  // reduced
+        }
+        if (may_overlap(sizes, m.outputs[o].strides)) g.open = false;
+      }
       // Two outputs in one place, or an output over a differently laid out input: as it is.
       for (const Access& o : m.outputs) {
         if (std::count_if(m.outputs.begin(), m.outputs.end(),

@@ -85,7 +85,9 @@ def test_a_compiled_function_gives_the_bits_of_the_plain_one(name: str, dtype: s
     _same_calls(function, *(lohe.randn(s, dtype=getattr(lohe, dtype)) for s in shapes))
 
 
-@pytest.mark.parametrize("name", [n for n in FUNCTIONS if n not in ("integers", "scans and sorts", "nothing")])
+@pytest.mark.parametrize(
+    "name", [n for n in FUNCTIONS if n not in ("integers", "scans and sorts", "nothing")]
+)
 def test_gradients_of_a_compiled_function_have_the_same_bits(name: str) -> None:
     function, shapes = FUNCTIONS[name]
     inputs = [lohe.randn(s) for s in shapes]
@@ -95,7 +97,9 @@ def test_gradients_of_a_compiled_function_have_the_same_bits(name: str) -> None:
 
         def run() -> None:
             out = f(*leaves)
-            total = sum((t * t).sum() for t in (out if isinstance(out, tuple) else (out,)) if t.is_floating_point())
+            total = sum(
+                (t * t).sum() for t in (out if isinstance(out, tuple) else (out,)) if t.is_floating_point()
+            )
             total.backward()
 
         (lohe.compile(run) if whole else run)()
@@ -237,6 +241,22 @@ def test_arguments_closures_and_globals_are_written_in_place() -> None:
     assert x._version == other._version
 
 
+@pytest.mark.parametrize("write", ["fill_", "zero_"])
+@pytest.mark.parametrize("dims", [0, 1, 2])
+def test_what_overlaps_itself_is_written_after_it_is_read(write: str, dims: int) -> None:
+    sizes = [(3, 4, 17), (4, 3, 17), (4, 17, 3)][dims]
+    x = lohe.randn(4, 17).unsqueeze(dims)
+
+    def function(x: lohe.Tensor) -> tuple[lohe.Tensor, ...]:
+        base = x * 1
+        wide = base.expand(sizes)
+        before = wide.abs() + base
+        wide.fill_(0.5) if write == "fill_" else wide.zero_()
+        return before, before.sum(-1), base, wide * 2
+
+    _same_calls(function, x)
+
+
 def test_an_error_comes_at_its_own_line_and_nothing_is_lost() -> None:
     x = lohe.zeros(3)
 
@@ -289,7 +309,14 @@ def test_memory_that_was_never_computed_is_refused_whoever_asks() -> None:
         picked = lohe.randn(3).take_along_dim(index, 0)
         lost = picked * 2
     storage = lost.untyped_storage()
-    for ask in (storage.data_ptr, storage.tolist, storage.clone, lambda: storage[0], lambda: memoryview(storage), lost.data_ptr):
+    for ask in (
+        storage.data_ptr,
+        storage.tolist,
+        storage.clone,
+        lambda: storage[0],
+        lambda: memoryview(storage),
+        lost.data_ptr,
+    ):
         with pytest.raises(RuntimeError, match="never computed"):
             ask()
 
@@ -554,7 +581,9 @@ def test_a_report_counts_the_flops_of_products_and_convolutions() -> None:
         z = lohe.nn.functional.conv_transpose2d(y, up, groups=2)
         return lohe.nn.functional.linear(z.flatten(1), m).sum()
 
-    leaves = [lohe.randn(*s, requires_grad=True) for s in ((3, 4, 9, 9), (6, 4, 3, 3), (6, 5, 2, 2), (7, 250))]
+    leaves = [
+        lohe.randn(*s, requires_grad=True) for s in ((3, 4, 9, 9), (6, 4, 3, 3), (6, 5, 2, 2), (7, 250))
+    ]
 
     def step() -> Any:
         return lohe.autograd.grad(f(*leaves), leaves)
@@ -669,7 +698,9 @@ def counts_of(call):
 
 def test_batches_of_other_sizes_are_not_compiled_anew():
     """A program for a third size is there at once, as a second one is; both do what the first one does."""
-    model = lohe.nn.Sequential(lohe.nn.Linear(16, 24), lohe.nn.GELU(), lohe.nn.LayerNorm(24), lohe.nn.Linear(24, 1))
+    model = lohe.nn.Sequential(
+        lohe.nn.Linear(16, 24), lohe.nn.GELU(), lohe.nn.LayerNorm(24), lohe.nn.Linear(24, 1)
+    )
 
     def gradients(x):
         model.zero_grad()

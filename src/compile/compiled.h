@@ -40,7 +40,7 @@ struct CompiledTrace {
   std::vector<Recipe> recipes;  ///< for storages that are made when they are asked for
   int64_t arena_bytes = 0;
   int64_t block_bytes = 0;  ///< of the blocks that are needed at the same time, at most
-  int64_t compile_ns = 0;  ///< what making it took
+  int64_t compile_ns = 0;   ///< what making it took
 
   /// Measurements, by turn; taken while profiling is on.
   struct Times {

@@ -46,7 +46,13 @@ BARS: list[tuple[str, str, float]] = [
     (r"train: GPT 6x384, 256 tokens, batch 4", "tuned", 1.0),
     (r"patterns: geometric mean", "compiled", 1.5),
     (r"patterns: .*;.*", "the better", 1.0),
+    (r"compile: MLP 64x4, batch 32; whole step compiled", "PyTorch", 6.0),
     (r"compile: MLP 64x4, batch 32; whole step compiled", "JAX", 1.0),
+    (r"compile: GPT 4x128, 64 tokens, batch 12; .*", "the best", 1.3),
+    (r"compile: GPT 6x384, 256 tokens, batch 4; .*", "Lohe", 1.1),
+    (r"compile: GPT 6x384, 256 tokens, batch 4; .*", "the best", 1.05),
+    (r"compile: (SGD|Adam|AdamW).*; \d+ tensors? of 1000", "foreach", 1.5),
+    (r"compile: (SGD|Adam|AdamW).*; \d+ tensors? of 1000", "fused", 1.5),
 ]
 
 KEEP_MEMORY = {
@@ -124,6 +130,7 @@ TABLES = {
         ("Lohe compiled", "Lohe", "PyTorch", "PyTorch tuned", "PyTorch compiled", "JAX"),
         {
             "Lohe": ("Lohe",),
+            "PyTorch": ("PyTorch",),
             "the best": ("PyTorch", "PyTorch tuned", "PyTorch compiled"),
             "compiled": ("PyTorch compiled",),
             "JAX": ("JAX",),

@@ -105,7 +105,12 @@ void check_target(const OpDef& op, Args args, const TensorImpl& target, Dtype re
   check_written_memory(op, args, target, true, nullptr, one_value);
 }
 
-Scalar number_of(const Arg& a) { return a.scalar(); }
+/// The numbers that the instance's program takes.
+InlineVector<Scalar, 8> numbers_for(const Instance& instance, Args args) {
+  InlineVector<Scalar, 8> numbers;
+  for (const int p : instance.scalars) numbers.push_back(args[static_cast<size_t>(p)].scalar());
+  return numbers;
+}
 
 /// A result; its memory is promised where the work on it is recorded. Strides empty: row-major.
 TensorPtr new_tensor(std::span<const int64_t> sizes, std::span<const int64_t> strides, Dtype dtype,
@@ -213,8 +218,7 @@ Results run_pointwise(const OpDef& op, Args args, TensorImpl* target) {
     }
   }
 
-  InlineVector<Scalar, 8> numbers;
-  for (const int p : instance.scalars) numbers.push_back(number_of(args[static_cast<size_t>(p)]));
+  const InlineVector<Scalar, 8> numbers = numbers_for(instance, args);
   const size_t inputs = instance.tensors.size(), outputs = instance.outputs.size();
   Results results;
   record::Recorder* recorder = record::recorder_for(args);
@@ -317,9 +321,7 @@ Results run_composed(const OpDef& op, Args args) {
     bindings[i] = {args[i].tensor, std::move(strides)};
   }
   const Instance& instance = find_instance(op, args, spaces.data(), Dtype::kUndefined);
-  Scalar scalars[8];
-  for (size_t i = 0; i < instance.scalars.size(); ++i)
-    scalars[i] = number_of(args[static_cast<size_t>(instance.scalars[i])]);
+  const InlineVector<Scalar, 8> numbers = numbers_for(instance, args);
 
   const int keep_at = op.schema.index_of("keepdim");
   const bool keepdim = keep_at >= 0 && args[static_cast<size_t>(keep_at)].kind == Arg::kBool &&
@@ -384,9 +386,7 @@ Results run_composed(const OpDef& op, Args args) {
   space.groups = domain.groups;
   bool empty_result = true;
   for (int o = 0; o < results.size(); ++o) empty_result = empty_result && results[o]->numel() == 0;
-  if (!empty_result)
-    launch(*instance.program, space, places, instance.tensors.size(), {scalars, instance.scalars.size()},
-           recorder);
+  if (!empty_result) launch(*instance.program, space, places, instance.tensors.size(), numbers, recorder);
   return results;
 }
 

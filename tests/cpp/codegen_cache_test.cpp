@@ -248,7 +248,7 @@ TEST_F(CodegenCache, DirectoryThatCannotBeWrittenCostsOneWarning) {
   EXPECT_LE(warnings, 1);
 }
 
-TEST_F(CodegenCache, WithoutExecutableMemoryKernelsAreInterpreted) {
+TEST_F(CodegenCache, WithoutExecutableMemoryKernelsAreInterpretedOrStrictlyRefused) {
   constexpr int kSetMdwe = 65, kRefuseExecGain = 1;  // prctl: no page ever becomes executable (Linux 6.3)
   const pid_t child = ::fork();
   ASSERT_GE(child, 0);
@@ -257,7 +257,14 @@ TEST_F(CodegenCache, WithoutExecutableMemoryKernelsAreInterpreted) {
     warnings = 0;
     set_log_sink([](LogLevel level, const std::string&) { warnings += level == LogLevel::kWarning; });
     KernelCache cache(options());
-    const bool good = run_scale(*cache.get(scale(2)), 4) == 8 && run_scale(*cache.get(scale(3)), 4) == 12;
+    bool good = run_scale(*cache.get(scale(2)), 4) == 8 && run_scale(*cache.get(scale(3)), 4) == 12;
+    KernelCacheOptions o = options();
+    o.strict = true;
+    try {
+      (void)KernelCache(o).get(scale(5));
+      good = false;
+    } catch (const Error&) {
+    }
     ::_exit(good && cache.stats().interpreted == 2 && warnings == 1 ? 0 : 1);
   }
   int status = 0;

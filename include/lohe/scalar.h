@@ -23,6 +23,14 @@ class LOHE_API Scalar {
   template <std::floating_point T>
   Scalar(T v) : kind_(Kind::kFloat), real_(static_cast<double>(v)) {}
   Scalar(std::complex<double> v) : kind_(Kind::kComplex), real_(v.real()), imag_(v.imag()) {}
+  // Member by member: a processor waits where what was just written is read in wider words.
+  Scalar(const Scalar& o) : kind_(o.kind_), int_(o.int_), imag_(o.imag_) {}
+  Scalar& operator=(const Scalar& o) {
+    kind_ = o.kind_;
+    int_ = o.int_;
+    imag_ = o.imag_;
+    return *this;
+  }
 
   Kind kind() const { return kind_; }
   bool is_bool() const { return kind_ == Kind::kBool; }

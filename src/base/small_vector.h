@@ -22,10 +22,10 @@ class SmallVector {
   SmallVector(std::initializer_list<T> init) { assign(init.begin(), init.size()); }
   SmallVector(std::span<const T> s) { assign(s.data(), s.size()); }
   SmallVector(const T* first, const T* last) { assign(first, static_cast<size_t>(last - first)); }
-  SmallVector(const SmallVector& o) { assign(o.data_, o.size_); }
+  SmallVector(const SmallVector& o) { copy(o); }
   SmallVector(SmallVector&& o) noexcept { take(o); }
   SmallVector& operator=(const SmallVector& o) {
-    if (this != &o) assign(o.data_, o.size_);
+    if (this != &o) copy(o);
     return *this;
   }
   SmallVector& operator=(SmallVector&& o) noexcept {
@@ -88,12 +88,38 @@ class SmallVector {
   const T* begin() const { return data_; }
   const T* end() const { return data_ + size_; }
   operator std::span<const T>() const { return {data_, size_}; }
-  bool operator==(const SmallVector& o) const { return std::equal(begin(), end(), o.begin(), o.end()); }
+  bool operator==(const SmallVector& o) const {
+    // A loop of its own: std::equal() calls memcmp(), which takes longer than most of these are.
+    if (size_ != o.size_) return false;
+    for (uint32_t i = 0; i < size_; ++i) {
+      if (!(data_[i] == o.data_[i])) return false;
+    }
+    return true;
+  }
 
  private:
   /// Elements may be pointers, whose addresses become void* only when told to.
   static void move(T* to, const T* from, size_t n) {
     if (n != 0) std::memmove(static_cast<void*>(to), static_cast<const void*>(from), n * sizeof(T));
+  }
+  void copy(const SmallVector& o) {
+    if (o.size_ <= N)
+      copy_short(o);
+    else
+      assign(o.data_, o.size_);
+  }
+  /// Of up to N elements: any vector has room for them, so that they take a few moves and no call.
+  void copy_short(const SmallVector& o) {
+    constexpr size_t kAll = N * sizeof(T), kFewBytes = 64;
+    if constexpr (kAll > kFewBytes) {
+      assign(o.data_, o.size_);
+    } else {
+      size_ = o.size_;
+      if (size_ == 1)  // what was written a moment ago cannot be read in wider words
+        data_[0] = o.data_[0];
+      else
+        std::memcpy(static_cast<void*>(data_), static_cast<const void*>(o.data_), kAll);
+    }
   }
   void release() {
     if (data_ != inline_) delete[] data_;
@@ -102,7 +128,7 @@ class SmallVector {
   }
   void take(SmallVector& o) {
     if (o.data_ == o.inline_) {
-      assign(o.data_, o.size_);
+      copy_short(o);
     } else {
       data_ = o.data_;
       capacity_ = o.capacity_;

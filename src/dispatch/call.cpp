@@ -223,13 +223,12 @@ Results execute(const OpDef& op, Args args, TensorImpl* target) {
 }
 
 /// A result that nobody else has seen counts the writes from now on, however many its making took.
-Results counted_from_here(Results results) {
+void count_from_here(Results& results) {
   for (int i = 0; i < results.size(); ++i) {
     const TensorPtr& t = results[i];
     if (t && t.unique() && t->storage().holders() == 1)
       t->version().value.store(0, std::memory_order_relaxed);
   }
-  return results;
 }
 
 }  // namespace
@@ -267,7 +266,8 @@ BelowInterceptor::~BelowInterceptor() {
 
 namespace {
 
-Results call_unprofiled(const OpDef& op, Args args, Form form, std::span<TensorImpl* const> out);
+/// `out` is a reference so that all arguments are in registers.
+Results call_unprofiled(const OpDef& op, Args args, Form form, const std::span<TensorImpl* const>& out);
 
 [[gnu::noinline]] Results call_profiled(const OpDef& op, Args args, Form form,
                                         std::span<TensorImpl* const> out) {
@@ -295,7 +295,30 @@ Results call(const OpDef& op, Args args, Form form, std::span<TensorImpl* const>
 
 namespace {
 
-Results call_unprofiled(const OpDef& op, Args args, Form form, std::span<TensorImpl* const> out) {
+// Functions of their own, so that their one variable is built where the caller wants it.
+
+Results call_function(const OpDef& op, Args args) {
+  Results results = op.call(args);
+  count_from_here(results);
+  return results;
+}
+
+Results call_for_value(const OpDef& op, Args args) {
+  // 3. Result rule, kernel, run.
+  Results results = execute(op, args, nullptr);
+  if (op.kind == OpKind::kPrimitive) count_from_here(results);
+  // 4. Tape.
+  if (grad_enabled()) {
+    autograd::record(op, args, results, Form::kValue);
+  } else if ((mode_word & kInference) != 0) {
+    for (int i = 0; i < results.size(); ++i) {
+      if (results[i]) results[i]->inference = true;
+    }
+  }
+  return results;
+}
+
+Results call_unprofiled(const OpDef& op, Args args, Form form, const std::span<TensorImpl* const>& out) {
   // 1. Modes.
   if ((mode_word & kIntercepted) != 0) [[unlikely]] {
     bool taken = false;
@@ -305,27 +328,14 @@ Results call_unprofiled(const OpDef& op, Args args, Form form, std::span<TensorI
   // 2. What the row itself demands of its arguments.
   if (op.checks) op.checks(op, args);
   // Functions call other rows; those have kernels and gradients.
-  if (op.kind == OpKind::kFunction && form == Form::kValue && !op.gradient)
-    return counted_from_here(op.call(args));
+  if (op.kind == OpKind::kFunction && form == Form::kValue && !op.gradient) return call_function(op, args);
 
   if (op.kind != OpKind::kView && op.kind != OpKind::kFunction && has_lazy_bits(args)) [[unlikely]] {
     return call_on_plain_values(op, args, form, out);
   }
 
-  // 3. Result rule, kernel, run.
-  if (form == Form::kValue && !op.schema.mutates()) [[likely]] {
-    Results results = execute(op, args, nullptr);
-    if (op.kind == OpKind::kPrimitive) results = counted_from_here(std::move(results));
-    // 4. Tape.
-    if (grad_enabled()) {
-      autograd::record(op, args, results, form);
-    } else if ((mode_word & kInference) != 0) {
-      for (int i = 0; i < results.size(); ++i) {
-        if (results[i]) results[i]->inference = true;
-      }
-    }
-    return results;
-  }
+  if (form == Form::kValue && !op.schema.mutates()) [[likely]]
+    return call_for_value(op, args);
   if (form == Form::kOut) {
     for (TensorImpl* t : out) {
       LOHE_CHECK(!grad_enabled() || !t->requires_grad, op.schema.base,

@@ -16,6 +16,8 @@ using namespace ops;
 
 namespace {
 
+constexpr size_t kMostOperands = 16;  ///< of a pointwise row
+
 /// What a tensor of this geometry needs from its first element on.
 int64_t bytes_of(std::span<const int64_t> sizes, std::span<const int64_t> strides, Dtype dtype) {
   int64_t bytes = 0, last = 0;
@@ -106,9 +108,9 @@ void check_target(const OpDef& op, Args args, const TensorImpl& target, Dtype re
 }
 
 /// The numbers that the instance's program takes.
-InlineVector<Scalar, 8> numbers_for(const Instance& instance, Args args) {
+inline InlineVector<Scalar, 8> numbers_for(const Instance& instance, Args args) {
   InlineVector<Scalar, 8> numbers;
-  for (const int p : instance.scalars) numbers.push_back(args[static_cast<size_t>(p)].scalar());
+  for (const int p : instance.scalars) numbers.emplace_back(args[static_cast<size_t>(p)].scalar());
   return numbers;
 }
 
@@ -174,6 +176,45 @@ TensorImpl* written_argument(const OpDef& op, Args args, TensorImpl* target, siz
   return nullptr;
 }
 
+namespace {
+
+/// Whether all tensors are row-major and of the first one's shape (null: there is none).
+bool of_one_dense_shape(Args args, const TensorImpl** first) {
+  bool dense = true;
+  for (const Arg& a : args) {
+    if (a.kind != Arg::kTensor) continue;
+    const TensorImpl& t = *a.tensor;
+    if (*first == nullptr) *first = &t;
+    dense = dense && t.contiguous() && same_sizes(t, **first);
+  }
+  return dense;
+}
+
+/// New results from row-major operands of one shape, `like`'s: the usual case, and the fast one.
+Results run_dense(const OpDef& op, Args args, const TensorImpl& like) {
+  const Instance& instance = find_instance(op, args, nullptr, Dtype::kUndefined);
+  const InlineVector<Scalar, 8> numbers = numbers_for(instance, args);
+  const size_t inputs = instance.tensors.size(), outputs = instance.outputs.size();
+  const bool any = like.numel() > 0;
+  TensorImpl* tensors[kMostOperands];
+  for (size_t i = 0; i < inputs; ++i) tensors[i] = args[static_cast<size_t>(instance.tensors[i])].tensor;
+  const std::span<TensorImpl* const> read(tensors, inputs);
+  if (record::Recorder* recorder = any ? record::recorder_for(read) : nullptr)
+    return recorder->add_new(*instance.program, read, instance.outputs, like, numbers);
+  Results results;
+  char* pointers[kMostOperands];
+  for (size_t i = 0; any && i < inputs; ++i) pointers[i] = tensors[i]->data();
+  for (size_t o = 0; o < outputs; ++o) {
+    results.push(empty(like.sizes(), instance.outputs[o]));
+    if (any) pointers[inputs + o] = results[static_cast<int>(o)]->data();
+  }
+  const size_t operands = inputs + outputs;
+  if (any) instance.program->run_flat(like.numel(), {pointers, operands}, (1u << operands) - 1, numbers);
+  return results;
+}
+
+}  // namespace
+
 Results run_pointwise(const OpDef& op, Args args, TensorImpl* target) {
   if (target != nullptr) {
     const bool shares = std::any_of(args.begin(), args.end(), [&](const Arg& a) {
@@ -185,19 +226,9 @@ Results run_pointwise(const OpDef& op, Args args, TensorImpl* target) {
         return run_pointwise(op, Args(safe.slots, args.size()), target);
     }
   }
-  // Operands of one shape, dense: the usual case, and the fast one.
   const TensorImpl* first = nullptr;
-  bool flat = true;
-  for (const Arg& a : args) {
-    if (a.kind != Arg::kTensor) continue;
-    const TensorImpl& t = *a.tensor;
-    if (!t.contiguous()) flat = false;
-    if (first == nullptr) {
-      first = &t;
-    } else if (flat && !same_sizes(t, *first)) {
-      flat = false;
-    }
-  }
+  bool flat = of_one_dense_shape(args, &first);
+  if (target == nullptr && flat && first != nullptr) return run_dense(op, args, *first);
   if (target != nullptr)
     flat = flat && target->contiguous() && (first == nullptr || same_sizes(*target, *first));
   Dims sizes;
@@ -233,7 +264,7 @@ Results run_pointwise(const OpDef& op, Args args, TensorImpl* target) {
     for (size_t o = 0; o < outputs; ++o) settle_for_write(*written_argument(op, args, target, o));
   }
   if (flat && recorder == nullptr) {
-    char* pointers[16];
+    char* pointers[kMostOperands];
     uint32_t moves = 0;
     const int64_t n = first != nullptr ? first->numel() : 1;
     for (size_t i = 0; i < inputs; ++i) {
@@ -252,12 +283,10 @@ Results run_pointwise(const OpDef& op, Args args, TensorImpl* target) {
     if (n > 0) instance.program->run_flat(n, {pointers, inputs + outputs}, moves, numbers);
     return results;
   }
-  if (flat && first != nullptr && first->numel() > 0) {
+  if (flat && target != nullptr && first != nullptr && first->numel() > 0) {
     InlineVector<TensorImpl*, 8> tensors;
     for (size_t i = 0; i < inputs; ++i)
       tensors.push_back(args[static_cast<size_t>(instance.tensors[i])].tensor);
-    if (target == nullptr)
-      return recorder->add_new(*instance.program, tensors, instance.outputs, sizes, numbers);
     for (size_t o = 0; o < outputs; ++o) {
       results.push(TensorPtr(written_argument(op, args, target, o)));
       tensors.push_back(results[static_cast<int>(o)].get());

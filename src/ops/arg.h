@@ -2,11 +2,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
 
+#include "base/inline_vector.h"
 #include "lohe/device.h"
+#include "lohe/error.h"
 #include "lohe/scalar.h"
 #include "tensor/tensor_impl.h"
 
@@ -77,6 +80,22 @@ struct Arg {
 };
 static_assert(sizeof(Arg) <= 32);
 
+inline Scalar Arg::scalar() const {
+  switch (kind) {
+    case kBool:
+      return Scalar(integer != 0);
+    case kInt:
+      return Scalar(integer);
+    case kFloat:
+      return Scalar(real);
+    case kComplex:
+      return Scalar(std::complex<double>(real, imag));
+    default:
+      LOHE_INTERNAL_ASSERT(false, "not a number");
+      return {};
+  }
+}
+
 using Args = std::span<const Arg>;
 
 /// Of what a list of numbers or a string points to; 0 for other kinds.
@@ -86,46 +105,29 @@ size_t list_bytes(const Arg& a);
 std::unique_ptr<int64_t[]> own_lists(std::span<Arg> args);
 using TensorPtr = Intrusive<TensorImpl>;
 
-/// What a call gives: up to three tensors in place, any number in a list, or a number.
+/// What a call gives: tensors, up to three of them in place, or a number.
 class Results {
  public:
   Results() = default;
-  Results(TensorPtr t) : count_(1) { first_[0] = std::move(t); }
-  Results(TensorPtr a, TensorPtr b) : count_(2) {
-    first_[0] = std::move(a);
-    first_[1] = std::move(b);
+  Results(TensorPtr t) { push(std::move(t)); }
+  Results(TensorPtr a, TensorPtr b) : Results(std::move(a)) { push(std::move(b)); }
+  Results(TensorPtr a, TensorPtr b, TensorPtr c) : Results(std::move(a), std::move(b)) { push(std::move(c)); }
+  explicit Results(std::vector<TensorPtr> list) {
+    tensors_.reserve(list.size());
+    for (TensorPtr& t : list) push(std::move(t));
   }
-  Results(TensorPtr a, TensorPtr b, TensorPtr c) : count_(3) {
-    first_[0] = std::move(a);
-    first_[1] = std::move(b);
-    first_[2] = std::move(c);
-  }
-  explicit Results(std::vector<TensorPtr> list) : list_(std::move(list)), is_list_(true) {}
-  explicit Results(Scalar number) : number_(number), is_number_(true) {}
+  explicit Results(Scalar number) : number_(number) {}
 
-  int size() const { return is_list_ ? static_cast<int>(list_.size()) : count_; }
-  const TensorPtr& operator[](int i) const { return is_list_ ? list_[static_cast<size_t>(i)] : first_[i]; }
-  TensorPtr& operator[](int i) { return is_list_ ? list_[static_cast<size_t>(i)] : first_[i]; }
-  void push(TensorPtr t) {
-    if (!is_list_ && count_ == 3) {
-      for (auto& f : first_) list_.push_back(std::move(f));
-      is_list_ = true;
-    }
-    if (is_list_)
-      list_.push_back(std::move(t));
-    else
-      first_[count_++] = std::move(t);
-  }
-  bool is_number() const { return is_number_; }
-  const Scalar& number() const { return number_; }
+  int size() const { return static_cast<int>(tensors_.size()); }
+  const TensorPtr& operator[](int i) const { return tensors_[static_cast<size_t>(i)]; }
+  TensorPtr& operator[](int i) { return tensors_[static_cast<size_t>(i)]; }
+  void push(TensorPtr t) { tensors_.emplace_back(std::move(t)); }
+  bool is_number() const { return number_.has_value(); }
+  const Scalar& number() const { return *number_; }
 
  private:
-  TensorPtr first_[3];
-  std::vector<TensorPtr> list_;
-  Scalar number_;
-  int count_ = 0;
-  bool is_list_ = false;
-  bool is_number_ = false;
+  InlineVector<TensorPtr, 3> tensors_;
+  std::optional<Scalar> number_;
 };
 
 }  // namespace lohe

@@ -30,22 +30,6 @@ Arg::Arg(const Scalar& s) {
   }
 }
 
-Scalar Arg::scalar() const {
-  switch (kind) {
-    case kBool:
-      return Scalar(integer != 0);
-    case kInt:
-      return Scalar(integer);
-    case kFloat:
-      return Scalar(real);
-    case kComplex:
-      return Scalar(std::complex<double>(real, imag));
-    default:
-      LOHE_INTERNAL_ASSERT(false, "not a number");
-      return {};
-  }
-}
-
 namespace ops {
 namespace {
 

@@ -2,6 +2,7 @@
 
 #include <mutex>
 
+#include "base/owned_mutex.h"
 #include "tensor/tensor_impl.h"
 
 namespace lohe::record {
@@ -23,7 +24,7 @@ class WithoutInterpreter {
 
 /// A lock is never held by a thread that waits for the interpreter: a thread that forks has the interpreter,
 /// and takes all locks.
-inline std::unique_lock<std::mutex> locked(std::mutex& mutex) {
+inline std::unique_lock<OwnedMutex> locked(OwnedMutex& mutex) {
   std::unique_lock lock(mutex, std::try_to_lock);
   while (!lock.owns_lock()) {
     {
@@ -34,5 +35,38 @@ inline std::unique_lock<std::mutex> locked(std::mutex& mutex) {
   }
   return lock;
 }
+
+/// The same for a short section of the owner's.
+class Section {
+ public:
+  explicit Section(OwnedMutex& mutex) : mutex_(mutex) { begin(); }
+  ~Section() {
+    if (state_ != State::kOutside) end();
+  }
+  Section(const Section&) = delete;
+  Section& operator=(const Section&) = delete;
+
+  void begin() {
+    if (mutex_.try_enter()) [[likely]] {
+      state_ = State::kEntered;
+    } else {
+      locked(mutex_).release();
+      state_ = State::kLocked;
+    }
+  }
+  void end() {
+    if (state_ == State::kEntered) [[likely]]
+      mutex_.leave();
+    else
+      mutex_.unlock();
+    state_ = State::kOutside;
+  }
+
+ private:
+  enum class State : uint8_t { kOutside, kEntered, kLocked };
+
+  OwnedMutex& mutex_;
+  State state_ = State::kOutside;
+};
 
 }  // namespace lohe::record

@@ -63,11 +63,13 @@ class Recorders {
     const std::lock_guard lock(mutex_);
     if (free_.empty()) {
       all_.push_back(new Recorder);
+      all_.back()->mutex_.own();
       return all_.back();
     }
     Recorder* recorder = free_.back();
     free_.pop_back();
     const std::lock_guard its_lock(recorder->mutex_);
+    recorder->mutex_.own();
     recorder->counts_ = {};
     recorder->site_ = 0;
     recorder->inexact_ = false;
@@ -100,19 +102,29 @@ class Recorders {
   std::vector<Recorder*> all_, free_;
 };
 
-Recorder& Recorder::of_this_thread() {
+thread_local Recorder* Recorder::mine __attribute__((tls_model("initial-exec"))) = nullptr;
+
+Recorder& Recorder::first_of_this_thread() {
   struct Own {
     Recorder* recorder = Recorders::global().take();
-    ~Own() { Recorders::global().give_back(recorder); }
+    ~Own() {
+      mine = nullptr;
+      Recorders::global().give_back(std::exchange(recorder, nullptr));
+    }
   };
-  static thread_local const Own own;
-  return *own.recorder;
+  static thread_local Own own;
+  // What other destructors record while the thread ends keeps its recorder.
+  mine = own.recorder != nullptr ? own.recorder : Recorders::global().take();
+  return *mine;
 }
 
 int32_t Recorder::new_number(Intrusive<Storage> storage, bool fresh) {
   const auto number = static_cast<int32_t>(storages_.size());
   const int64_t nbytes = storage->nbytes();
-  if (!fresh) held_ += nbytes;
+  if (!fresh) {
+    held_ += nbytes;
+    holds_much_ = held_ > settings().most_held;
+  }
   trace_.storages.push_back({nbytes, fresh, false});
   // A plain sum, so that what is combined next does not wait for it.
   trace_.hash +=
@@ -132,23 +144,36 @@ Intrusive<Storage> Recorder::promised(int64_t nbytes) {
 
 Intrusive<Storage> Recorder::promise(int64_t nbytes) {
   if (nbytes == 0) return Storage::allocate(0);
-  const auto lock = locked(mutex_);
+  const Section section(mutex_);
   return promised(nbytes);
 }
 
-uint64_t Recorder::add_operand(uint64_t hash, int32_t storage, int64_t offset,
-                               std::span<const int64_t> strides) {
-  hash = add_to_hash(hash, static_cast<uint64_t>(storage));
-  hash = add_to_hash(hash, static_cast<uint64_t>(offset));
-  for (const int64_t s : strides) hash = add_to_hash(hash, static_cast<uint64_t>(s));
+// What an operation costs when it is recorded is instructions: these are inline wherever they are called.
+
+[[gnu::always_inline]] inline int32_t Recorder::number_of(const Intrusive<Storage>& storage, bool fresh) {
+  if (storage->pending.load(std::memory_order_relaxed) == this && storage->pending_number > 0)
+    return storage->pending_number - 1;
+  return new_number(Intrusive<Storage>(storage), fresh);
+}
+
+[[gnu::always_inline]] inline uint64_t Recorder::add_operand(uint64_t hash, int32_t storage, int64_t offset,
+                                                             const Dims& strides) {
   TraceOperand& operand = trace_.operands.emplace_back();
   operand.storage = storage;
   operand.offset = offset;
-  operand.strides.assign(strides.data(), strides.size());
-  return hash;
+  operand.strides = strides;
+  // The operand's own first: it need not wait for those before it.
+  auto own = add_to_hash(static_cast<uint64_t>(storage), static_cast<uint64_t>(offset));
+  for (const int64_t s : strides) own = add_to_hash(own, static_cast<uint64_t>(s));
+  return add_to_hash(hash, own);
 }
 
-TraceRecord& Recorder::new_record(size_t inputs, size_t outputs, std::span<const Scalar> numbers) {
+[[gnu::always_inline]] inline uint64_t Recorder::add_operand(uint64_t hash, const TensorImpl& t) {
+  return add_operand(hash, number_of(t.storage_ptr(), false), t.offset() * t.itemsize(), t.stride_dims());
+}
+
+[[gnu::always_inline]] inline TraceRecord& Recorder::new_record(size_t inputs, size_t outputs,
+                                                                std::span<const Scalar> numbers) {
   TraceRecord& record = trace_.records.emplace_back();
   record.operand = static_cast<int32_t>(trace_.operands.size());
   record.inputs = static_cast<int32_t>(inputs);
@@ -159,22 +184,33 @@ TraceRecord& Recorder::new_record(size_t inputs, size_t outputs, std::span<const
   return record;
 }
 
-bool Recorder::finish_record(const TraceRecord& record, uint64_t hash) {
+[[gnu::always_inline]] inline TraceRecord& Recorder::new_dense_record(compiler::Program& program,
+                                                                      const TensorImpl& like, size_t inputs,
+                                                                      size_t outputs,
+                                                                      std::span<const Scalar> numbers) {
+  TraceRecord& record = new_record(inputs, outputs, numbers);
+  record.program = &program;
+  record.space.sizes = like.size_dims();
+  record.space.groups.resize(record.space.sizes.size(), ir::kOuter);
+  return record;
+}
+
+[[gnu::always_inline]] inline bool Recorder::finish_record(const TraceRecord& record, uint64_t hash) {
   for (const int64_t s : record.space.sizes) hash = add_to_hash(hash, static_cast<uint64_t>(s));
   trace_.hash = hash_combine(trace_.hash, hash);
   if (observer_ != nullptr && record.program != nullptr) observer_->recorded(record);
   ++counts_.records;
-  return trace_.records.size() >= kMostRecords || held_ > settings().most_held;
+  return trace_.records.size() >= kMostRecords || holds_much_;
 }
 
 void Recorder::set_site(uint64_t site) {
-  const auto lock = locked(mutex_);
+  const Section section(mutex_);
   site_ = site;
 }
 
 void Recorder::change_inexact(bool inexact) {
   settle();
-  const auto lock = locked(mutex_);
+  const Section section(mutex_);
   inexact_ = inexact;
 }
 
@@ -192,96 +228,97 @@ bool Recorder::write_aside(const ops::OpDef& op, Args args, TensorImpl& target,
 }
 
 void Recorder::set_observer(Observer* observer) {
-  const auto lock = locked(mutex_);
+  const Section section(mutex_);
   observer_ = observer;
 }
 
 bool Recorder::makes(const Storage& storage) {
-  const auto lock = locked(mutex_);
+  const Section section(mutex_);
   return storage.pending.load(std::memory_order_relaxed) == this && storage.pending_number > 0 &&
          trace_.storages[static_cast<size_t>(storage.pending_number - 1)].fresh;
 }
 
 Recorder::Counts Recorder::counts() {
-  const auto lock = locked(mutex_);
+  const Section section(mutex_);
   return counts_;
+}
+
+namespace {
+
+Storage& storage_of(Storage* s) { return *s; }
+Storage& storage_of(const TensorImpl* t) { return t->storage(); }
+Storage& storage_of(const compiler::Place& p) { return p.tensor->storage(); }
+
+}  // namespace
+
+template <class Parts>
+[[gnu::always_inline]] inline void Recorder::claim_in(Section& section, const Parts& parts) {
+  // Most of them name this recorder already. Inside the section they go on to: nobody can do its work.
+  const auto mine = [&](const auto& part) {
+    return storage_of(part).pending.load(std::memory_order_acquire) == this;
+  };
+  while (!std::all_of(parts.begin(), parts.end(), mine)) [[unlikely]] {
+    section.end();
+    InlineVector<Storage*, 16> storages;
+    for (const auto& part : parts) storages.push_back(&storage_of(part));
+    claim(storages);
+    section.begin();
+  }
 }
 
 void Recorder::add(compiler::Program& program, const compiler::Space& space,
                    std::span<const compiler::Place> places, size_t inputs, std::span<const Scalar> numbers) {
-  InlineVector<Storage*, 8> used;
-  for (const compiler::Place& p : places) used.push_back(&p.tensor->storage());
-  auto lock = claimed(used);
+  Section section(mutex_);
+  claim_in(section, places);
   TraceRecord& record = new_record(inputs, places.size() - inputs, numbers);
   record.program = &program;
   record.space = space;
   uint64_t hash = hash_of(program);
-  for (const compiler::Place& p : places) hash = add_operand(hash, *p.tensor, p.strides);
+  for (const compiler::Place& p : places) {
+    const TensorImpl& t = *p.tensor;
+    hash = add_operand(hash, number_of(t.storage_ptr(), false), t.offset() * t.itemsize(), p.strides);
+  }
   const bool full = finish_record(record, hash);
-  lock.unlock();
+  section.end();
   if (full) settle();
-}
-
-bool Recorder::add_dense(compiler::Program& program, std::span<TensorImpl* const> tensors, size_t inputs,
-                         std::span<const Scalar> numbers) {
-  TraceRecord& record = new_record(inputs, tensors.size() - inputs, numbers);
-  record.program = &program;
-  record.space.sizes = tensors[0]->size_dims();
-  record.space.groups.resize(record.space.sizes.size(), ir::kOuter);
-  uint64_t hash = hash_of(program);
-  for (const TensorImpl* t : tensors) hash = add_operand(hash, *t, t->strides());
-  return finish_record(record, hash);
 }
 
 void Recorder::add_list(compiler::Program& program, size_t count, std::span<TensorImpl* const> tensors,
                         size_t inputs, std::span<const Scalar> numbers) {
-  InlineVector<Storage*, 16> used;
-  used.reserve(tensors.size());
-  for (TensorImpl* t : tensors) used.push_back(&t->storage());
-  auto lock = claimed(used);
+  Section section(mutex_);
+  claim_in(section, tensors);
   const size_t operands = tensors.size() / count, scalars = numbers.size() / count;
   bool full = false;
   for (size_t i = 0; i < count; ++i) {
-    full = add_dense(program, tensors.subspan(i * operands, operands), inputs,
-                     numbers.subspan(i * scalars, scalars)) ||
-           full;
+    const auto own = tensors.subspan(i * operands, operands);
+    const TraceRecord& record =
+        new_dense_record(program, *own[0], inputs, operands - inputs, numbers.subspan(i * scalars, scalars));
+    uint64_t hash = hash_of(program);
+    for (const TensorImpl* t : own) hash = add_operand(hash, *t);
+    full = finish_record(record, hash) || full;
   }
-  lock.unlock();
+  section.end();
   if (full) settle();
 }
 
 Results Recorder::add_new(compiler::Program& program, std::span<TensorImpl* const> inputs,
-                          std::span<const Dtype> outputs, std::span<const int64_t> sizes,
+                          std::span<const Dtype> outputs, const TensorImpl& like,
                           std::span<const Scalar> numbers) {
-  InlineVector<Storage*, 8> used;
-  for (TensorImpl* t : inputs) used.push_back(&t->storage());
   Results results;
-  auto lock = claimed(used);
-  InlineVector<TensorImpl*, 8> tensors;
-  for (TensorImpl* t : inputs) tensors.push_back(t);
-  const int64_t count = numel_of(sizes);
+  Section section(mutex_);
+  claim_in(section, inputs);
+  const TraceRecord& record = new_dense_record(program, like, inputs.size(), outputs.size(), numbers);
+  uint64_t hash = hash_of(program);
+  for (const TensorImpl* t : inputs) hash = add_operand(hash, *t);
   for (const Dtype dtype : outputs) {
-    results.push(TensorImpl::make_contiguous(promised(count * itemsize(dtype)), dtype, sizes));
-    tensors.push_back(results[results.size() - 1].get());
+    results.push(TensorImpl::make_like(promised(like.numel() * itemsize(dtype)), dtype, like));
+    const TensorImpl& t = *results[results.size() - 1];
+    hash = add_operand(hash, t.storage().pending_number - 1, 0, t.stride_dims());
   }
-  const bool full = add_dense(program, tensors, inputs.size(), numbers);
-  lock.unlock();
+  const bool full = finish_record(record, hash);
+  section.end();
   if (full) settle();
   return results;
-}
-
-std::unique_lock<std::mutex> Recorder::lock() { return std::unique_lock(mutex_); }
-
-std::unique_lock<std::mutex> Recorder::claimed(std::span<Storage* const> storages) {
-  // Most of them name this recorder already. Under its lock they go on to: nobody can do its work.
-  const auto mine = [&](const Storage* s) { return s->pending.load(std::memory_order_acquire) == this; };
-  auto lock = locked(mutex_);
-  while (!std::all_of(storages.begin(), storages.end(), mine)) {
-    lock.unlock();
-    claim(storages);
-    lock = locked(mutex_);
-  }
-  return lock;
 }
 
 void Recorder::claim(std::span<Storage* const> storages) {
@@ -331,7 +368,8 @@ void Recorder::add_call(const ops::OpDef& op, Args args, const Results& results)
       if (t != nullptr) used.push_back(&t->storage());
     }
   }
-  auto lock = claimed(used);
+  Section section(mutex_);
+  claim_in(section, used);
   TraceRecord& record = new_record(0, 0, {});
   record.call = static_cast<int32_t>(trace_.calls.size());
   TraceCall call = compiler::make_call(op, args);
@@ -347,7 +385,7 @@ void Recorder::add_call(const ops::OpDef& op, Args args, const Results& results)
     d.neg = t->neg();
     d.wrapped_number = t->wrapped_number;
     d.sizes = t->size_dims();
-    hash = add_operand(hash, *t, t->strides());
+    hash = add_operand(hash, *t);
   };
   // What is read only stands before what is written.
   for (const Arg& a : args) {
@@ -361,12 +399,12 @@ void Recorder::add_call(const ops::OpDef& op, Args args, const Results& results)
   record.outputs = static_cast<int32_t>(trace_.operands.size()) - record.operand - record.inputs;
   trace_.calls.push_back(std::move(call));
   const bool full = finish_record(record, hash);
-  lock.unlock();
+  section.end();
   if (full) settle();
 }
 
 void Recorder::note_saved(const Intrusive<TensorImpl>& t) {
-  const auto lock = locked(mutex_);
+  const Section section(mutex_);
   saved_.push_back(t);
 }
 
@@ -407,6 +445,7 @@ void Recorder::run() {
   trace_.clear();
   storages_.clear();
   held_ = 0;
+  holds_much_ = false;
   for (size_t i = 0; i < storages.size(); ++i) trace.storages[i].observed = storages[i]->use_count() > 1;
   trace.inexact = inexact_;
   if (inexact_) trace.hash = hash_combine(trace.hash, 1);
@@ -479,30 +518,64 @@ void Recorder::run() {
   storages_ = std::move(storages);
 }
 
-Recorder* recorder_of(Args args) {
-  Recorder& mine = Recorder::of_this_thread();
-  mine.set_inexact((dispatch::mode_word & dispatch::kInexact) != 0);
-  bool fits = true, numbers = true, any = false;
-  const auto look = [&](const TensorImpl* t) {
-    if (t == nullptr) return;
-    any = true;
-    fits = fits && !t->storage().exposed() && !t->extension;
-    // Another thread's work comes first.
-    PendingWork* work = t->storage().pending.load(std::memory_order_acquire);
-    numbers = numbers && work == nullptr && t->numel() == 1;
-    for (; work != nullptr && work != &mine; work = t->storage().pending.load(std::memory_order_acquire))
-      work->hand_over(t->storage(), mine);
-  };
-  for (const Arg& a : args) {
-    if (a.kind == Arg::kTensor) look(a.tensor);
-    if (a.kind == Arg::kTensors) {
-      for (const TensorImpl* t : a.tensor_list()) look(t);
-    }
-    fits = fits && a.kind != Arg::kGenerator;
+namespace {
+
+/// Looks at the tensors of a call that is about to be recorded.
+class Looked {
+ public:
+  Looked() : mine_(Recorder::of_this_thread()) {
+    mine_.set_inexact((dispatch::mode_word & dispatch::kInexact) != 0);
   }
-  // Single numbers that are known (an optimizer's count of steps) are as quickly computed as written down,
-  // and the program may ask for them. What is to be replayed must be written down.
-  return fits && !(any && numbers && !mine.observed()) ? &mine : nullptr;
+  void at(const TensorImpl& t) {
+    Storage& storage = t.storage();
+    any_ = true;
+    fits_ = fits_ && !storage.exposed() && !t.extension;
+    PendingWork* work = storage.pending.load(std::memory_order_acquire);
+    numbers_ = numbers_ && work == nullptr && t.numel() == 1;
+    if (work != nullptr && work != &mine_) [[unlikely]]
+      take_over(storage);
+  }
+  void unfit() { fits_ = false; }
+  Recorder* recorder() const {
+    // Single numbers that are known (an optimizer's count of steps) are as quickly computed as written down,
+    // and the program may ask for them. What is to be replayed must be written down.
+    return fits_ && !(any_ && numbers_ && !mine_.observed()) ? &mine_ : nullptr;
+  }
+
+ private:
+  /// Another thread's work comes first.
+  [[gnu::noinline]] void take_over(Storage& storage) {
+    for (;;) {
+      PendingWork* work = storage.pending.load(std::memory_order_acquire);
+      if (work == nullptr || work == &mine_) return;
+      work->hand_over(storage, mine_);
+    }
+  }
+
+  Recorder& mine_;
+  bool fits_ = true, numbers_ = true, any_ = false;
+};
+
+}  // namespace
+
+Recorder* recorder_of(Args args) {
+  Looked looked;
+  for (const Arg& a : args) {
+    if (a.kind == Arg::kTensor) looked.at(*a.tensor);
+    if (a.kind == Arg::kTensors) {
+      for (const TensorImpl* t : a.tensor_list()) {
+        if (t != nullptr) looked.at(*t);
+      }
+    }
+    if (a.kind == Arg::kGenerator) looked.unfit();
+  }
+  return looked.recorder();
+}
+
+Recorder* recorder_of(std::span<TensorImpl* const> tensors) {
+  Looked looked;
+  for (const TensorImpl* t : tensors) looked.at(*t);
+  return looked.recorder();
 }
 
 Scope::Scope(uint64_t site, bool exact) : outer_((dispatch::mode_word & dispatch::kRecording) == 0) {

@@ -8,6 +8,7 @@
 
 #include "compile/trace.h"
 #include "ops/call.h"
+#include "record/locks.h"
 
 /// Recording: inside a Scope, ops are checked and their results described at once, but the work on memory is
 /// written down. It is done, all of it and in order, when anybody asks a storage that it concerns for its
@@ -19,7 +20,7 @@ class Observer;
 /// One thread's trace. Other threads may settle it; its own thread alone adds to it.
 class Recorder final : public PendingWork {
  public:
-  static Recorder& of_this_thread();
+  static Recorder& of_this_thread() { return mine != nullptr ? *mine : first_of_this_thread(); }
 
   void settle() override;
   void note_saved(const Intrusive<TensorImpl>& t) override;
@@ -33,10 +34,9 @@ class Recorder final : public PendingWork {
   /// so do their numbers.
   void add_list(compiler::Program& program, size_t count, std::span<TensorImpl* const> tensors, size_t inputs,
                 std::span<const Scalar> numbers);
-  /// The usual pointwise call: row-major inputs of one size, and results like them, which it gives.
+  /// The usual pointwise call: row-major inputs of `like`'s sizes, and results like them, which it gives.
   Results add_new(compiler::Program& program, std::span<TensorImpl* const> inputs,
-                  std::span<const Dtype> outputs, std::span<const int64_t> sizes,
-                  std::span<const Scalar> numbers);
+                  std::span<const Dtype> outputs, const TensorImpl& like, std::span<const Scalar> numbers);
   /// Makes this the work that the storages name, before they become part of the trace; what other recorders
   /// have on them is done first. @throws what that raises; nothing is claimed then.
   void claim(std::span<Storage* const> storages);
@@ -44,7 +44,7 @@ class Recorder final : public PendingWork {
   void give_up(std::span<Storage* const> storages);
   /// For add_again(). Taken before any lock of what is handed over, inside a fork section, by a thread that
   /// does not hold the interpreter.
-  [[nodiscard]] std::unique_lock<std::mutex> lock();
+  [[nodiscard]] std::unique_lock<OwnedMutex> lock() { return std::unique_lock(mutex_); }
   /// A program's record of an earlier trace, for these storages; those without memory are results. Needs
   /// lock().
   void add_again(const compiler::Trace& from, const compiler::TraceRecord& record,
@@ -79,40 +79,41 @@ class Recorder final : public PendingWork {
   Counts counts();
 
  private:
-  /// The lock, with these storages claimed. @throws as claim().
-  std::unique_lock<std::mutex> claimed(std::span<Storage* const> storages);
+  /// Inside the section, the storages of these (tensors, places or storages) are claimed from here on.
+  /// @throws as claim(); the section has ended then.
+  template <class Parts>
+  void claim_in(Section& section, const Parts& parts);
   Recorder() : PendingWork(true) {}
-  int32_t number_of(const Intrusive<Storage>& storage, bool fresh) {
-    if (storage->pending.load(std::memory_order_relaxed) == this && storage->pending_number > 0)
-      return storage->pending_number - 1;
-    return new_number(Intrusive<Storage>(storage), fresh);
-  }
+  static Recorder& first_of_this_thread();
+  static thread_local Recorder* mine __attribute__((tls_model("initial-exec")));
+  int32_t number_of(const Intrusive<Storage>& storage, bool fresh);
   int32_t new_number(Intrusive<Storage> storage, bool fresh);
   /// A new storage, which is in the trace.
   Intrusive<Storage> promised(int64_t nbytes);
-  /// Each gives the hash of the record so far.
-  uint64_t add_operand(uint64_t hash, const TensorImpl& t, std::span<const int64_t> strides) {
-    return add_operand(hash, number_of(t.storage_ptr(), false), t.offset() * t.itemsize(), strides);
-  }
-  uint64_t add_operand(uint64_t hash, int32_t storage, int64_t offset, std::span<const int64_t> strides);
+  /// Gives the hash of the record so far.
+  uint64_t add_operand(uint64_t hash, int32_t storage, int64_t offset, const Dims& strides);
+  uint64_t add_operand(uint64_t hash, const TensorImpl& t);
   /// A record without program and operands, which come next; then finish_record(), which tells whether the
   /// trace has grown to its limit.
   compiler::TraceRecord& new_record(size_t inputs, size_t outputs, std::span<const Scalar> numbers);
   bool finish_record(const compiler::TraceRecord& record, uint64_t hash);
-  /// A program over row-major tensors of one size. @return see finish_record()
-  bool add_dense(compiler::Program& program, std::span<TensorImpl* const> tensors, size_t inputs,
-                 std::span<const Scalar> numbers);
+  /// The record of a program over row-major tensors of `like`'s sizes.
+  compiler::TraceRecord& new_dense_record(compiler::Program& program, const TensorImpl& like, size_t inputs,
+                                          size_t outputs, std::span<const Scalar> numbers);
   /// Finds the storages that only the tape holds.
   void note_kept();
   void change_inexact(bool inexact);
   void run();
   friend class Recorders;
 
-  std::mutex mutex_;  ///< of everything below; taken inside a fork section by whoever carries the trace out
+  /// Of everything below; taken inside a fork section by whoever carries the trace out. Its own thread is the
+  /// owner.
+  OwnedMutex mutex_;
   compiler::Trace trace_;
   std::vector<Intrusive<Storage>> storages_;  ///< by number in the trace
   std::vector<Intrusive<TensorImpl>> saved_;  ///< that the tape keeps
   int64_t held_ = 0;                          ///< bytes of storages that were there before the trace
+  bool holds_much_ = false;                   ///< more than may be held
   std::atomic<std::thread::id> runner_{};     ///< the thread that is in run()
   Counts counts_;
   uint64_t site_ = 0;
@@ -122,8 +123,11 @@ class Recorder final : public PendingWork {
 
 /// This thread's recorder while it records and every tensor of the call can be part of a trace; else null.
 Recorder* recorder_of(Args args);
-inline Recorder* recorder_for(Args args) {
-  return (dispatch::mode_word & dispatch::kRecording) == 0 ? nullptr : recorder_of(args);
+Recorder* recorder_of(std::span<TensorImpl* const> tensors);
+/// @param what a call's arguments, or its tensors where no other argument matters
+template <class What>
+Recorder* recorder_for(const What& what) {
+  return (dispatch::mode_word & dispatch::kRecording) == 0 ? nullptr : recorder_of(what);
 }
 
 /// Records until it ends, then settles. Scopes nest: the outermost one settles, and says whether what is

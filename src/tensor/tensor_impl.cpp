@@ -220,21 +220,34 @@ Intrusive<TensorImpl> TensorImpl::make(Intrusive<Storage> storage, Dtype dtype,
   return Intrusive<TensorImpl>::adopt(impl);
 }
 
+[[gnu::always_inline]] inline void TensorImpl::set_row_major() {
+  const size_t rank = sizes_.size();
+  strides_.resize(rank);
+  int64_t step = 1, numel = 1;
+  for (size_t i = rank; i-- > 0;) {
+    strides_[i] = step;
+    step *= std::max<int64_t>(sizes_[i], 1);
+    numel *= sizes_[i];
+  }
+  numel_ = numel;
+}
+
 Intrusive<TensorImpl> TensorImpl::make_contiguous(Intrusive<Storage> storage, Dtype dtype,
                                                   std::span<const int64_t> sizes) {
   auto* impl = new (take_block<TensorImpl>()) TensorImpl;
   impl->storage_ = std::move(storage);
   impl->dtype_ = dtype;
-  const size_t rank = sizes.size();
-  impl->sizes_.assign(sizes.data(), rank);
-  impl->strides_.resize(rank);
-  int64_t step = 1, numel = 1;
-  for (size_t i = rank; i-- > 0;) {
-    impl->strides_[i] = step;
-    step *= std::max<int64_t>(sizes[i], 1);
-    numel *= sizes[i];
-  }
-  impl->numel_ = numel;
+  impl->sizes_.assign(sizes.data(), sizes.size());
+  impl->set_row_major();
+  return Intrusive<TensorImpl>::adopt(impl);
+}
+
+Intrusive<TensorImpl> TensorImpl::make_like(Intrusive<Storage> storage, Dtype dtype, const TensorImpl& like) {
+  auto* impl = new (take_block<TensorImpl>()) TensorImpl;
+  impl->storage_ = std::move(storage);
+  impl->dtype_ = dtype;
+  impl->sizes_ = like.sizes_;
+  impl->set_row_major();
   return Intrusive<TensorImpl>::adopt(impl);
 }
 

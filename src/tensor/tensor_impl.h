@@ -137,6 +137,8 @@ class TensorImpl : public RefCounted<TensorImpl> {
   /// Row-major; `numel` and contiguity are known.
   static Intrusive<TensorImpl> make_contiguous(Intrusive<Storage> storage, Dtype dtype,
                                                std::span<const int64_t> sizes);
+  /// The same, of another tensor's sizes.
+  static Intrusive<TensorImpl> make_like(Intrusive<Storage> storage, Dtype dtype, const TensorImpl& like);
   static void destroy(TensorImpl* impl) noexcept;
 
   Dtype dtype() const { return dtype_; }
@@ -194,6 +196,7 @@ class TensorImpl : public RefCounted<TensorImpl> {
  private:
   TensorImpl() = default;
   void refresh();
+  void set_row_major();
 
   Intrusive<Storage> storage_;
   Intrusive<Version> own_version_;

@@ -149,6 +149,11 @@ TABLES = {
         "One step of the optimizer alone.",
     ),
 }
+LIMITS_TEXT = (
+    "The program of the whole step, step by step, as compile_report() gives it; the mean of 20 runs. *At least* is the larger of "
+    "flops over the machine's measured rate and bytes over that of a plain loop; it counts no arithmetic of elementwise kernels, "
+    "and a step with *-* counts nothing."
+)
 FIRST_CALLS = Table(
     ("Lohe compiled", "PyTorch compiled"),
     {},
@@ -284,7 +289,27 @@ def timed_rows(suite: str, peer: str, settings: Settings, limits: machine.Limits
     return rows
 
 
-def compared_rows(suite: str, table: str, settings: Settings) -> list[report.Comparison]:
+def steps_and_limits(settings: Settings) -> dict[str, list[dict[str, Any]]]:
+    """What the compiled whole steps of the training benchmarks consist of, by model."""
+    found = {}
+    for key, case in suites.all_cases().items():
+        model, _, how = case.name.partition("; ")
+        if how != "whole step compiled" or not re.search(settings.only, key):
+            continue
+        module, peer = SIDES["Lohe compiled"]
+        side = Side(module, settings.threads, machine.clean_environment(), peer_setup(peer, settings.build)[1])
+        answer = side.ask(do="limits", case=key)
+        side.stop()
+        if "error" in answer:
+            print(f"limits of {model}: not measured: {answer['error']}", flush=True)
+        else:
+            found[model] = answer["steps"]
+    return found
+
+
+def compared_rows(
+    suite: str, table: str, settings: Settings, limits: dict[str, float]
+) -> list[report.Comparison]:
     """The cases of one of TABLES, and for patterns their geometric means before them."""
     about = TABLES[table]
     sides = {}
@@ -298,7 +323,8 @@ def compared_rows(suite: str, table: str, settings: Settings) -> list[report.Com
         if case.suite != suite or case.table not in ("", table) or not re.search(settings.only, key):
             continue
         bars = {peer: b for peer in about.rivals if (b := bar(key, peer)) is not None}
-        row = report.Comparison(case.name, {label: [] for label in sides}, bars)
+        limit = limits.get(case.name.partition("; ")[0])
+        row = report.Comparison(case.name, {label: [] for label in sides}, bars, limit=limit)
         asked = dict(sides)
         if suite == "patterns" and not sides[about.sides[0]].ask(do="equal", case=key).get("equal"):
             row.note = "compiled and eager results differ"
@@ -415,7 +441,11 @@ def compared_blocks(suite: str, heading: str, settings: Settings, lohe_flags: st
             f"{heading} Times are the fastest of all runs; PyTorch's threads are bound and spin. {about.text}"
         )
         title = name if suite == name else f"{suite}, {name}"
-        rows = compared_rows(suite, name, settings)
+        steps = steps_and_limits(settings) if name == "training steps" else {}
+        for model, found in steps.items():
+            blocks[f"compile, limit of {model}"] = report.limits(f"compile, limit of {model}", LIMITS_TEXT, found)
+        limits = {model: sum(s["least"] for s in found) for model, found in steps.items()}
+        rows = compared_rows(suite, name, settings, limits)
         blocks[title] = report.comparison(title, text, list(about.sides), about.rivals, rows)
     if suite == "compile":
         print("\nfirst calls", flush=True)

@@ -4,7 +4,7 @@ Requests: ``{"do": "hello"}``, ``{"do": "block", "case": name, "seconds": s}``, 
 (the same, the fastest part of the block), ``{"do": "drop"}`` (forget the
 case's data and its compiled programs), ``{"do": "memory", "case": name}``, ``{"do": "first", "case": name}`` (the
 first compiled calls above an eager one), ``{"do": "equal", "case": name}`` (whether compiled results have the bits
-of eager ones). Every answer to a block carries the seconds of one repetition and the number of threads in use after it.
+of eager ones), ``{"do": "limits", "case": name}`` (what the steps of its program take, and at least). Every answer to a block carries the seconds of one repetition and the number of threads in use after it.
 An ``error`` is ``absent`` besides when the module is not installed or does not have the case.
 
 A module with ``STEPS`` is an adapter with steps of its own, by case; for any other the cases are made with the module.
@@ -61,6 +61,8 @@ def main() -> None:
                 answer = {"seconds": side.first_calls(request["case"]), "compiling": side.compiling()}
             elif request["do"] == "equal":
                 answer = {"equal": side.equal(request["case"])}
+            elif request["do"] == "limits":
+                answer = {"steps": side.limits(request["case"])}
             else:
                 measure = side.fastest if request["do"] == "fastest" else side.block
                 answer = measure(request["case"], request["seconds"])
@@ -155,6 +157,32 @@ class Side:
         return all(
             all(module.equal(w, g) for w, g in zip(wanted, bits(compiled), strict=True)) for _ in range(4)
         )
+
+    def limits(self, name: str) -> list[dict[str, Any]]:
+        """The steps of a compiled case's program by name: times, seconds, least seconds (0: not known), flops, bytes."""
+        case = self._cases[name]
+        timer = timeit.Timer(case.statement, globals=case.make(self._module, self._options))
+        timer.timeit(4)
+        before = self._module._C._record_profile(True)
+        try:
+            timer.timeit(20)
+        finally:
+            self._module._C._record_profile(before)
+        programs = self._module.compile_report(None).programs
+        steps = max(programs, key=lambda p: sum(s["nanoseconds"] for s in p["steps"]))["steps"]
+        found: dict[str, dict[str, Any]] = {}
+        for step in steps:
+            each = found.setdefault(
+                step["name"],
+                {"name": step["name"], "times": 0, "seconds": 0.0, "least": 0.0, "flops": 0, "bytes": 0},
+            )
+            seconds = step["nanoseconds"] * 1e-9
+            each["times"] += 1
+            each["seconds"] += seconds
+            each["least"] += seconds * (step["share"] or 0.0)
+            each["flops"] += step["flops"]
+            each["bytes"] += step["bytes"]
+        return sorted(found.values(), key=lambda s: -s["seconds"])
 
     def _make(self, case: suites.Case) -> dict[str, Any]:
         steps = getattr(self._module, "STEPS", None)

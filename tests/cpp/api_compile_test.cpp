@@ -1,6 +1,9 @@
 #include <gtest/gtest.h>
 #include <lohe/lohe.h>
 
+#include <atomic>
+#include <cmath>
+#include <mutex>
 #include <thread>
 
 namespace torch = lohe;
@@ -158,6 +161,53 @@ TEST(Compile, GraphsWithLeftOutValuesMayDieOnAnyThread) {
     });
   }
   for (std::thread& t : threads) t.join();
+}
+
+/// The recorder's own thread takes no lock that another could wait for; others ask for its work all the time.
+TEST(Compile, OtherThreadsReadWhatAThreadIsRecordingOn) {
+  const torch::NoGradGuard no_grad;
+  constexpr int kValues = 3000;
+  std::mutex mutex;
+  std::vector<torch::Tensor> values;
+  std::atomic<int> wrong{0}, read{0};
+  std::atomic<bool> done{false};
+  const auto reader = [&](size_t seed) {
+    for (size_t i = seed; !done || i % 7 != 0; ++i) {
+      torch::Tensor value;
+      {
+        const std::lock_guard lock(mutex);
+        if (values.empty()) continue;
+        const size_t at = i * 7919 % values.size();
+        value = values[at];
+        if (i % 3 == 0) value = value + torch::zeros({4});  // recorded by nobody: computed here
+        values[at] = values.back();
+        values.pop_back();
+      }
+      const float first = value[0].item<float>();
+      if (first != value[3].item<float>() || first != std::floor(first)) ++wrong;
+      ++read;
+    }
+  };
+  std::thread first(reader, 1), second(reader, 2);
+  {
+    torch::Lazy lazy;
+    torch::Tensor sum = torch::zeros({4});
+    for (int i = 1; i <= kValues; ++i) {
+      sum = sum + 1;
+      const torch::Tensor twice = sum * 2;
+      if (i % 2 == 0) {
+        const std::lock_guard lock(mutex);
+        values.push_back(i % 4 == 0 ? twice : sum);
+      }
+    }
+    EXPECT_EQ(sum[0].item<float>(), kValues);
+    lazy.end();
+  }
+  done = true;
+  first.join();
+  second.join();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_GT(read, 0);
 }
 
 }  // namespace

@@ -435,13 +435,17 @@ TEST(Matmul, AddsOnceTheLastChunkIsIn) {
   set_num_threads(before);
 }
 
-/// Both operands in every layout, at sizes where panels are packed by blocks or for all.
+/// Both operands in every layout, at sizes where panels are packed by blocks, by threads or for all.
 TEST(Matmul, BitsDependNeitherOnLayoutsNorOnThreads) {
   const int before = num_threads();
   for (const auto& [m, n, k] : {std::tuple<int64_t, int64_t, int64_t>{300, 65, 400},
                                 {130, 900, 500},
                                 {900, 130, 500},
-                                {400, 1000, 70}}) {
+                                {400, 1000, 70},
+                                {128, 128, 768},
+                                {390, 130, 770},
+                                {400, 60, 4500},
+                                {60, 400, 4500}}) {
     const auto a = random_numbers<float>(static_cast<size_t>(m * k), 23),
                b = random_numbers<float>(static_cast<size_t>(k * n), 24);
     std::vector<float> at(a.size()), bt(b.size());

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <atomic>
 #include <complex>
 #include <limits>
 #include <type_traits>
@@ -81,17 +82,19 @@ class Gemm {
   };
 
   /// How an operand reaches the tile kernels: where it lies; in panels that are packed before the product
-  /// starts and read by everybody; or in panels that each block of C packs for itself, straight into its
-  /// core's cache.
-  enum class Packing : uint8_t { kNone, kShared, kByBlock };
+  /// starts and read by everybody; all of it packed by each thread for itself; or in panels that each block
+  /// of C packs for itself, straight into its core's cache.
+  enum class Packing : uint8_t { kNone, kShared, kByThread, kByBlock };
 
   /// Bounds the shared memory: 16 chunks of k, and lanes so that it is about 16 MiB.
   static constexpr int64_t kBlockChunks = 16;
   static constexpr int64_t kSharedBytes = 16 << 20;
+  static constexpr int64_t kOwnBytes = 1 << 20;     ///< what each thread may pack for itself
   static constexpr int64_t kSmallBytes = 40 << 10;  ///< what fits into a first-level cache
   /// Panels of B (48 KiB each for AVX-512) that stay in a second-level cache while rows of A pass by.
   static constexpr int64_t kPanelsOfB = 12;
   static constexpr int64_t kPanelsOfA = 16;
+  static constexpr int64_t kFewUses = 8;  ///< of a panel: not worth packing it where it can be read in place
   static constexpr int64_t kLine = 64 / sizeof(T);  ///< elements of a cache line
   static constexpr int64_t kNearBytes = 512 << 10;  ///< A that may be read again and again
 
@@ -106,18 +109,15 @@ class Gemm {
     return std::min(most * width, lanes);
   }
 
-  /// How many panels make a block, from `least` to `most`, so that the thread with the most blocks has few
-  /// panels. Three blocks a thread or more, if there can be, even out what threads meet on the way.
-  static int64_t block_panels(int64_t panels, int64_t threads, int64_t least, int64_t most) {
-    if (threads == 1) return std::clamp(panels, least, most);
-    int64_t best = least, best_share = std::numeric_limits<int64_t>::max();
-    for (int64_t n = least; n <= std::clamp(ceil_div(panels, 3 * threads), least, most); ++n) {
-      const int64_t share = ceil_div(ceil_div(panels, n), threads) * n;
-      if (share > best_share) continue;
-      best = n;
-      best_share = share;
-    }
-    return best;
+  /// How many blocks of about `least` to `most` panels, as many for each thread. Some blocks a thread, if
+  /// there can be, even out what threads meet on the way.
+  static int64_t blocks_of(int64_t panels, int64_t threads, int64_t least, int64_t most, int64_t each = 3) {
+    const int64_t fewest = ceil_div(panels, most);
+    if (threads == 1) return fewest;
+    const int64_t wanted = std::max(each * threads, round_up(fewest, threads));
+    const int64_t possible = std::max<int64_t>(panels / least, 1);
+    if (possible >= wanted) return wanted;
+    return std::max(possible > threads ? possible / threads * threads : possible, fewest);
   }
 
   void plan() {
@@ -127,54 +127,82 @@ class Gemm {
     // of A with adjacent elements. Panels of B need adjacent columns.
     const bool small = fits((m + n) * k_);
     const bool few_rows = panels_a <= 4;
-    const bool pack_b = b_.form != Form::kPlain || (b_.lane_stride != 1 && n > 1) || (!small && panels_a > 8);
+    const bool scattered_b = b_.form != Form::kPlain || (b_.lane_stride != 1 && n > 1);
+    const bool pack_b = scattered_b || (!small && panels_a > kFewUses);
     const bool pack_a = a_.form != Form::kPlain || (a_.k_stride != 1 && !small && !few_rows && panels_b > 1);
     packing_a_ = pack_a ? Packing::kShared : Packing::kNone;
     packing_b_ = pack_b ? Packing::kShared : Packing::kNone;
-    block_rows_ = m;
-    block_columns_ = n;
     const int64_t threads = parallel_ ? num_threads() : 1;
     const int64_t enough = parallel_ ? 2 * threads : 1;
-    const int64_t panels_of_b = std::min(block_panels(panels_b, threads, few_rows ? 1 : 3, kPanelsOfB),
-                                         std::max<int64_t>(panels_b / enough, 1));
-    const int64_t panels_of_a = block_panels(panels_a, threads, 4, kPanelsOfA);
-    // Who takes few columns reads all of A for little work; and they may not be shared out evenly.
-    const int64_t most = ceil_div(ceil_div(panels_b, panels_of_b), threads) * panels_of_b;
-    const bool by_rows = (panels_of_b < 3 || 16 * most * threads > 17 * panels_b) && panels_a > 8 * threads &&
-                         m * k_ * static_cast<int64_t>(sizeof(T)) > kNearBytes;
-    if (pack_b && (!pack_a || n >= m) && !by_rows && ceil_div(panels_b, panels_of_b) >= enough) {
+    // Who takes few columns reads all of A for little work, which matters where that comes from far away; and
+    // columns may not be shared out evenly.
+    const bool far = m * k_ * static_cast<int64_t>(sizeof(T)) > kNearBytes;
+    const int64_t blocks_b = std::max(blocks_of(panels_b, threads,
+                                                few_rows ? 1
+                                                : far    ? 3
+                                                         : 2,
+                                                kPanelsOfB, far ? 3 : 4),
+                                      std::min(enough, panels_b));
+    const int64_t blocks_a = blocks_of(panels_a, threads, 4, kPanelsOfA);
+    const int64_t panels_of_b = ceil_div(panels_b, blocks_b);
+    const int64_t most = ceil_div(ceil_div(blocks_b, threads) * panels_b, blocks_b);
+    const bool uneven = 16 * most * threads > 17 * panels_b;
+    const bool by_rows = panels_a > 8 * threads && (uneven || (panels_of_b < 3 && far));
+    // Of two that must be packed, the one with fewer lanes stands beside; rows pass by at least three panels
+    // of B.
+    const bool by_columns = !pack_a || (n >= m && (panels_of_b >= 3 || blocks_a < threads));
+    if (pack_b && by_columns && !by_rows && blocks_b >= enough) {
       // All rows of a few columns.
       packing_b_ = Packing::kByBlock;
-      block_columns_ = (few_rows ? 1 : panels_of_b) * kernels_.columns;
-    } else if (pack_a && ceil_div(panels_a, panels_of_a) >= enough) {
+      column_blocks_ = few_rows ? panels_b : blocks_b;
+      if (pack_a) packing_a_ = packing_beside(n, m, threads);
+    } else if (pack_a && blocks_a >= (pack_b ? threads : enough)) {
       packing_a_ = Packing::kByBlock;
-      block_rows_ = panels_of_a * kernels_.rows;
+      row_blocks_ = blocks_a;
+      if (pack_b) packing_b_ = packing_beside(m, n, threads);
+      if (packing_b_ == Packing::kByThread && !scattered_b && panels_a <= kFewUses * threads)
+        packing_b_ = Packing::kNone;
     } else if (parallel_) {
-      block_rows_ = panels_of_a * kernels_.rows;
-      block_columns_ = (by_rows ? kPanelsOfB : std::min<int64_t>(panels_of_b, 4)) * kernels_.columns;
+      row_blocks_ = blocks_a;
+      column_blocks_ = ceil_div(panels_b, by_rows ? kPanelsOfB : std::min<int64_t>(panels_of_b, 4));
     }
   }
 
+  /// How to pack an operand, all of which meets every block of the other, which has the more lanes. What one
+  /// core has packed comes slowly to another, which packs a small one more quickly itself: that is as much
+  /// work as some 64 lanes of the other for each thread.
+  Packing packing_beside(int64_t other_lanes, int64_t lanes, int64_t threads) const {
+    const int64_t bytes = lanes * std::min(k_, kBlockChunks * kChunk) * static_cast<int64_t>(sizeof(T));
+    return threads > 1 && other_lanes >= 64 * threads && bytes <= kOwnBytes ? Packing::kByThread
+                                                                            : Packing::kShared;
+  }
+
   void pack_shared(Range rows, Range columns, int64_t k0, int64_t k, T* to_a, T* to_b) {
-    // A job packs a few panels, so that it reads long runs where lanes are adjacent.
-    const int64_t chunks = ceil_div(k, kChunk);
-    const int64_t lanes_a = 8 * kernels_.rows, lanes_b = 4 * kernels_.columns;
-    const int64_t jobs_a = to_a ? ceil_div(rows.size, lanes_a) * chunks : 0;
-    const int64_t jobs_b = to_b ? ceil_div(columns.size, lanes_b) * chunks : 0;
+    const int64_t jobs_a = to_a ? packing_jobs(rows, kernels_.rows, k) : 0;
+    const int64_t jobs_b = to_b ? packing_jobs(columns, kernels_.columns, k) : 0;
     for_range(jobs_a + jobs_b, [&](int64_t begin, int64_t end) {
       Scratch<T> staging(staging_size());
       for (int64_t job = begin; job < end; ++job) {
-        const bool is_a = job < jobs_a;
-        const int64_t index = is_a ? job : job - jobs_a;
-        const int64_t offset = index % chunks * kChunk, lane = index / chunks * (is_a ? lanes_a : lanes_b);
-        const int width = is_a ? kernels_.rows : kernels_.columns;
-        const Range& range = is_a ? rows : columns;
-        pack_lanes(level_, is_a ? a_ : b_, range.begin + lane,
-                   std::min(is_a ? lanes_a : lanes_b, range.size - lane), width, k0 + offset,
-                   std::min(kChunk, k - offset), staging.data(),
-                   (is_a ? to_a : to_b) + lane * k + offset * width, width * k);
+        if (job < jobs_a)
+          pack_part(a_, kernels_.rows, rows, k0, k, job, staging.data(), to_a);
+        else
+          pack_part(b_, kernels_.columns, columns, k0, k, job - jobs_a, staging.data(), to_b);
       }
     });
+  }
+
+  /// Panels that a packing job takes: so that it reads long runs where lanes are adjacent.
+  static constexpr int64_t kPackedPanels = 4;
+
+  static int64_t packing_jobs(Range lanes, int width, int64_t k) {
+    return ceil_div(lanes.size, kPackedPanels * width) * ceil_div(k, kChunk);
+  }
+  void pack_part(const Operand& operand, int width, Range range, int64_t k0, int64_t k, int64_t job,
+                 T* staging, T* to) {
+    const int64_t chunks = ceil_div(k, kChunk), lanes = kPackedPanels * width;
+    const int64_t offset = job % chunks * kChunk, lane = job / chunks * lanes;
+    pack_lanes(level_, operand, range.begin + lane, std::min(lanes, range.size - lane), width, k0 + offset,
+               std::min(kChunk, k - offset), staging, to + lane * k + offset * width, width * k);
   }
 
   int64_t staging_size() const {
@@ -183,47 +211,102 @@ class Gemm {
                : std::max(kernels_.rows, kernels_.columns) * kChunk;
   }
 
-  /// A block of C: what its panels of A and B are, chunk by chunk of k.
   void multiply(Range rows, Range columns, int64_t k0, int64_t k, const T* shared_a, const T* shared_b, T* c,
                 int64_t c_row_stride) {
-    const int64_t grid_columns = ceil_div(columns.size, block_columns_);
-    const int64_t chunk = std::min(k, kChunk);
-    for_range(ceil_div(rows.size, block_rows_) * grid_columns, [&](int64_t begin, int64_t end) {
-      Scratch<T> own_a(packing_a_ == Packing::kByBlock ? round_up(block_rows_, kernels_.rows) * chunk : 0);
-      Scratch<T> own_b(packing_b_ == Packing::kByBlock ? round_up(block_columns_, kernels_.columns) * chunk
-                                                       : 0);
-      Scratch<T> staging(packing_a_ == Packing::kByBlock || packing_b_ == Packing::kByBlock ? staging_size()
-                                                                                            : 0);
-      for (int64_t job = begin; job < end; ++job) {
-        const int64_t i = job / grid_columns * block_rows_, j = job % grid_columns * block_columns_;
-        const Range r = part(rows, i, block_rows_), q = part(columns, j, block_columns_);
-        for (int64_t p = 0; p < k; p += kChunk) {
-          const int64_t length = std::min(kChunk, k - p);
-          const Panels<T> a = panels(a_, packing_a_, kernels_.rows, r, i, k0, k, p, length, shared_a,
-                                     own_a.data(), staging.data());
-          const Panels<T> b = panels(b_, packing_b_, kernels_.columns, q, j, k0, k, p, length, shared_b,
-                                     own_b.data(), staging.data());
-          Addend<T> addend;
-          if (addend_.data && k0 + p + length == k_)
-            addend = {addend_.data + r.begin * addend_.row_stride + q.begin, addend_.row_stride};
-          tiles(r.size, q.size, length, a, b, c + r.begin * c_row_stride + q.begin, c_row_stride, k0 + p > 0,
-                addend);
-        }
-      }
-    });
+    const Cut row_cut(rows, a_.lanes, kernels_.rows, row_blocks_);
+    const Cut column_cut(columns, b_.lanes, kernels_.columns, column_blocks_);
+    const int64_t jobs = row_cut.blocks * column_cut.blocks;
+    const auto scratch = [&](Packing packing, const Cut& cut, int64_t all, int width) {
+      return packing == Packing::kByBlock    ? cut.most_lanes() * std::min(k, kChunk)
+             : packing == Packing::kByThread ? round_up(all, width) * k
+                                             : 0;
+    };
+    // Who packs a whole operand for itself does that once, for all blocks that it takes.
+    const bool by_thread = packing_a_ == Packing::kByThread || packing_b_ == Packing::kByThread;
+    Claims claims(jobs);
+    const auto take = [&](int64_t begin, int64_t end) {
+      const bool first = begin == 0;
+      int64_t job = by_thread ? claims.take(first) : begin;
+      if (job >= (by_thread ? jobs : end)) return;
+      Scratch<T> own_a(scratch(packing_a_, row_cut, rows.size, kernels_.rows));
+      Scratch<T> own_b(scratch(packing_b_, column_cut, columns.size, kernels_.columns));
+      Scratch<T> staging(packing_a_ != Packing::kNone || packing_b_ != Packing::kNone ? staging_size() : 0);
+      if (packing_a_ == Packing::kByThread)
+        pack_all(a_, kernels_.rows, rows, k0, k, staging.data(), own_a.data());
+      if (packing_b_ == Packing::kByThread)
+        pack_all(b_, kernels_.columns, columns, k0, k, staging.data(), own_b.data());
+      for (; job < (by_thread ? jobs : end); job = by_thread ? claims.take(first) : job + 1)
+        block(row_cut.block(job / column_cut.blocks), column_cut.block(job % column_cut.blocks), rows,
+              columns, k0, k, packing_a_ == Packing::kShared ? shared_a : own_a.data(),
+              packing_b_ == Packing::kShared ? shared_b : own_b.data(), own_a.data(), own_b.data(),
+              staging.data(), c, c_row_stride);
+    };
+    for_range(by_thread ? num_threads() : jobs, take);
   }
 
-  static Range part(Range all, int64_t offset, int64_t size) {
-    return {all.begin + offset, std::min(size, all.size - offset)};
+  /// Blocks that nobody has taken yet. The caller takes them from the front and others from the back, as
+  /// parallel_for() does, so that a core meets again what its cache holds.
+  class Claims {
+   public:
+    explicit Claims(int64_t jobs) : jobs_(jobs) {}
+    /// A block, or the number of all.
+    int64_t take(bool from_front) {
+      if (taken_.fetch_add(1) >= jobs_) return jobs_;
+      return from_front ? front_.fetch_add(1) : jobs_ - 1 - back_.fetch_add(1);
+    }
+
+   private:
+    const int64_t jobs_;
+    std::atomic<int64_t> taken_{0}, front_{0}, back_{0};
+  };
+
+  void pack_all(const Operand& operand, int width, Range range, int64_t k0, int64_t k, T* staging, T* to) {
+    for (int64_t job = 0; job < packing_jobs(range, width, k); ++job)
+      pack_part(operand, width, range, k0, k, job, staging, to);
+  }
+
+  /// A range of lanes in blocks whose numbers of panels differ by one at most.
+  struct Cut {
+    Range all;
+    int64_t width, panels, blocks;
+    /// @param blocks of all `lanes`; the range gets its part of them
+    Cut(Range range, int64_t lanes, int panel_width, int64_t blocks_of_all)
+        : all(range),
+          width(panel_width),
+          panels(ceil_div(range.size, width)),
+          blocks(std::min(ceil_div(blocks_of_all * panels, ceil_div(lanes, width)), panels)) {}
+    Range block(int64_t i) const {
+      const int64_t begin = i * panels / blocks * width;
+      return {all.begin + begin, std::min((i + 1) * panels / blocks * width, all.size) - begin};
+    }
+    int64_t most_lanes() const { return ceil_div(panels, blocks) * width; }
+  };
+
+  /// A block of C: what its panels of A and B are, chunk by chunk of k.
+  void block(Range r, Range q, Range rows, Range columns, int64_t k0, int64_t k, const T* all_a,
+             const T* all_b, T* own_a, T* own_b, T* staging, T* c, int64_t c_row_stride) {
+    for (int64_t p = 0; p < k; p += kChunk) {
+      const int64_t length = std::min(kChunk, k - p);
+      const Panels<T> a = panels(a_, packing_a_, kernels_.rows, r, r.begin - rows.begin, k0, k, p, length,
+                                 all_a, own_a, staging);
+      const Panels<T> b = panels(b_, packing_b_, kernels_.columns, q, q.begin - columns.begin, k0, k, p,
+                                 length, all_b, own_b, staging);
+      Addend<T> addend;
+      if (addend_.data && k0 + p + length == k_)
+        addend = {addend_.data + r.begin * addend_.row_stride + q.begin, addend_.row_stride};
+      tiles(r.size, q.size, length, a, b, c + r.begin * c_row_stride + q.begin, c_row_stride, k0 + p > 0,
+            addend);
+    }
   }
 
   /// The panels of `lanes`, which begin `offset` lanes into the shared memory, for `length` values of k from
   /// k0 + p on.
   Panels<T> panels(const Operand& operand, Packing packing, int width, Range lanes, int64_t offset,
-                   int64_t k0, int64_t k, int64_t p, int64_t length, const T* shared, T* own, T* staging) {
+                   int64_t k0, int64_t k, int64_t p, int64_t length, const T* all, T* own, T* staging) {
     switch (packing) {
       case Packing::kShared:
-        return {shared + offset * k + p * width, width * k, 1, width};
+      case Packing::kByThread:
+        return {all + offset * k + p * width, width * k, 1, width};
       case Packing::kByBlock:
         pack_lanes(level_, operand, lanes.begin, lanes.size, width, k0 + p, length, staging, own,
                    width * length);
@@ -288,7 +371,7 @@ class Gemm {
   const bool near_;
   const Addend<T> addend_;
   Packing packing_a_, packing_b_;
-  int64_t block_rows_, block_columns_;
+  int64_t row_blocks_ = 1, column_blocks_ = 1;  ///< of all C
 };
 
 /// One dtype: computed in T; E is the element of C as computed (T or its complex partner), D as stored.

@@ -307,12 +307,14 @@ Results Recorder::add_new(compiler::Program& program, std::span<TensorImpl* cons
   Results results;
   Section section(mutex_);
   claim_in(section, inputs);
+  // Memory that could be missing comes before the record.
+  for (const Dtype dtype : outputs)
+    results.push(TensorImpl::make_like(promised(like.numel() * itemsize(dtype)), dtype, like));
   const TraceRecord& record = new_dense_record(program, like, inputs.size(), outputs.size(), numbers);
   uint64_t hash = hash_of(program);
   for (const TensorImpl* t : inputs) hash = add_operand(hash, *t);
-  for (const Dtype dtype : outputs) {
-    results.push(TensorImpl::make_like(promised(like.numel() * itemsize(dtype)), dtype, like));
-    const TensorImpl& t = *results[results.size() - 1];
+  for (int o = 0; o < results.size(); ++o) {
+    const TensorImpl& t = *results[o];
     hash = add_operand(hash, t.storage().pending_number - 1, 0, t.stride_dims());
   }
   const bool full = finish_record(record, hash);

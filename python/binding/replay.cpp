@@ -242,7 +242,8 @@ Ref run_recorded(Table& t, PyObject* args, PyObject* kwargs) {
 /// What an observed call did.
 struct Observed {
   std::shared_ptr<const record::Replay> replay;
-  std::string reason;  ///< where there is none
+  std::string reason;      ///< where there is none
+  bool disturbed = false;  ///< by another thread: the call tells nothing
   HostState host;
   std::shared_ptr<const Pattern> result;
 };
@@ -301,6 +302,7 @@ Ref run_observed(Table& t, const Pattern& arguments, PyObject* call, const std::
   for (PyObject* o : objects) results.push_back(impl_of(o));
   seen.replay = record::Replay::make(observer, results);
   seen.reason = observer.reason();
+  seen.disturbed = observer.disturbed();
   return result;
 }
 
@@ -313,6 +315,7 @@ void refuse(Table& t, Entry& e, std::string reason) {
 
 /// Adds what a call did to an entry that it fits.
 void confirm(Table& t, Entry& e, Observed seen) {
+  if (seen.disturbed && ++e.waits < kMostWaits) return;
   if (!seen.replay) return refuse(t, e, std::move(seen.reason));
   std::string change;
   if (!e.host.holds())
@@ -334,6 +337,7 @@ void confirm(Table& t, Entry& e, Observed seen) {
 
 /// @throws the error of an audit that found a difference.
 void audit(const Table& t, const Entry& e, const Observed& seen) {
+  if (seen.disturbed) return;
   std::string found = seen.reason;
   if (seen.replay) found = e.replay->difference(*seen.replay);
   if (found.empty() && !e.host.holds()) found = "attributes of a module, or variables, change while it runs";
@@ -373,6 +377,7 @@ Ref run_new(Table& t, PyObject* call) {
   auto entry = std::make_shared<Entry>(std::move(arguments), tensors);
   Observed seen;
   Ref result = run_observed(t, entry->arguments, call, tensors, seen);
+  if (seen.disturbed) return result;
   entry->used = ++t.clock;
   entry->host = std::move(seen.host);
   entry->result = std::move(seen.result);

@@ -141,6 +141,7 @@ Observer::Observer(std::span<TensorImpl* const> arguments) : arguments_(argument
 
 void Observer::start() {
   started_ = watching_ = true;
+  thread_ = std::this_thread::get_id();
   first_node_ = autograd::new_sequence();
   outer_ = set_watcher(this);
   if (outer_ != nullptr) outer_->note("it calls another function that is to be replayed");
@@ -245,6 +246,7 @@ void Observer::stop() {
   if (!watching_.exchange(false)) return;
   set_watcher(outer_);
   if (early_) refuse("its work is done before it returns");
+  if (disturbed_) refuse("another thread has its work done before it returns");
   if (rule_age_ >= 0) rules_.pop_back();
   if (drawing_ >= 0 ||
       std::any_of(draws_.begin(), draws_.end(), [](const TraceDraw& d) { return d.numbers.empty(); }))
@@ -265,9 +267,10 @@ void Observer::stop() {
 
 void Observer::settled(const compiler::Trace& trace, const Storages& storages,
                        const std::shared_ptr<const compiler::CompiledTrace>& program) {
+  if (watching_ && std::this_thread::get_id() != thread_) disturbed_ = true;
   // A program that leaves values to the tape has made a node.
-  if (watching_ || (program && !program->recipes.empty())) early_ = true;
-  if (early_) return;
+  if ((watching_ && !disturbed_) || (program && !program->recipes.empty())) early_ = true;
+  if (early_ || disturbed_) return;
   trace_ = trace;
   program_ = program;
   for (const TraceDraw& d : draws_) {

@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -114,6 +115,9 @@ class Observer final : public Watcher {
   void settled(const compiler::Trace& trace, const Storages& storages,
                const std::shared_ptr<const compiler::CompiledTrace>& program);
 
+  /// Whether another thread had the work done before the call returned: nothing is known of it, nor of the
+  /// next ones like it.
+  bool disturbed() const { return disturbed_; }
   /// Why this call cannot be replayed; empty: nothing speaks against it so far.
   const std::string& reason() const { return reason_; }
   /// The first reason is kept.
@@ -140,7 +144,9 @@ class Observer final : public Watcher {
   };
 
   std::atomic<bool> watching_{false};
-  std::atomic<bool> early_{false};  ///< work was carried out before the end, by any thread
+  std::atomic<bool> early_{false};  ///< work was carried out before the end
+  std::atomic<bool> disturbed_{false};
+  std::thread::id thread_;  ///< that the call is on
   bool started_ = false;
   Watcher* outer_ = nullptr;
   Modes modes_ = Modes::now();

@@ -1,6 +1,7 @@
 #include "record/recorder.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "base/allocator.h"
 #include "base/fork.h"
@@ -433,6 +434,9 @@ void Recorder::note_kept() {
 
 void Recorder::settle() {
   if (runner_.load() == std::this_thread::get_id()) return;
+  // Another thread's work is not what this one's watcher asks about.
+  std::optional<Unwatched> others;
+  if (this != mine) others.emplace();
   note_kept();
   const WithoutInterpreter working;
   const ForkSection section;

@@ -265,6 +265,43 @@ def test_threads_replay_side_by_side() -> None:
     assert lohe.compile_report(compiled).replay["replayed"] > 300
 
 
+def test_what_other_threads_settle_is_not_held_against_a_call() -> None:
+    weight = lohe.ones(64, 64)
+    entered, go = threading.Event(), threading.Event()
+
+    def halting(x: lohe.Tensor) -> lohe.Tensor:
+        y = x @ weight
+        entered.set()
+        assert go.wait(60)
+        return y.relu()
+
+    halts = lohe.compile(halting, replay=True)
+    goes = lohe.compile(lambda x: (x @ weight).tanh(), replay=True)
+    x = lohe.ones(2, 64)
+
+    def call_while_halted(other: Callable[[], Any]) -> None:
+        go.clear()
+        entered.clear()
+        thread = threading.Thread(target=halts, args=(x,))
+        thread.start()
+        assert entered.wait(60)
+        other()
+        go.set()
+        thread.join()
+
+    go.set()
+    halts(x)
+    goes(x)
+    call_while_halted(lambda: weight.sum().item())  # has the halted call's work done
+    call_while_halted(lambda: goes(x))  # the same, in a call that is looked at itself
+    for _ in range(6):
+        halts(x)
+        goes(x)
+    for compiled in (halts, goes):
+        report = lohe.compile_report(compiled)
+        assert report.replay is not None and report.replay["replayed"] >= 3, report
+
+
 def test_a_compiled_function_and_its_module_are_freed() -> None:
     def made() -> list[Any]:
         model = _mlp().eval()

@@ -52,6 +52,12 @@ class OwnedMutex {
     mutex_.unlock();
   }
 
+  /// unlock() in the child of a fork by its holder: the owner, who is not there, may have been at the door.
+  void unlock_after_fork() {
+    inside_.store(false, std::memory_order_relaxed);
+    unlock();
+  }
+
   /// Whether this system has the barrier.
   static bool has_barrier();
 

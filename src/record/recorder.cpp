@@ -88,7 +88,7 @@ class Recorders {
 
  private:
   Recorders() {
-    at_fork([] { global().lock(); }, [] { global().unlock(); }, [] { global().unlock(); });
+    at_fork([] { global().lock(); }, [] { global().unlock(); }, [] { global().unlock_in_child(); });
   }
   void lock() {
     mutex_.lock();
@@ -96,6 +96,10 @@ class Recorders {
   }
   void unlock() {
     for (Recorder* r : all_) r->mutex_.unlock();
+    mutex_.unlock();
+  }
+  void unlock_in_child() {
+    for (Recorder* r : all_) r->mutex_.unlock_after_fork();
     mutex_.unlock();
   }
 

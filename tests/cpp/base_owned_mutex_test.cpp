@@ -127,6 +127,34 @@ TEST_P(Owned, ForkedChildGoesOnWithIt) {
   EXPECT_EQ(status, 0);
 }
 
+TEST_P(Owned, ForkedChildDoesNotWaitForAnOwnerAtTheDoor) {
+  std::atomic<bool> done{false};
+  std::thread owner([&] {
+    mutex_.own();
+    while (!done) {
+      if (mutex_.try_enter()) mutex_.leave();
+    }
+  });
+  int failed = 0;
+  for (int i = 0; i < 200; ++i) {
+    mutex_.lock();
+    const pid_t child = ::fork();
+    if (child == 0) {
+      ::alarm(20);
+      mutex_.unlock_after_fork();
+      mutex_.lock();
+      ::_exit(0);
+    }
+    mutex_.unlock();
+    int status = -1;
+    ::waitpid(child, &status, 0);
+    failed += status != 0 ? 1 : 0;
+  }
+  done = true;
+  owner.join();
+  EXPECT_EQ(failed, 0);
+}
+
 INSTANTIATE_TEST_SUITE_P(Barrier, Owned, ::testing::Bool(),
                          [](const auto& info) { return info.param ? "WithBarrier" : "WithMutexAlone"; });
 

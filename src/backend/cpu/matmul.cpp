@@ -137,12 +137,9 @@ class Gemm {
     // Who takes few columns reads all of A for little work, which matters where that comes from far away; and
     // columns may not be shared out evenly.
     const bool far = m * k_ * static_cast<int64_t>(sizeof(T)) > kNearBytes;
-    const int64_t blocks_b = std::max(blocks_of(panels_b, threads,
-                                                few_rows ? 1
-                                                : far    ? 3
-                                                         : 2,
-                                                kPanelsOfB, far ? 3 : 4),
-                                      std::min(enough, panels_b));
+    const int64_t least = few_rows ? 1 : (far ? 3 : 2);
+    const int64_t blocks_b =
+        std::max(blocks_of(panels_b, threads, least, kPanelsOfB, far ? 3 : 4), std::min(enough, panels_b));
     const int64_t blocks_a = blocks_of(panels_a, threads, 4, kPanelsOfA);
     const int64_t panels_of_b = ceil_div(panels_b, blocks_b);
     const int64_t most = ceil_div(ceil_div(blocks_b, threads) * panels_b, blocks_b);

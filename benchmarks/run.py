@@ -403,6 +403,13 @@ def first_call_rows(settings: Settings) -> list[report.Comparison]:
     return rows
 
 
+# Seconds of a row of the table "recording", on either side.
+RECORDING_AIMS = {
+    "record an operation": {"C++": 100e-9, "Python": 300e-9},
+    "call a compiled function of three operations": {"C++": 3e-6, "Python": 3e-6},
+}
+
+
 def recording_rows(settings: Settings, lohe_flags: str) -> list[report.Comparison]:
     """programs/recording.cpp and recording.py, run in turn."""
     programs = HERE / "programs"
@@ -425,6 +432,10 @@ def recording_rows(settings: Settings, lohe_flags: str) -> list[report.Compariso
                 name, nanoseconds = line.split("\t")
                 found.setdefault(name, {}).setdefault(side, []).append(float(nanoseconds) * 1e-9)
     rows = [report.Comparison(name, {side: v.get(side, []) for side in commands}) for name, v in found.items()]
+    for row in rows:
+        missed = [s for s, aim in RECORDING_AIMS.get(row.name, {}).items() if min(row.seconds[s]) * report.MET > aim]
+        if row.name in RECORDING_AIMS:
+            row.note = f"missed: {', '.join(missed)}" if missed else "aims met"
     for row in rows:
         print(row.markdown({}), flush=True)
     return rows

@@ -108,7 +108,7 @@ class Recorder final : public PendingWork {
 
   /// Of everything below; taken inside a fork section by whoever carries the trace out. Its own thread is the
   /// owner.
-  OwnedMutex mutex_;
+  OwnedMutex mutex_{false};  // by mutex alone: with the barrier, a forked child was seen to wait for ever
   compiler::Trace trace_;
   std::vector<Intrusive<Storage>> storages_;  ///< by number in the trace
   std::vector<Intrusive<TensorImpl>> saved_;  ///< that the tape keeps

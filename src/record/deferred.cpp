@@ -186,12 +186,20 @@ void Deferred::hand_over(Storage& storage, PendingWork& taker) {
     }
   }
   for (const Intrusive<Storage>& s : sources) claimed.push_back(s.get());
-  recorder.claim(claimed);
+  do recorder.claim(claimed);
+  while (!add_to(recorder, storage, claimed));
+}
+
+bool Deferred::add_to(Recorder& recorder, Storage& storage, std::span<Storage* const> claimed) {
   const WithoutInterpreter waiting;
   const ForkSection section;
   const auto recording = recorder.lock();
+  if (!recorder.has(claimed)) return false;
   const std::lock_guard lock(mutex_);
-  if (storage.pending.load(std::memory_order_acquire) != this) return recorder.give_up(claimed);
+  if (storage.pending.load(std::memory_order_acquire) != this) {
+    recorder.give_up(claimed);
+    return true;
+  }
   const auto number = static_cast<size_t>(storage.pending_number);
   const Recipe& recipe = program_->recipes[number];
   std::map<int32_t, Intrusive<Storage>> known;
@@ -215,6 +223,7 @@ void Deferred::hand_over(Storage& storage, PendingWork& taker) {
   waiting_[number] = nullptr;
   --left_;
   release_if_done();
+  return true;
 }
 
 void Deferred::forget(Storage& storage) {

@@ -31,6 +31,9 @@ class Deferred final : public PendingWork {
   bool reads(const Storage& storage);
   /// Whether records of its trace may become part of one of `recorder`.
   bool rounds_as(const Recorder& recorder);
+  /// The records that make `storage`, which read what is claimed, become part of the recorder's trace unless
+  /// somebody else has taken them over. Whether the claims held.
+  bool add_to(Recorder& recorder, Storage& storage, std::span<Storage* const> claimed);
   void release_if_done();
   const Intrusive<Storage>* leaf(int32_t number) const;
 

@@ -258,9 +258,13 @@ Storage& storage_of(const compiler::Place& p) { return p.tensor->storage(); }
 
 template <class Parts>
 [[gnu::always_inline]] inline void Recorder::claim_in(Section& section, const Parts& parts) {
-  // Most of them name this recorder already. Inside the section they go on to: nobody can do its work.
+  // Most of them name this recorder already, or none. Inside the section they go on to: nobody can do its
+  // work.
   const auto mine = [&](const auto& part) {
-    return storage_of(part).pending.load(std::memory_order_acquire) == this;
+    std::atomic<PendingWork*>& pending = storage_of(part).pending;
+    PendingWork* work = pending.load(std::memory_order_acquire);
+    return work == this ||
+           (work == nullptr && pending.compare_exchange_strong(work, this, std::memory_order_acq_rel));
   };
   while (!std::all_of(parts.begin(), parts.end(), mine)) [[unlikely]] {
     section.end();
@@ -338,16 +342,31 @@ void Recorder::claim(std::span<Storage* const> storages) {
       }
     }
   } catch (...) {
+    const auto lock = locked(mutex_);
     give_up(storages);
     throw;
   }
 }
 
+bool Recorder::has(std::span<Storage* const> storages) const {
+  return std::all_of(storages.begin(), storages.end(),
+                     [&](const Storage* s) { return s->pending.load(std::memory_order_acquire) == this; });
+}
+
 void Recorder::give_up(std::span<Storage* const> storages) {
   for (Storage* s : storages) {
-    if (s->pending.load(std::memory_order_acquire) == this && s->pending_number == 0)
-      s->pending.store(nullptr, std::memory_order_release);
+    PendingWork* work = s->pending.load(std::memory_order_acquire);
+    if (work == this && s->pending_number == 0)
+      s->pending.compare_exchange_strong(work, nullptr, std::memory_order_acq_rel);
   }
+}
+
+void Recorder::hand_over(Storage& storage, PendingWork&) {
+  settle();
+  // What is claimed and not used yet is not waited for: after a fork its thread may be missing.
+  Storage* const claimed[] = {&storage};
+  const auto lock = locked(mutex_);
+  give_up(claimed);
 }
 
 void Recorder::add_again(const Trace& from, const TraceRecord& record,

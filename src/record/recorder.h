@@ -23,6 +23,7 @@ class Recorder final : public PendingWork {
   static Recorder& of_this_thread() { return mine != nullptr ? *mine : first_of_this_thread(); }
 
   void settle() override;
+  void hand_over(Storage& storage, PendingWork& taker) override;
   void note_saved(const Intrusive<TensorImpl>& t) override;
 
   /// Memory for a result of recorded work.
@@ -38,9 +39,11 @@ class Recorder final : public PendingWork {
   Results add_new(compiler::Program& program, std::span<TensorImpl* const> inputs,
                   std::span<const Dtype> outputs, const TensorImpl& like, std::span<const Scalar> numbers);
   /// Makes this the work that the storages name, before they become part of the trace; what other recorders
-  /// have on them is done first. @throws what that raises; nothing is claimed then.
+  /// have on them is done first. Until they do, another recorder may claim them: under the lock has() tells.
+  /// @throws what that work raises; nothing is claimed then.
   void claim(std::span<Storage* const> storages);
-  /// Those that did not become part of the trace.
+  bool has(std::span<Storage* const> storages) const;
+  /// Those that did not become part of the trace. Needs the lock.
   void give_up(std::span<Storage* const> storages);
   /// For add_again(). Taken before any lock of what is handed over, inside a fork section, by a thread that
   /// does not hold the interpreter.
@@ -79,7 +82,8 @@ class Recorder final : public PendingWork {
   Counts counts();
 
  private:
-  /// Inside the section, the storages of these (tensors, places or storages) are claimed from here on.
+  /// Inside the section, the storages of these (tensors, places or storages) are this recorder's from here
+  /// on.
   /// @throws as claim(); the section has ended then.
   template <class Parts>
   void claim_in(Section& section, const Parts& parts);
@@ -108,7 +112,7 @@ class Recorder final : public PendingWork {
 
   /// Of everything below; taken inside a fork section by whoever carries the trace out. Its own thread is the
   /// owner.
-  OwnedMutex mutex_{false};  // by mutex alone: with the barrier, a forked child was seen to wait for ever
+  OwnedMutex mutex_;
   compiler::Trace trace_;
   std::vector<Intrusive<Storage>> storages_;  ///< by number in the trace
   std::vector<Intrusive<TensorImpl>> saved_;  ///< that the tape keeps

@@ -18,6 +18,9 @@ using namespace ir;
 
 constexpr int kDear =
     10;  ///< cost from which a scratch store and load are cheaper than making the value again
+/// By rows, a thread's tile of columns is a short piece of each row, where a processor's own prefetching has
+/// hardly begun when it ends. Where values are dear, the same piece of a row so far ahead is fetched.
+constexpr int kRowsAhead = 2;
 
 class Lowering {
  public:
@@ -180,7 +183,11 @@ class Lowering {
       index = index + index;
       return {b_.load(buffer, index), b_.load(buffer, index + 1)};
     }
-    return {moves_by_unit(o) ? b_.load_unit(buffer, base) : b_.load(buffer, base), {}};
+    if (!moves_by_unit(o)) return {b_.load(buffer, base), {}};
+    const auto stride = strides_.find({number, at_.size() - 1});
+    if (ahead_ == 0 || stride == strides_.end() || (o.dims >> (at_.size() - 1) & 1) == 0)
+      return {b_.load_unit(buffer, base), {}};
+    return {b_.load_unit(buffer, base, base + stride->second * ahead_), {}};
   }
 
   void store_output(size_t number, const Registers& r) {
@@ -544,7 +551,9 @@ class Lowering {
           at_.resize(columns);
           at_.insert(at_.end(), rows.begin(), rows.end());
           at_.push_back(last + i);
+          ahead_ = unrolled == 1 ? kRowsAhead : 0;
           make_row(want);
+          ahead_ = 0;
           finish(sweep);
           for (const int32_t r : reductions)
             sums[r] = reduction_combine(b_, node(r).prim, node(node(r).a).dtype, sums[r], elements_of(r));
@@ -703,6 +712,7 @@ class Lowering {
   std::map<int, V> iota_base_, iota_step_;
   std::map<int32_t, int16_t> scratch_buffers_, scratch_;
   std::map<size_t, int16_t> turned_;                 ///< scratch of an input's tile
+  int ahead_ = 0;                                    ///< by rows: how many rows ahead what is read is fetched
   std::map<int32_t, std::vector<int16_t>> columns_;  ///< scratch of what is known of the tile's columns
   std::pair<V, V>
       tile_at_;  ///< by rows: the columns' range; turned: first index along tile_dim and vector_dim

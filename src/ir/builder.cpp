@@ -84,11 +84,12 @@ V Builder::load(int16_t buffer, V index) {
                .a = index.id});
 }
 
-V Builder::load_unit(int16_t buffer, V base) {
+V Builder::load_unit(int16_t buffer, V base, V next) {
   return emit({.op = Op::kLoadUnit,
                .type = kernel_.buffers.at(static_cast<size_t>(buffer)).type,
                .buffer = buffer,
-               .a = base.id});
+               .a = base.id,
+               .b = next.builder == nullptr ? kNoValue : next.id});
 }
 
 void Builder::store(int16_t buffer, V index, V value) {

@@ -39,8 +39,9 @@ class Builder {
   V constant_int(Type type, int64_t value);
   V constant_bits(Type type, uint64_t bits);
 
-  V load(int16_t buffer, V index);      ///< bool buffers hold bytes; any non-zero byte is true
-  V load_unit(int16_t buffer, V base);  ///< in a vector loop: buffer[base + i]
+  V load(int16_t buffer, V index);  ///< bool buffers hold bytes; any non-zero byte is true
+  /// In a vector loop: buffer[base + i]. @param next base of what will be read soon, a hint
+  V load_unit(int16_t buffer, V base, V next = {});
   void store(int16_t buffer, V index, V value);
   void store_unit(int16_t buffer, V base, V value);
   void check(V condition, int32_t code);

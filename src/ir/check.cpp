@@ -118,8 +118,13 @@ class Checker {
     const int count = operand_count(i.op);
     const Value operands[] = {i.a, i.b, i.c};
     bool varying = i.op == Op::kLoadUnit;
+    if (i.op == Op::kLoadUnit && i.b != kNoValue) {
+      use(i.b, Type::kI64);
+      require(!varies(i.b), "what is read soon begins at a uniform place");
+    }
     for (int k = 0; k < 3; ++k) {
       if (k >= count) {
+        if (i.op == Op::kLoadUnit && k == 1) continue;
         require(operands[k] == kNoValue, "takes ", count, " operands");
         continue;
       }

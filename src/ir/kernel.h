@@ -51,7 +51,8 @@ enum class Op : uint8_t {
            ///< or Rare; defined there
   // Memory. Indices count elements of the buffer's type.
   kLoad,      ///< buffer[a]; a varies over lanes: gather
-  kLoadUnit,  ///< buffer[a + i], i the index of the enclosing vector loop, a uniform: one vector load
+  kLoadUnit,  ///< buffer[a + i], i the index of the enclosing vector loop, a uniform: one vector load.
+              ///< b, if given: buffer[b + i] will be read soon, a hint that asks nothing of b's value
   // Arithmetic: operands and result of one type. Integers wrap.
   kAdd,
   kSub,

@@ -41,6 +41,23 @@ TEST(CodegenLoops, PointwiseTailsStayInsideTheirBuffers) {
   }
 }
 
+TEST(CodegenLoops, AskingForWhatIsReadSoonChangesNothingWhereverThatIs) {
+  for (const Type t : {Type::kF32, Type::kU8, Type::kF64}) {
+    Builder b("fetch");
+    const int16_t in = b.buffer(t, false), out = b.buffer(t, true);
+    const V next = b.param(Type::kI64);
+    b.loop({{b.begin(), b.end()}}, true,
+           [&](const Values&) { b.store_unit(out, integer(b, 0), b.load_unit(in, integer(b, 0), next)); });
+    std::vector<Launch> runs;
+    for (const int64_t size : kSizes) {
+      for (const int64_t next_at : {int64_t{0}, size, int64_t{1} << 40, -(int64_t{1} << 40)})
+        runs.push_back(
+            {{interesting(t, static_cast<size_t>(size), 1), zeros(t, size)}, {next_at}, 0, size, {}});
+    }
+    expect_all_levels_agree(b.finish(), runs);
+  }
+}
+
 TEST(CodegenLoops, ResultMayBeAnOperand) {
   Builder b("in_place");
   const int16_t x = b.buffer(Type::kF32, false), y = b.buffer(Type::kF32, false),

@@ -238,6 +238,13 @@ TEST(IrCheck, RejectsMalformedKernelsWithTheReason) {
       {"the buffer has type i32", [](Kernel& k) { k.buffers[0].type = Type::kI32; }},
       {"buffer 9 does not exist", [](Kernel& k) { store(k).buffer = 9; }},
       {"unit access needs", [](Kernel& k) { store(k).unit = true; }},
+      {"begins at a uniform place",
+       [](Kernel& k) {
+         const Value sum = inner(k).dims[0].index;
+         for (Inst& i : k.insts) {
+           if (i.op == Op::kLoadUnit) i.b = sum;
+         }
+       }},
       {"vector loops do not nest", [](Kernel& k) { outer(k).vector = true; }},
       {"unit access needs",
        [](Kernel& k) {

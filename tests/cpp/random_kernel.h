@@ -279,7 +279,8 @@ class RandomKernelMaker {
       const auto buffer = static_cast<int16_t>(i);
       // In a column form `index` does not step with the lane, so only the gather is right there.
       const bool unit = random_.chance(60) && steps_with_lane(base, index);
-      add(unit ? b_.load_unit(buffer, base) : b_.load(buffer, index));
+      const V next = random_.chance(25) ? base + extent_ : V{};
+      add(unit ? b_.load_unit(buffer, base, next) : b_.load(buffer, index));
     }
     if (random_.chance(40)) add(b_.load(static_cast<int16_t>(random_.below(inputs)), wild_index()));
   }

@@ -170,6 +170,7 @@ class Emitter {
     if (inst.op == Op::kLoadUnit) {
       llvm::Type* type = memory_type(t, step_.width);
       llvm::Value* from = address(inst.buffer, b_.CreateAdd(index, step_.index));
+      if (inst.b != ir::kNoValue) fetch(address(inst.buffer, b_.CreateAdd(scalar(inst.b), step_.index)));
       result = step_.mask == nullptr
                    ? static_cast<llvm::Value*>(b_.CreateAlignedLoad(type, from, align))
                    : b_.CreateMaskedLoad(type, from, align, step_.mask, llvm::Constant::getNullValue(type));
@@ -181,6 +182,12 @@ class Emitter {
       result = b_.CreateAlignedLoad(memory_type(t, 0), address(inst.buffer, index), align);
     }
     return arithmetic_.from_memory(result, t);
+  }
+
+  /// Into the first-level cache, to be read.
+  void fetch(llvm::Value* from) {
+    b_.CreateIntrinsic(llvm::Intrinsic::prefetch, {from->getType()},
+                       {from, b_.getInt32(0), b_.getInt32(3), b_.getInt32(1)});
   }
 
   void emit(const ir::Store& store) {

@@ -118,10 +118,9 @@ class Attention {
       for (int64_t i = 0; i < shape_.queries; i += kBlock) {
         const Block block = block_of(i);
         T* const s = scores.data();
-        product(block.rows, block.keys, shape_.width, rows_of(q, i), keys, s, scores_stride_, false);
-        soften(block, i, {s, statistics + (head * shape_.queries + i) * 2});
-        product(block.rows, shape_.value_width, block.keys, {s, scores_stride_, 1}, values,
-                o.data + i * o.row_stride, o.row_stride, false);
+        score(block, shape_.width, rows_of(q, i), keys, s);
+        soften(block, {s, statistics + (head * shape_.queries + i) * 2});
+        combine(block, shape_.value_width, s, values, rows_of(o, i));
       }
     });
   }
@@ -143,21 +142,14 @@ class Attention {
       for (int64_t i = 0; i < shape_.queries; i += kBlock) {
         const Block block = block_of(i);
         const View q_block = rows_of(q, i), g_block = rows_of(g, i);
-        product(block.rows, block.keys, width, q_block, keys, s, scores_stride_, false);
-        product(block.rows, block.keys, value_width, g_block, values, d, scores_stride_, false);
-        soften(block, i, {s, d, const_cast<T*>(statistics) + (head * shape_.queries + i) * 2});
-        product(block.rows, width, block.keys, {d, scores_stride_, 1}, key_rows, gq.data + i * gq.row_stride,
-                gq.row_stride, false);
+        score(block, width, q_block, keys, s);
+        score(block, value_width, g_block, values, d);
+        soften(block, {s, d, const_cast<T*>(statistics) + (head * shape_.queries + i) * 2});
+        combine(block, width, d, key_rows, rows_of(gq, i));
         const Packed q_rows(kernels_, q_block, block.rows, width, false),
             g_rows(kernels_, g_block, block.rows, value_width, false);
-        const auto add = [&](T* block_scores, const Packed& by, int64_t columns, const View& sums) {
-          product(known, columns, block.rows, {block_scores, 1, scores_stride_}, by, sums.data,
-                  sums.row_stride, true);
-          product(block.keys - known, columns, block.rows, {block_scores + known, 1, scores_stride_}, by,
-                  sums.data + known * sums.row_stride, sums.row_stride, false);
-        };
-        add(s, g_rows, value_width, gv);
-        add(d, q_rows, width, gk);
+        gather(block, known, value_width, s, g_rows, gv);
+        gather(block, known, width, d, q_rows, gk);
         known = block.keys;
       }
       for (int64_t j = known; j < shape_.keys; ++j) {
@@ -190,8 +182,12 @@ class Attention {
     const T* const data;
   };
   struct Block {
+    int64_t first;  ///< query
     int64_t rows;
     int64_t keys;  ///< that its last row sees
+  };
+  struct Range {
+    int64_t begin, end;
   };
 
   static int64_t round_up(int64_t n, int64_t to) { return ceil_div(n, to) * to; }
@@ -205,7 +201,11 @@ class Attention {
 
   Block block_of(int64_t row) const {
     const int64_t rows = std::min(kBlock, shape_.queries - row);
-    return {rows, shape_.causal ? std::min(row + rows, shape_.keys) : shape_.keys};
+    return {row, rows, shape_.causal ? std::min(row + rows, shape_.keys) : shape_.keys};
+  }
+  /// Keys that rows of the block before `row_end` see.
+  int64_t seen(const Block& block, int64_t row_end) const {
+    return shape_.causal ? std::min(block.first + row_end, block.keys) : block.keys;
   }
 
   /// Many heads are shared out whole; of few, the parts of each product.
@@ -215,36 +215,68 @@ class Attention {
     });
   }
 
-  void soften(const Block& block, int64_t first_row, std::array<T*, 3> memory) const {
+  // Tiles and terms that no row sees are left out: their weights are 0. (Beside a number 0 adds nothing, and
+  // what is not finite among keys that a row does not see stays away from it.)
+
+  /// Scores of the block's rows: `rows` times a transposed matrix.
+  void score(const Block& block, int64_t width, const View& rows, const Packed& columns, T* scores) const {
+    product(block.rows, block.keys, rows, columns, {scores, scores_stride_, 1}, false,
+            [&](int64_t, int64_t row_end, int64_t column) {
+              return Range{0, column < seen(block, row_end) ? width : 0};
+            });
+  }
+  /// Sums of rows of `values` by the block's weights.
+  void combine(const Block& block, int64_t width, T* weights, const Packed& values, const View& sums) const {
+    product(block.rows, width, {weights, scores_stride_, 1}, values, sums, false,
+            [&](int64_t, int64_t row_end, int64_t) { return Range{0, seen(block, row_end)}; });
+  }
+  /// The same for every key, over the block's rows; the first `known` keys' sums hold something already.
+  void gather(const Block& block, int64_t known, int64_t width, T* weights, const Packed& rows,
+              const View& sums) const {
+    const auto part = [&](int64_t begin, int64_t end, bool adds) {
+      product(end - begin, width, {weights + begin, 1, scores_stride_}, rows, rows_of(sums, begin), adds,
+              [&](int64_t key, int64_t, int64_t) {
+                return Range{shape_.causal ? std::max<int64_t>(begin + key - block.first, 0) : 0, block.rows};
+              });
+    };
+    part(0, known, true);
+    part(known, block.keys, false);
+  }
+
+  void soften(const Block& block, std::array<T*, 3> memory) const {
     void* buffers[] = {memory[0], memory[1], memory[2]};
     const T scale = static_cast<T>(shape_.scale);
-    int64_t params[5] = {block.keys, scores_stride_, shape_.causal ? first_row + 1 : block.keys,
+    int64_t params[5] = {block.keys, scores_stride_, shape_.causal ? block.first + 1 : block.keys,
                          shape_.causal ? 1 : 0, 0};
     std::copy_n(reinterpret_cast<const char*>(&scale), sizeof(T), reinterpret_cast<char*>(&params[4]));
     parallel_for(block.rows, 8,
                  [&](int64_t begin, int64_t end) { rows_kernel_(buffers, params, begin, end); });
   }
 
-  /// c = (adds ? c : 0) + a b, in chunks as every product.
-  void product(int64_t rows, int64_t columns, int64_t k, const View& a, const Packed& b, T* c,
-               int64_t c_row_stride, bool adds) const {
+  /// c = (adds ? c : 0) + a b, in chunks as every product. @param terms of the tile of rows [begin, end) and
+  /// the columns from one on: a range of k; a tile without any is left out
+  template <class Terms>
+  void product(int64_t rows, int64_t columns, const View& a, const Packed& b, const View& c, bool adds,
+               const Terms& terms) const {
     const int mr = kernels_.rows, nr = kernels_.columns;
     const int64_t panels = ceil_div(columns, nr);
     parallel_for(ceil_div(rows, mr) * panels, 4, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
         const int64_t i = t / panels * mr, panel = t % panels;
-        for (int64_t p = 0; p < k; p += kChunk) {
-          kernels_.tile({.rows = static_cast<int>(std::min<int64_t>(mr, rows - i)),
+        const int64_t tile_rows = std::min<int64_t>(mr, rows - i);
+        const Range k = terms(i, i + tile_rows, panel * nr);
+        for (int64_t p = k.begin; p < k.end; p = (p / kChunk + 1) * kChunk) {
+          kernels_.tile({.rows = static_cast<int>(tile_rows),
                          .columns = static_cast<int>(std::min<int64_t>(nr, columns - panel * nr)),
-                         .k = std::min(kChunk, k - p),
+                         .k = std::min((p / kChunk + 1) * kChunk, k.end) - p,
                          .a = a.data + i * a.row_stride + p * a.k_stride,
                          .a_row_stride = a.row_stride,
                          .a_k_stride = a.k_stride,
                          .b = b.data + panel * b.panel_stride + p * nr,
                          .b_k_stride = nr,
-                         .c = c + i * c_row_stride + panel * nr,
-                         .c_row_stride = c_row_stride,
-                         .accumulate = adds || p > 0,
+                         .c = c.data + i * c.row_stride + panel * nr,
+                         .c_row_stride = c.row_stride,
+                         .accumulate = adds || p > k.begin,
                          .near = true});
         }
       }

@@ -56,8 +56,8 @@ class Gemm {
     const int64_t k_block = std::min(k_, kBlockChunks * kChunk);
     const int64_t rows = shared_lanes(m, k_block, kernels_.rows, packing_a_);
     const int64_t columns = shared_lanes(n, k_block, kernels_.columns, packing_b_);
-    Scratch<T> shared_a(packing_a_ == Packing::kShared ? round_up(rows, kernels_.rows) * k_block : 0);
-    Scratch<T> shared_b(packing_b_ == Packing::kShared ? round_up(columns, kernels_.columns) * k_block : 0);
+    Scratch<T> shared_a(packing_a_ == Packing::kShared ? packed_size(rows, kernels_.rows, k_block) : 0);
+    Scratch<T> shared_b(packing_b_ == Packing::kShared ? packed_size(columns, kernels_.columns, k_block) : 0);
     for (int64_t k0 = 0; k0 < k_; k0 += k_block) {
       for (int64_t j = 0; j < n; j += columns) {
         for (int64_t i = 0; i < m; i += rows) {
@@ -99,6 +99,13 @@ class Gemm {
   static constexpr int64_t kNearBytes = 512 << 10;  ///< A that may be read again and again
 
   static int64_t round_up(int64_t n, int64_t to) { return ceil_div(n, to) * to; }
+
+  /// From one packed panel to the next. Packing writes many panels side by side: with their size alone in
+  /// between, which is a multiple of 2 KiB, they would share a few places of the first-level cache.
+  static int64_t panel_stride(int width, int64_t k) { return width * k + 2 * kLine; }
+  static int64_t packed_size(int64_t lanes, int width, int64_t k) {
+    return ceil_div(lanes, width) * panel_stride(width, k);
+  }
 
   static bool fits(int64_t elements) { return elements * static_cast<int64_t>(sizeof(T)) <= kSmallBytes; }
 
@@ -199,7 +206,8 @@ class Gemm {
     const int64_t chunks = ceil_div(k, kChunk), lanes = kPackedPanels * width;
     const int64_t offset = job % chunks * kChunk, lane = job / chunks * lanes;
     pack_lanes(level_, operand, range.begin + lane, std::min(lanes, range.size - lane), width, k0 + offset,
-               std::min(kChunk, k - offset), staging, to + lane * k + offset * width, width * k);
+               std::min(kChunk, k - offset), staging,
+               to + lane / width * panel_stride(width, k) + offset * width, panel_stride(width, k));
   }
 
   int64_t staging_size() const {
@@ -214,8 +222,8 @@ class Gemm {
     const Cut column_cut(columns, b_.lanes, kernels_.columns, column_blocks_);
     const int64_t jobs = row_cut.blocks * column_cut.blocks;
     const auto scratch = [&](Packing packing, const Cut& cut, int64_t all, int width) {
-      return packing == Packing::kByBlock    ? cut.most_lanes() * std::min(k, kChunk)
-             : packing == Packing::kByThread ? round_up(all, width) * k
+      return packing == Packing::kByBlock    ? packed_size(cut.most_lanes(), width, std::min(k, kChunk))
+             : packing == Packing::kByThread ? packed_size(all, width, k)
                                              : 0;
     };
     // Who packs a whole operand for itself does that once, for all blocks that it takes.
@@ -303,11 +311,11 @@ class Gemm {
     switch (packing) {
       case Packing::kShared:
       case Packing::kByThread:
-        return {all + offset * k + p * width, width * k, 1, width};
+        return {all + offset / width * panel_stride(width, k) + p * width, panel_stride(width, k), 1, width};
       case Packing::kByBlock:
         pack_lanes(level_, operand, lanes.begin, lanes.size, width, k0 + p, length, staging, own,
-                   width * length);
-        return {own, width * length, 1, width};
+                   panel_stride(width, length));
+        return {own, panel_stride(width, length), 1, width};
       default:
         break;
     }

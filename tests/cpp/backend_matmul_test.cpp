@@ -193,7 +193,7 @@ bool same_bits(const T* a, const T* b, int64_t n) {
 
 template <class T>
 void check_element_is_its_chain(Dtype dtype) {
-  for (const int64_t k : {1, 13, 384, 512, 513, 2000, 9000}) {
+  for (const int64_t k : {1, 13, 384, 512, 513, 1024, 2000, 9000}) {  // 1024, 512: rows a page apart
     const int64_t m = 19, n = 37;
     const auto a = random_numbers<T>(static_cast<size_t>(m * k), 1),
                b = random_numbers<T>(static_cast<size_t>(k * n), 2);

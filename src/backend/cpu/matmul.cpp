@@ -96,7 +96,10 @@ class Gemm {
   static constexpr int64_t kPanelsOfA = 16;
   static constexpr int64_t kFewUses = 8;  ///< of a panel: not worth packing it where it can be read in place
   static constexpr int64_t kLine = 64 / sizeof(T);  ///< elements of a cache line
-  static constexpr int64_t kNearBytes = 512 << 10;  ///< A that may be read again and again
+  /// A first-level cache keeps at least so many lines whose addresses differ by multiples of that.
+  static constexpr int64_t kWays = 8, kWayBytes = 4096;
+  static constexpr int64_t kCopiedRow = kChunk + kLine;  ///< from one row of a copied panel to the next
+  static constexpr int64_t kNearBytes = 512 << 10;       ///< A that may be read again and again
 
   static int64_t round_up(int64_t n, int64_t to) { return ceil_div(n, to) * to; }
 
@@ -139,6 +142,9 @@ class Gemm {
     const bool pack_a = a_.form != Form::kPlain || (a_.k_stride != 1 && !small && !few_rows && panels_b > 1);
     packing_a_ = pack_a ? Packing::kShared : Packing::kNone;
     packing_b_ = pack_b ? Packing::kShared : Packing::kNone;
+    rows_clash_ = !pack_a && a_.k_stride == 1 && a_.lane_stride != 0 &&
+                  a_.lane_stride * static_cast<int64_t>(sizeof(T)) % kWayBytes == 0 &&
+                  std::min<int64_t>(m, kernels_.rows) > kWays;
     const int64_t threads = parallel_ ? num_threads() : 1;
     const int64_t enough = parallel_ ? 2 * threads : 1;
     // Who takes few columns reads all of A for little work, which matters where that comes from far away; and
@@ -236,6 +242,7 @@ class Gemm {
       Scratch<T> own_a(scratch(packing_a_, row_cut, rows.size, kernels_.rows));
       Scratch<T> own_b(scratch(packing_b_, column_cut, columns.size, kernels_.columns));
       Scratch<T> staging(packing_a_ != Packing::kNone || packing_b_ != Packing::kNone ? staging_size() : 0);
+      Scratch<T> copy(rows_clash_ ? kernels_.rows * kCopiedRow : 0);
       if (packing_a_ == Packing::kByThread)
         pack_all(a_, kernels_.rows, rows, k0, k, staging.data(), own_a.data());
       if (packing_b_ == Packing::kByThread)
@@ -244,7 +251,7 @@ class Gemm {
         block(row_cut.block(job / column_cut.blocks), column_cut.block(job % column_cut.blocks), rows,
               columns, k0, k, packing_a_ == Packing::kShared ? shared_a : own_a.data(),
               packing_b_ == Packing::kShared ? shared_b : own_b.data(), own_a.data(), own_b.data(),
-              staging.data(), c, c_row_stride);
+              staging.data(), copy.data(), c, c_row_stride);
     };
     for_range(by_thread ? num_threads() : jobs, take);
   }
@@ -289,7 +296,7 @@ class Gemm {
 
   /// A block of C: what its panels of A and B are, chunk by chunk of k.
   void block(Range r, Range q, Range rows, Range columns, int64_t k0, int64_t k, const T* all_a,
-             const T* all_b, T* own_a, T* own_b, T* staging, T* c, int64_t c_row_stride) {
+             const T* all_b, T* own_a, T* own_b, T* staging, T* copy, T* c, int64_t c_row_stride) {
     for (int64_t p = 0; p < k; p += kChunk) {
       const int64_t length = std::min(kChunk, k - p);
       const Panels<T> a = panels(a_, packing_a_, kernels_.rows, r, r.begin - rows.begin, k0, k, p, length,
@@ -299,8 +306,8 @@ class Gemm {
       Addend<T> addend;
       if (addend_.data && k0 + p + length == k_)
         addend = {addend_.data + r.begin * addend_.row_stride + q.begin, addend_.row_stride};
-      tiles(r.size, q.size, length, a, b, c + r.begin * c_row_stride + q.begin, c_row_stride, k0 + p > 0,
-            addend);
+      tiles(r.size, q.size, length, a, b, copy, c + r.begin * c_row_stride + q.begin, c_row_stride,
+            k0 + p > 0, addend);
     }
   }
 
@@ -325,8 +332,8 @@ class Gemm {
   }
 
   /// A panel of A stays in the first-level cache while those of B pass by from the second, and the next panel
-  /// of A is fetched.
-  void tiles(int64_t rows, int64_t columns, int64_t k, const Panels<T>& a, const Panels<T>& b, T* c,
+  /// of A is fetched. One whose rows could not all stay there is copied first.
+  void tiles(int64_t rows, int64_t columns, int64_t k, const Panels<T>& a, const Panels<T>& b, T* copy, T* c,
              int64_t c_row_stride, bool accumulate, Addend<T> addend) {
     const int mr = kernels_.rows, nr = kernels_.columns;
     const int64_t group = kPanelsOfB * nr;
@@ -340,13 +347,20 @@ class Gemm {
         const T* pa = a.data + i / mr * a.panel_stride;
         const int tile_rows = static_cast<int>(std::min<int64_t>(mr, rows - i));
         const bool last = i + mr >= rows;
+        const T* read = pa;
+        int64_t row_stride = a.lane_stride;
+        if (rows_clash_) {
+          for (int r = 0; r < tile_rows; ++r) std::copy_n(pa + r * a.lane_stride, k, copy + r * kCopiedRow);
+          read = copy;
+          row_stride = kCopiedRow;
+        }
         for (int64_t j = first; j < end; j += nr) {
           const int64_t fetched = (j - first) / nr * share;
           kernels_.tile({.rows = tile_rows,
                          .columns = static_cast<int>(std::min<int64_t>(nr, end - j)),
                          .k = k,
-                         .a = pa,
-                         .a_row_stride = a.lane_stride,
+                         .a = read,
+                         .a_row_stride = row_stride,
                          .a_k_stride = a.k_stride,
                          .b = b.data + j / nr * b.panel_stride,
                          .b_k_stride = b.k_stride,
@@ -377,6 +391,7 @@ class Gemm {
   const Addend<T> addend_;
   Packing packing_a_, packing_b_;
   int64_t row_blocks_ = 1, column_blocks_ = 1;  ///< of all C
+  bool rows_clash_ = false;                     ///< those of A, where they lie, in a first-level cache
 };
 
 /// One dtype: computed in T; E is the element of C as computed (T or its complex partner), D as stored.

@@ -147,13 +147,15 @@ void pack_panels(int64_t lanes, int width, int64_t k, const T* source, int64_t l
       pack(static_cast<int>(lanes < width ? lanes : width), width, k, source, lane_stride, k_stride, packed);
     return;
   }
-  // Row by row through all panels: the source is read in long runs.
+  // Row by row through all panels: the source is read in long runs. They may be short for a processor's own
+  // prefetching, so that what comes from the third-level cache is asked for in time.
+  constexpr int64_t kRowsAhead = 16, kLine = 64 / static_cast<int64_t>(sizeof(T));
   for (int64_t p = 0; p < k; ++p, source += k_stride, packed += width) {
     const T* from = source;
     T* to = packed;
     int64_t left = lanes;
     for (; left >= width; left -= width, from += width, to += panel_stride) {
-      __builtin_prefetch(from + 4 * k_stride);
+      for (int64_t at = 0; at < width; at += kLine) __builtin_prefetch(from + at + kRowsAhead * k_stride);
       int lane = 0;
       for (; lane + L::kWidth <= width; lane += L::kWidth) L::store(to + lane, L::load(from + lane));
       if (lane < width) {

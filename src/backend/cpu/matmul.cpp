@@ -147,9 +147,9 @@ class Gemm {
                   std::min<int64_t>(m, kernels_.rows) > kWays;
     const int64_t threads = parallel_ ? num_threads() : 1;
     const int64_t enough = parallel_ ? 2 * threads : 1;
-    // Who takes few columns reads all of A for little work, which matters where that comes from far away; and
-    // columns may not be shared out evenly.
-    const bool far = m * k_ * static_cast<int64_t>(sizeof(T)) > kNearBytes;
+    // Who takes few columns reads all of A for little work, which matters where that comes from far away or
+    // is packed by each thread; and columns may not be shared out evenly.
+    const bool far = pack_a || m * k_ * static_cast<int64_t>(sizeof(T)) > kNearBytes;
     const int64_t least = few_rows ? 1 : (far ? 3 : 2);
     const int64_t blocks_b =
         std::max(blocks_of(panels_b, threads, least, kPanelsOfB, far ? 3 : 4), std::min(enough, panels_b));
@@ -224,8 +224,11 @@ class Gemm {
 
   void multiply(Range rows, Range columns, int64_t k0, int64_t k, const T* shared_a, const T* shared_b, T* c,
                 int64_t c_row_stride) {
-    const Cut row_cut(rows, a_.lanes, kernels_.rows, row_blocks_);
-    const Cut column_cut(columns, b_.lanes, kernels_.columns, column_blocks_);
+    const auto packed = [](Packing packing) {
+      return packing == Packing::kShared || packing == Packing::kByThread;
+    };
+    const Cut row_cut(rows, a_.lanes, kernels_.rows, row_blocks_, packed(packing_a_));
+    const Cut column_cut(columns, b_.lanes, kernels_.columns, column_blocks_, true);
     const int64_t jobs = row_cut.blocks * column_cut.blocks;
     const auto scratch = [&](Packing packing, const Cut& cut, int64_t all, int width) {
       return packing == Packing::kByBlock    ? packed_size(cut.most_lanes(), width, std::min(k, kChunk))
@@ -277,21 +280,27 @@ class Gemm {
       pack_part(operand, width, range, k0, k, job, staging, to);
   }
 
-  /// A range of lanes in blocks whose numbers of panels differ by one at most.
+  /// A range of lanes in blocks whose numbers of panels differ by one at most; so do their numbers of lanes
+  /// where each thread takes one.
   struct Cut {
     Range all;
     int64_t width, panels, blocks;
-    /// @param blocks of all `lanes`; the range gets its part of them
-    Cut(Range range, int64_t lanes, int panel_width, int64_t blocks_of_all)
+    bool by_lanes;
+    /// @param blocks of all `lanes`; the range gets its part of them @param packed panels that are there
+    /// already
+    Cut(Range range, int64_t lanes, int panel_width, int64_t blocks_of_all, bool packed)
         : all(range),
           width(panel_width),
           panels(ceil_div(range.size, width)),
-          blocks(std::min(ceil_div(blocks_of_all * panels, ceil_div(lanes, width)), panels)) {}
-    Range block(int64_t i) const {
-      const int64_t begin = i * panels / blocks * width;
-      return {all.begin + begin, std::min((i + 1) * panels / blocks * width, all.size) - begin};
-    }
+          blocks(std::min(ceil_div(blocks_of_all * panels, ceil_div(lanes, width)), panels)),
+          by_lanes(!packed && blocks == num_threads()) {}
+    Range block(int64_t i) const { return {all.begin + first(i), first(i + 1) - first(i)}; }
     int64_t most_lanes() const { return ceil_div(panels, blocks) * width; }
+
+   private:
+    int64_t first(int64_t i) const {
+      return by_lanes ? i * all.size / blocks : std::min(i * panels / blocks * width, all.size);
+    }
   };
 
   /// A block of C: what its panels of A and B are, chunk by chunk of k.

@@ -115,10 +115,11 @@ class Attention {
       const Packed keys(kernels_, k, shape_.keys, shape_.width, true),
           values(kernels_, v, shape_.keys, shape_.value_width, false);
       Scratch<T> scores(kBlock * scores_stride_);
+      Rows q_rows(q, shape_.width);
       for (int64_t i = 0; i < shape_.queries; i += kBlock) {
         const Block block = block_of(i);
         T* const s = scores.data();
-        score(block, shape_.width, rows_of(q, i), keys, s);
+        score(block, shape_.width, q_rows.near(rows_of(q, i), block.rows), keys, s);
         soften(block, {s, statistics + (head * shape_.queries + i) * 2});
         combine(block, shape_.value_width, s, values, rows_of(o, i));
       }
@@ -138,12 +139,13 @@ class Attention {
           values(kernels_, v, shape_.keys, value_width, true);
       Scratch<T> scores(kBlock * scores_stride_), grads(kBlock * scores_stride_);
       T *const s = scores.data(), *const d = grads.data();
+      Rows near_q(q, width), near_g(g, value_width);
       int64_t known = 0;  // keys whose gradients hold something
       for (int64_t i = 0; i < shape_.queries; i += kBlock) {
         const Block block = block_of(i);
         const View q_block = rows_of(q, i), g_block = rows_of(g, i);
-        score(block, width, q_block, keys, s);
-        score(block, value_width, g_block, values, d);
+        score(block, width, near_q.near(q_block, block.rows), keys, s);
+        score(block, value_width, near_g.near(g_block, block.rows), values, d);
         soften(block, {s, d, const_cast<T*>(statistics) + (head * shape_.queries + i) * 2});
         combine(block, width, d, key_rows, rows_of(gq, i));
         const Packed q_rows(kernels_, q_block, block.rows, width, false),
@@ -180,6 +182,27 @@ class Attention {
     const int64_t panel_stride;
     Scratch<T> memory;
     const T* const data;
+  };
+  /// The rows of a block as a left-hand side. Where they lie a multiple of 4 KiB apart, more of them than a
+  /// first-level cache has ways would share a few places there: they are copied together.
+  class Rows {
+   public:
+    Rows(const View& all, int64_t width)
+        : width_(width),
+          stride_(width + 64 / static_cast<int64_t>(sizeof(T))),
+          copied_(all.row_stride * static_cast<int64_t>(sizeof(T)) % 4096 == 0 && all.row_stride != 0),
+          memory_(copied_ ? kBlock * stride_ : 0) {}
+    View near(const View& rows, int64_t count) {
+      if (!copied_) return rows;
+      for (int64_t r = 0; r < count; ++r)
+        std::copy_n(rows.data + r * rows.row_stride, width_, memory_.data() + r * stride_);
+      return {memory_.data(), stride_, 1};
+    }
+
+   private:
+    const int64_t width_, stride_;
+    const bool copied_;
+    Scratch<T> memory_;
   };
   struct Block {
     int64_t first;  ///< query

@@ -115,11 +115,11 @@ class Attention {
       const Packed keys(kernels_, k, shape_.keys, shape_.width, true),
           values(kernels_, v, shape_.keys, shape_.value_width, false);
       Scratch<T> scores(kBlock * scores_stride_);
-      Rows q_rows(q, shape_.width);
+      Rows near_q(kernels_, q, shape_.width);
       for (int64_t i = 0; i < shape_.queries; i += kBlock) {
         const Block block = block_of(i);
         T* const s = scores.data();
-        score(block, shape_.width, q_rows.near(rows_of(q, i), block.rows), keys, s);
+        score(block, shape_.width, near_q.near(rows_of(q, i), block.rows), keys, s);
         soften(block, {s, statistics + (head * shape_.queries + i) * 2});
         combine(block, shape_.value_width, s, values, rows_of(o, i));
       }
@@ -139,7 +139,7 @@ class Attention {
           values(kernels_, v, shape_.keys, value_width, true);
       Scratch<T> scores(kBlock * scores_stride_), grads(kBlock * scores_stride_);
       T *const s = scores.data(), *const d = grads.data();
-      Rows near_q(q, width), near_g(g, value_width);
+      Rows near_q(kernels_, q, width), near_g(kernels_, g, value_width);
       int64_t known = 0;  // keys whose gradients hold something
       for (int64_t i = 0; i < shape_.queries; i += kBlock) {
         const Block block = block_of(i);
@@ -183,14 +183,13 @@ class Attention {
     Scratch<T> memory;
     const T* const data;
   };
-  /// The rows of a block as a left-hand side. Where they lie a multiple of 4 KiB apart, more of them than a
-  /// first-level cache has ways would share a few places there: they are copied together.
+  /// The rows of a block as a left-hand side; a copy of them where they would clash.
   class Rows {
    public:
-    Rows(const View& all, int64_t width)
+    Rows(const GemmKernels<T>& kernels, const View& all, int64_t width)
         : width_(width),
           stride_(width + 64 / static_cast<int64_t>(sizeof(T))),
-          copied_(all.row_stride * static_cast<int64_t>(sizeof(T)) % 4096 == 0 && all.row_stride != 0),
+          copied_(rows_clash<T>(kernels.rows, all.row_stride)),
           memory_(copied_ ? kBlock * stride_ : 0) {}
     View near(const View& rows, int64_t count) {
       if (!copied_) return rows;

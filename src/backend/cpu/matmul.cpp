@@ -95,9 +95,7 @@ class Gemm {
   static constexpr int64_t kPanelsOfB = 12;
   static constexpr int64_t kPanelsOfA = 16;
   static constexpr int64_t kFewUses = 8;  ///< of a panel: not worth packing it where it can be read in place
-  static constexpr int64_t kLine = 64 / sizeof(T);  ///< elements of a cache line
-  /// A first-level cache keeps at least so many lines whose addresses differ by multiples of that.
-  static constexpr int64_t kWays = 8, kWayBytes = 4096;
+  static constexpr int64_t kLine = 64 / sizeof(T);       ///< elements of a cache line
   static constexpr int64_t kCopiedRow = kChunk + kLine;  ///< from one row of a copied panel to the next
   static constexpr int64_t kNearBytes = 512 << 10;       ///< A that may be read again and again
 
@@ -142,9 +140,8 @@ class Gemm {
     const bool pack_a = a_.form != Form::kPlain || (a_.k_stride != 1 && !small && !few_rows && panels_b > 1);
     packing_a_ = pack_a ? Packing::kShared : Packing::kNone;
     packing_b_ = pack_b ? Packing::kShared : Packing::kNone;
-    rows_clash_ = !pack_a && a_.k_stride == 1 && a_.lane_stride != 0 &&
-                  a_.lane_stride * static_cast<int64_t>(sizeof(T)) % kWayBytes == 0 &&
-                  std::min<int64_t>(m, kernels_.rows) > kWays;
+    rows_clash_ =
+        !pack_a && a_.k_stride == 1 && rows_clash<T>(std::min<int64_t>(m, kernels_.rows), a_.lane_stride);
     const int64_t threads = parallel_ ? num_threads() : 1;
     const int64_t enough = parallel_ ? 2 * threads : 1;
     // Who takes few columns reads all of A for little work, which matters where that comes from far away or

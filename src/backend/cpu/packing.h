@@ -31,6 +31,14 @@ struct Operand {
   bool conjugate;
 };
 
+/// Whether so many rows, read where they lie, drive each other out of a first-level cache: it keeps 8 lines,
+/// or a few more, whose addresses differ by multiples of 4 KiB. A copy of them side by side does not.
+template <class T>
+bool rows_clash(int64_t rows, int64_t row_stride) {
+  constexpr int64_t kWays = 8, kWayBytes = 4096;
+  return rows > kWays && row_stride != 0 && row_stride * static_cast<int64_t>(sizeof(T)) % kWayBytes == 0;
+}
+
 inline const GemmLevel& level_in_use() {
   static const GemmLevel& level = codegen::cpu_level() == codegen::CpuLevel::kAvx512 ? gemm_avx512()
                                   : codegen::cpu_level() == codegen::CpuLevel::kAvx2 ? gemm_avx2()

@@ -258,6 +258,10 @@ LaneFunction float_function(Op op) {
       return lanes1<Bits, Bits>([](Bits a) { return a ^ kSign; });
     case Op::kAbs:
       return lanes1<Bits, Bits>([](Bits a) { return a & ~kSign; });
+    case Op::kMin:
+      return lanes2<T, T>([](T a, T b) { return b < a ? b : a; });
+    case Op::kMax:
+      return lanes2<T, T>([](T a, T b) { return a < b ? b : a; });
     case Op::kScale:
       return lanes2<T, T>([](T a, T b) {
         return std::isnan(b) ? b : std::ldexp(a, static_cast<int>(std::clamp(b, T{-9999}, T{9999})));

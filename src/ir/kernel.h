@@ -59,8 +59,8 @@ enum class Op : uint8_t {
   kMul,
   kNeg,
   kAbs,
-  kMin,
-  kMax,  ///< integers only; floats compare and select
+  kMin,  ///< b where b < a, else a (so a where either is NaN, and of two zeros)
+  kMax,  ///< b where a < b, else a, likewise
   kDiv,  ///< floats: IEEE. Integers: truncating; x / 0 = 0 (callers check), INT_MIN / -1 = INT_MIN
   kRem,  ///< integers only: truncating; x % 0 = x, x % -1 = 0
   kFma,  ///< a * b + c, one rounding

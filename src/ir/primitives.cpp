@@ -93,9 +93,10 @@ V int_pow(V base, V exponent) {
 
 V minimum(V x, V y, bool max) {
   if (x.type() == Type::kBool) return max ? x | y : x & y;
-  if (!floating(x)) return x.builder->binary(max ? Op::kMax : Op::kMin, x, y);
-  const V pick = select(max ? y < x : x < y, x, y);
-  return select(is_nan(x), x, pick);
+  const V pick = x.builder->binary(max ? Op::kMax : Op::kMin, x, y);
+  // Of the second operand, which is the bound of a clamp: where it is the same for all elements, so is the
+  // test.
+  return floating(x) ? select(is_nan(y), y, pick) : pick;
 }
 
 /// Words of Philox 4x32-10 (Salmon et al., SC 2011) at a 64-bit counter and key.

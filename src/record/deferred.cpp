@@ -63,6 +63,8 @@ void Deferred::put_off(const std::shared_ptr<const compiler::CompiledTrace>& pro
   d->program_ = program;
   d->trace_ = trace;
   d->scalars_ = scalars;
+  static std::atomic<uint64_t> occurrences{0};
+  d->occurrence_ = ++occurrences;
   std::set<int32_t> leaves;
   for (const Recipe& r : program->recipes) {
     Storage* storage = storages[static_cast<size_t>(r.storage)].get();
@@ -218,7 +220,7 @@ bool Deferred::add_to(Recorder& recorder, Storage& storage, std::span<Storage* c
       if (!made) made = Storage::promise(trace_->storages[static_cast<size_t>(o.storage)].nbytes);
       operands.push_back(made);
     }
-    recorder.add_again(*trace_, r, operands, scalars_);
+    recorder.add_again(*trace_, occurrence_, r, operands, scalars_);
   }
   waiting_[number] = nullptr;
   --left_;

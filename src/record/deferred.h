@@ -41,6 +41,7 @@ class Deferred final : public PendingWork {
   std::shared_ptr<const compiler::CompiledTrace> program_;
   std::shared_ptr<const compiler::Trace> trace_;
   std::vector<Scalar> scalars_;
+  uint64_t occurrence_ = 0;                                     ///< of the trace, unlike any other
   std::vector<Storage*> waiting_;                               ///< by recipe; null: done, taken over or dead
   size_t left_ = 0;                                             ///< of `waiting_`
   std::vector<std::pair<int32_t, Intrusive<Storage>>> leaves_;  ///< by number in the trace

@@ -369,15 +369,26 @@ void Recorder::hand_over(Storage& storage, PendingWork&) {
   give_up(claimed);
 }
 
-void Recorder::add_again(const Trace& from, const TraceRecord& record,
+void Recorder::add_again(const Trace& from, uint64_t occurrence, const TraceRecord& record,
                          std::span<const Intrusive<Storage>> storages, std::span<const Scalar> numbers) {
-  TraceRecord& again =
-      new_record(static_cast<size_t>(record.inputs), static_cast<size_t>(record.outputs),
-                 numbers.subspan(static_cast<size_t>(record.scalar), static_cast<size_t>(record.scalars)));
+  const auto known = std::find_if(again_.begin(), again_.end(), [&](const Again& a) {
+    return a.occurrence == occurrence && a.there == record.scalar;
+  });
+  const bool had = record.scalars > 0 && known != again_.end();
+  TraceRecord& again = new_record(
+      static_cast<size_t>(record.inputs), static_cast<size_t>(record.outputs),
+      had ? std::span<const Scalar>()
+          : numbers.subspan(static_cast<size_t>(record.scalar), static_cast<size_t>(record.scalars)));
+  if (had) {
+    again.scalar = known->here;
+    again.scalars = record.scalars;
+  } else if (record.scalars > 0) {
+    again_.push_back({occurrence, record.scalar, again.scalar});
+  }
   again.program = record.program;
   again.space = record.space;
   const auto operands = from.operands_of(record);
-  uint64_t hash = hash_of(*record.program);
+  uint64_t hash = add_to_hash(hash_of(*record.program), static_cast<uint64_t>(again.scalar));
   for (size_t i = 0; i < operands.size(); ++i) {
     const int32_t number = number_of(storages[i], storages[i]->memory() == nullptr);
     hash = add_operand(hash, number, operands[i].offset, operands[i].strides);
@@ -473,6 +484,7 @@ void Recorder::run() {
   std::vector<Intrusive<Storage>> storages = std::move(storages_);
   trace_.clear();
   storages_.clear();
+  again_.clear();
   held_ = 0;
   holds_much_ = false;
   for (size_t i = 0; i < storages.size(); ++i) trace.storages[i].observed = storages[i]->use_count() > 1;

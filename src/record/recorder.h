@@ -48,9 +48,10 @@ class Recorder final : public PendingWork {
   /// For add_again(). Taken before any lock of what is handed over, inside a fork section, by a thread that
   /// does not hold the interpreter.
   [[nodiscard]] std::unique_lock<OwnedMutex> lock() { return std::unique_lock(mutex_); }
-  /// A program's record of an earlier trace, for these storages; those without memory are results. Needs
-  /// lock().
-  void add_again(const compiler::Trace& from, const compiler::TraceRecord& record,
+  /// A program's record of an earlier trace, for these storages; those without memory are results. A number
+  /// of that trace becomes one number of this one, however many records use it. Needs lock().
+  /// @param occurrence of the earlier trace, which had these numbers
+  void add_again(const compiler::Trace& from, uint64_t occurrence, const compiler::TraceRecord& record,
                  std::span<const Intrusive<Storage>> storages, std::span<const Scalar> numbers);
   /// A primitive; its results are promised.
   void add_call(const ops::OpDef& op, Args args, const Results& results);
@@ -116,9 +117,15 @@ class Recorder final : public PendingWork {
   compiler::Trace trace_;
   std::vector<Intrusive<Storage>> storages_;  ///< by number in the trace
   std::vector<Intrusive<TensorImpl>> saved_;  ///< that the tape keeps
-  int64_t held_ = 0;                          ///< bytes of storages that were there before the trace
-  bool holds_much_ = false;                   ///< more than may be held
-  std::atomic<std::thread::id> runner_{};     ///< the thread that is in run()
+  /// Where the numbers of records that came by add_again() lie.
+  struct Again {
+    uint64_t occurrence;
+    int32_t there, here;  ///< the first of a record's numbers, in the earlier trace and in this one
+  };
+  std::vector<Again> again_;
+  int64_t held_ = 0;                       ///< bytes of storages that were there before the trace
+  bool holds_much_ = false;                ///< more than may be held
+  std::atomic<std::thread::id> runner_{};  ///< the thread that is in run()
   Counts counts_;
   uint64_t site_ = 0;
   bool inexact_ = false;  ///< what the trace is; written by its own thread alone, under the lock

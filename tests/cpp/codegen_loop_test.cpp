@@ -58,14 +58,22 @@ TEST(CodegenLoops, AskingForWhatIsReadSoonChangesNothingWhereverThatIs) {
   }
 }
 
-TEST(CodegenLoops, ResultMayBeAnOperand) {
+/// out = x * y + 1, then `more` chains of it of different lengths, so that a loop's steps are unrolled and
+/// woven or not.
+ir::Kernel chained_kernel(int more) {
   Builder b("in_place");
   const int16_t x = b.buffer(Type::kF32, false), y = b.buffer(Type::kF32, false),
                 out = b.buffer(Type::kF32, true);
   b.loop({{b.begin(), b.end()}}, true, [&](const Values&) {
-    V zero = integer(b, 0);
-    b.store_unit(out, zero, b.load_unit(x, zero) * b.load_unit(y, zero) + 1);
+    const V zero = integer(b, 0), factor = b.load_unit(y, zero);
+    V value = b.load_unit(x, zero) * factor + 1;
+    for (int i = 0; i < more; ++i) value = value * b.constant(Type::kF32, 0.5) + factor;
+    b.store_unit(out, zero, value);
   });
+  return b.finish();
+}
+
+TEST(CodegenLoops, ResultMayBeAnOperand) {
   std::vector<Launch> runs;
   for (int64_t size : kSizes) {
     const Bytes a = interesting(Type::kF32, static_cast<size_t>(size), 1);
@@ -73,16 +81,19 @@ TEST(CodegenLoops, ResultMayBeAnOperand) {
     runs.push_back({{a, a, a}, {}, 0, size, {-1, 0, 0}});
   }
   // Compared by hand, since the aliased buffers come back through the first.
-  const ir::Kernel kernel = b.finish();
-  for (CpuLevel level : levels()) {
-    const ir::KernelFunction function = load_object(compile_to_object(kernel, level, "k"), "k");
-    for (const Launch& run : runs) {
-      const Result got = call(run, true, function);
-      const Result expected =
-          call(run, true, [&](void* const* p, const int64_t* q, int64_t begin, int64_t end) {
-            return ir::interpret(kernel, p, q, begin, end);
-          });
-      EXPECT_TRUE(same(Type::kF32, expected.buffers[0], got.buffers[0]));
+  for (const int more : {0, 10, 70, 140, 300}) {
+    const ir::Kernel kernel = chained_kernel(more);
+    for (CpuLevel level : levels()) {
+      const ir::KernelFunction function = load_object(compile_to_object(kernel, level, "k"), "k");
+      for (const Launch& run : runs) {
+        const Result got = call(run, true, function);
+        const Result expected =
+            call(run, true, [&](void* const* p, const int64_t* q, int64_t begin, int64_t end) {
+              return ir::interpret(kernel, p, q, begin, end);
+            });
+        EXPECT_TRUE(same(Type::kF32, expected.buffers[0], got.buffers[0]))
+            << more << " more, " << name(level);
+      }
     }
   }
 }

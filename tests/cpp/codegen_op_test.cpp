@@ -67,6 +67,8 @@ TEST(CodegenOps, FloatArithmeticAgreesWithTheInterpreter) {
     expect_unary("ceil", Op::kCeil, t);
     expect_unary("trunc", Op::kTrunc, t);
     expect_unary("round_even", Op::kRoundEven, t);
+    expect_binary("min", Op::kMin, t, t);
+    expect_binary("max", Op::kMax, t, t);
   }
 }
 

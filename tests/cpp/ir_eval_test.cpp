@@ -42,6 +42,18 @@ TEST(IrEval, DivisionByZeroAndOfTheMinimumIsDefined) {
   EXPECT_EQ(same(Op::kMul, Type::kI16, 0xFFFF, 0x8000), 0x8000u);
 }
 
+TEST(IrEval, FloatMinimaAndMaximaKeepTheFirstOfEqualsAndOfNumbersThatDoNotCompare) {
+  const uint64_t nan = f32(std::nanf("")), zero = f32(0.0f), minus_zero = f32(-0.0f);
+  for (const Op op : {Op::kMin, Op::kMax}) {
+    EXPECT_EQ(same(op, Type::kF32, zero, minus_zero), zero);
+    EXPECT_EQ(same(op, Type::kF32, minus_zero, zero), minus_zero);
+    EXPECT_EQ(same(op, Type::kF32, f32(1.0f), nan), f32(1.0f));
+    EXPECT_EQ(same(op, Type::kF32, nan, f32(1.0f)), nan);
+  }
+  EXPECT_EQ(same(Op::kMin, Type::kF64, f64(2.0), f64(-3.0)), f64(-3.0));
+  EXPECT_EQ(same(Op::kMax, Type::kF64, f64(2.0), f64(-3.0)), f64(2.0));
+}
+
 TEST(IrEval, ShiftCountsOutsideTheWidthShiftEverythingOut) {
   EXPECT_EQ(same(Op::kShl, Type::kI32, 1, 31), 0x80000000u);
   EXPECT_EQ(same(Op::kShl, Type::kI32, 1, 32), 0u);

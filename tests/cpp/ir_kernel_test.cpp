@@ -299,7 +299,7 @@ TEST(IrCheck, RejectsMalformedKernelsWithTheReason) {
       {"is not defined for operands",
        [](Kernel& k) {
          for (Inst& i : k.insts)
-           if (i.op == Op::kAdd) i.op = Op::kMin;
+           if (i.op == Op::kAdd) i.op = Op::kRem;
        }},
       {"must be uniform",
        [](Kernel& k) {

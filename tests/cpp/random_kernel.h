@@ -364,8 +364,8 @@ class RandomKernelMaker {
         const V z = as(type);
         return fma(x, y, z);
       }
-      static const Op kBinary[] = {Op::kAdd, Op::kSub, Op::kMul, Op::kDiv};
-      return b_.binary(kBinary[random_.below(4)], x, y);
+      static const Op kBinary[] = {Op::kAdd, Op::kSub, Op::kMul, Op::kDiv, Op::kMin, Op::kMax};
+      return b_.binary(kBinary[random_.below(std::size(kBinary))], x, y);
     }
     if (form == 3) {
       static const Op kUnary[] = {Op::kNeg, Op::kAbs, Op::kNot};

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import lohe
 import pytest
@@ -178,3 +182,27 @@ def test_random_numbers_and_checks_are_never_repeated() -> None:
         lohe.manual_seed(i)
         f(y).sum().backward()
         assert lohe.equal(x.grad, y.grad)
+
+
+POLICY = """
+import lohe as torch
+
+def loss(x, old, gain):
+    ratio = torch.exp(x - old)
+    return -torch.min(ratio * gain, ratio.clamp(0.8, 1.2) * gain).mean()
+
+f = torch.compile(loss)
+for _ in range(4):
+    x = torch.randn(512, 512, requires_grad=True)
+    f(x, torch.randn(512, 512), torch.randn(512, 512)).backward()
+"""
+
+
+@pytest.mark.eager
+def test_what_several_kept_values_have_in_common_is_computed_once(tmp_path: Path) -> None:
+    environment = {**os.environ, "LOHE_DUMP_IR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", POLICY], check=True, env=environment)
+    graphs = [p.read_text().split("kernel ")[0] for p in tmp_path.glob("*fused*.kernel")]
+    backward = [g for g in graphs if " select " in g]
+    assert len(backward) == 1
+    assert backward[0].count(" exp ") == 1

@@ -726,7 +726,7 @@ class Fusion {
         for (const GraphNode& n : from.nodes) {
           if (n.prim == Prim::kScalar && n.imm == s) dtype = n.dtype;
         }
-        // Another part of the record may have brought it.
+        // Another part of the record may have brought it, or a record with the same numbers.
         const auto known = std::find(step.scalars.begin(), step.scalars.end(), record.scalar + s);
         numbers.push_back(graph.scalar(static_cast<int>(known - step.scalars.begin()), dtype));
         if (known == step.scalars.end()) step.scalars.push_back(record.scalar + s);

@@ -52,7 +52,7 @@ struct TraceRecord {
   Space space;
   int32_t operand = 0;  ///< the first one; inputs, then outputs
   int32_t inputs = 0, outputs = 0;
-  int32_t scalar = 0, scalars = 0;  ///< the first one, how many
+  int32_t scalar = 0, scalars = 0;  ///< the first one, how many; records may have them in common
 };
 
 struct TraceStorage {

@@ -149,7 +149,8 @@ struct Reduce {
 
 /// A nest of dims (outermost first). A vector loop's last dim is spread over lanes (masked tail); loops
 /// inside it are serial, and their values are vectors where they depend on its index. Vector loops do not
-/// nest.
+/// nest. Any number of its iterations may be done at a time, each statement for all of them before the next:
+/// where buffers overlap they lie in the same place, and only scatters write an element twice.
 struct Loop {
   struct Dim {
     Value index, begin, end;

@@ -91,12 +91,12 @@ V int_pow(V base, V exponent) {
   return select(exponent < zero(exponent), negative, result[0][0]);
 }
 
+/// The test for NaN is of the first operand: where that is a bound, it is one test for all elements.
 V minimum(V x, V y, bool max) {
   if (x.type() == Type::kBool) return max ? x | y : x & y;
-  const V pick = x.builder->binary(max ? Op::kMax : Op::kMin, x, y);
-  // Of the second operand, which is the bound of a clamp: where it is the same for all elements, so is the
-  // test.
-  return floating(x) ? select(is_nan(y), y, pick) : pick;
+  // b where that is more extreme, else a: of two zeros y, and y where either is NaN.
+  const V extreme = x.builder->binary(max ? Op::kMax : Op::kMin, y, x);
+  return floating(x) ? select(is_nan(x), x, extreme) : extreme;
 }
 
 /// Words of Philox 4x32-10 (Salmon et al., SC 2011) at a 64-bit counter and key.
@@ -563,9 +563,9 @@ std::vector<V> reduction_combine(Builder& b, Prim prim, Dtype dtype, const std::
       }
       return {l[0].type() == Type::kBool ? l[0] & r[0] : l[0] * r[0]};
     case Prim::kAmax:
-      return {minimum(l[0], r[0], true)};
+      return {minimum(r[0], l[0], true)};  // so that the accumulator waits for one instruction and a choice
     case Prim::kAmin:
-      return {minimum(l[0], r[0], false)};
+      return {minimum(r[0], l[0], false)};
     case Prim::kAny:
       return {l[0] | r[0]};
     case Prim::kAll:

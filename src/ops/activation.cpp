@@ -57,7 +57,7 @@ constexpr double kSeluAlpha = 1.6732632423543772848170429916717,
 
 Value selu(Value x) { return select(x <= 0.0, expm1(x) * kSeluAlpha, x) * kSeluScale; }
 
-Value bounded(Value x, Value low, Value high) { return minimum(maximum(x, low), high); }
+Value bounded(Value x, Value low, Value high) { return minimum(high, maximum(low, x)); }
 
 /// Between -lambd and lambd: 0.
 template <class T>
@@ -116,7 +116,7 @@ Results rrelu(Args a, dispatch::Form form) {
 const OpFamily activation_family(
     "activation",
     {
-        pointwise("relu(Tensor self) -> Tensor", [](Value x) { return maximum(x, zero(x)); })
+        pointwise("relu(Tensor self) -> Tensor", [](Value x) { return maximum(zero(x), x); })
             .dtypes_are(kReals)
             .checked(no_bool)
             .gradient_reads({"result"})
@@ -205,7 +205,7 @@ const OpFamily activation_family(
             .in("nn")
             .describe("log(1 + exp(beta * self)) / beta; self where beta * self is above threshold."),
         activation("log_sigmoid(Tensor self) -> Tensor",
-                   [](Value x) { return minimum(x, zero(x)) - log1p(exp(-abs(x))); })
+                   [](Value x) { return minimum(zero(x), x) - log1p(exp(-abs(x))); })
             .derivative([](Value g, Value, Value x) { return g * sigmoid(-x); })
             .in("nn")
             .describe("log(sigmoid(self)), without its loss of precision."),

@@ -54,7 +54,7 @@ struct Words {
       return sqrt(log(open(compute)) * -2.0) * cos(cast(wide(2, 53), compute) * (0x1p-53 * kTwoPi));
     }
     const Node u = (upper(0, 31, compute) + 0.5) * 0x1p-31;
-    return sqrt(log(minimum(u, u.literal(1))) * -2.0) * cos(upper(1, 24, compute) * (0x1p-24 * kTwoPi));
+    return sqrt(log(minimum(u.literal(1), u)) * -2.0) * cos(upper(1, 24, compute) * (0x1p-24 * kTwoPi));
   }
 };
 

@@ -60,8 +60,8 @@ void real_bounds(const OpDef& op, Args args) {
 /// Bounds with NaN: a NaN bound or operand gives NaN. Where the bounds cross, the upper one wins.
 Value clamp(GraphCall& c) {
   Value y = c.nodes[0];
-  if (!c.attributes[1].none()) y = maximum(y, c.nodes[1]);
-  if (!c.attributes[2].none()) y = minimum(y, c.nodes[2]);
+  if (!c.attributes[1].none()) y = maximum(c.nodes[1], y);
+  if (!c.attributes[2].none()) y = minimum(c.nodes[2], y);
   return y;
 }
 
@@ -173,7 +173,7 @@ const OpFamily selection(
             .describe("self bounded by min and max, either of which may be left out."),
         alias("clip", "clamp"),
         pointwise("clamp_min(Tensor self, Tensor min) -> Tensor",
-                  [](Value x, Value low) { return maximum(x, low); })
+                  [](Value x, Value low) { return maximum(low, x); })
             .dtypes_are(kAllReals)
             .checked(tensor_first)
             .derivative([](Value g, Value, Value x, Value low) {
@@ -181,7 +181,7 @@ const OpFamily selection(
             })
             .describe("self, but at least min."),
         pointwise("clamp_max(Tensor self, Tensor max) -> Tensor",
-                  [](Value x, Value high) { return minimum(x, high); })
+                  [](Value x, Value high) { return minimum(high, x); })
             .dtypes_are(kAllReals)
             .checked(tensor_first)
             .derivative([](Value g, Value, Value x, Value high) {

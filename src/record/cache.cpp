@@ -29,6 +29,7 @@ std::string difference(const compiler::Trace& a, const compiler::Trace& b) {
       return at + "sizes " + to_string(x.space.sizes) + " became " + to_string(y.space.sizes);
     const auto p = a.operands_of(x), q = b.operands_of(y);
     if (!std::equal(p.begin(), p.end(), q.begin(), q.end())) return at + "operands lie differently in memory";
+    if (x.scalar != y.scalar) return at + "other numbers are the same";
   }
   if (a.records.size() != b.records.size())
     return std::to_string(b.records.size()) + " operations instead of " + std::to_string(a.records.size());

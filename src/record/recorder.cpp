@@ -371,19 +371,16 @@ void Recorder::hand_over(Storage& storage, PendingWork&) {
 
 void Recorder::add_again(const Trace& from, uint64_t occurrence, const TraceRecord& record,
                          std::span<const Intrusive<Storage>> storages, std::span<const Scalar> numbers) {
-  const auto known = std::find_if(again_.begin(), again_.end(), [&](const Again& a) {
-    return a.occurrence == occurrence && a.there == record.scalar;
-  });
-  const bool had = record.scalars > 0 && known != again_.end();
-  TraceRecord& again = new_record(
-      static_cast<size_t>(record.inputs), static_cast<size_t>(record.outputs),
-      had ? std::span<const Scalar>()
-          : numbers.subspan(static_cast<size_t>(record.scalar), static_cast<size_t>(record.scalars)));
-  if (had) {
-    again.scalar = known->here;
+  const auto known = repeated_numbers_.find({occurrence, record.scalar});
+  const bool repeated = record.scalars > 0 && known != repeated_numbers_.end();
+  const auto own = numbers.subspan(static_cast<size_t>(record.scalar), static_cast<size_t>(record.scalars));
+  TraceRecord& again = new_record(static_cast<size_t>(record.inputs), static_cast<size_t>(record.outputs),
+                                  repeated ? std::span<const Scalar>() : own);
+  if (repeated) {
+    again.scalar = known->second;
     again.scalars = record.scalars;
   } else if (record.scalars > 0) {
-    again_.push_back({occurrence, record.scalar, again.scalar});
+    repeated_numbers_[{occurrence, record.scalar}] = again.scalar;
   }
   again.program = record.program;
   again.space = record.space;
@@ -484,7 +481,7 @@ void Recorder::run() {
   std::vector<Intrusive<Storage>> storages = std::move(storages_);
   trace_.clear();
   storages_.clear();
-  again_.clear();
+  repeated_numbers_.clear();
   held_ = 0;
   holds_much_ = false;
   for (size_t i = 0; i < storages.size(); ++i) trace.storages[i].observed = storages[i]->use_count() > 1;

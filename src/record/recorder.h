@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -49,8 +50,8 @@ class Recorder final : public PendingWork {
   /// does not hold the interpreter.
   [[nodiscard]] std::unique_lock<OwnedMutex> lock() { return std::unique_lock(mutex_); }
   /// A program's record of an earlier trace, for these storages; those without memory are results. A number
-  /// of that trace becomes one number of this one, however many records use it. Needs lock().
-  /// @param occurrence of the earlier trace, which had these numbers
+  /// of the earlier trace becomes one number of this one, however many records use it. Needs lock().
+  /// @param occurrence tells runs of one trace apart: `numbers` are those of this one
   void add_again(const compiler::Trace& from, uint64_t occurrence, const compiler::TraceRecord& record,
                  std::span<const Intrusive<Storage>> storages, std::span<const Scalar> numbers);
   /// A primitive; its results are promised.
@@ -117,17 +118,13 @@ class Recorder final : public PendingWork {
   compiler::Trace trace_;
   std::vector<Intrusive<Storage>> storages_;  ///< by number in the trace
   std::vector<Intrusive<TensorImpl>> saved_;  ///< that the tape keeps
-  /// Where the numbers of records that came by add_again() lie.
-  struct Again {
-    uint64_t occurrence;
-    int32_t there, here;  ///< the first of a record's numbers, in the earlier trace and in this one
-  };
-  std::vector<Again> again_;
-  int64_t held_ = 0;                       ///< bytes of storages that were there before the trace
-  bool holds_much_ = false;                ///< more than may be held
-  std::atomic<std::thread::id> runner_{};  ///< the thread that is in run()
+  int64_t held_ = 0;                          ///< bytes of storages that were there before the trace
+  bool holds_much_ = false;                   ///< more than may be held
+  std::atomic<std::thread::id> runner_{};     ///< the thread that is in run()
   Counts counts_;
   uint64_t site_ = 0;
+  /// Where numbers that came by add_again() lie: by occurrence, and place in the earlier trace.
+  std::map<std::pair<uint64_t, int32_t>, int32_t> repeated_numbers_;
   bool inexact_ = false;  ///< what the trace is; written by its own thread alone, under the lock
   Observer* observer_ = nullptr;
 };

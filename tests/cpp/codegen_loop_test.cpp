@@ -98,6 +98,26 @@ TEST(CodegenLoops, ResultMayBeAnOperand) {
   }
 }
 
+TEST(CodegenLoops, HeavyBodiesOfEveryWidthAreUnrolledExactly) {
+  for (Type t : {Type::kU8, Type::kI16, Type::kBF16, Type::kF32, Type::kF64}) {
+    const Type computed = t == Type::kBF16 ? Type::kF32 : t;
+    for (const int weight : {20, 60, 130}) {
+      Builder b("heavy");
+      const int16_t in = b.buffer(t, false), out = b.buffer(t, true);
+      b.loop({{b.begin(), b.end()}}, true, [&](const Values&) {
+        const V x = b.cast(b.load_unit(in, integer(b, 0)), computed);
+        V value = x;
+        for (int i = 0; i < weight; ++i) value = i % 2 == 0 ? value + x : value * b.constant(computed, 3);
+        b.store_unit(out, integer(b, 0), b.cast(value, t));
+      });
+      std::vector<Launch> runs;
+      for (const int64_t size : kSizes)
+        runs.push_back({{interesting(t, static_cast<size_t>(size), 4), zeros(t, size)}, {}, 0, size, {}});
+      expect_all_levels_agree(b.finish(), runs);
+    }
+  }
+}
+
 /// Row reduction: out[r] = reduce over in[r, 0..n), rows [begin, end).
 void expect_row_reduction(const std::string& name, Type in, Type acc, int lanes,
                           const std::function<Builder::Reduction(Builder&)>& make,
@@ -208,6 +228,18 @@ TEST(CodegenReductions, WelfordCombinesThreeValuesOfAHeavyBody) {
         },
         [](Builder& b, V x, V) {
           return Values{ir::math::exp(x * 0.01), b.constant(Type::kF32, 0), b.constant(Type::kF32, 1)};
+        });
+  }
+}
+
+TEST(CodegenReductions, StraightBodiesOfEveryWeightFoldExactly) {
+  for (const int weight : {5, 30, 70, 150}) {
+    expect_row_reduction(
+        "weighty", Type::kF32, Type::kF32, 64, [](Builder& b) { return sum(b, Type::kF32, 64); },
+        [weight](Builder& b, V x, V) {
+          V value = x;
+          for (int i = 0; i < weight; ++i) value = value * b.constant(Type::kF32, 0.75) + x;
+          return Values{value};
         });
   }
 }

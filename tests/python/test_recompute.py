@@ -206,3 +206,35 @@ def test_what_several_kept_values_have_in_common_is_computed_once(tmp_path: Path
     backward = [g for g in graphs if " select " in g]
     assert len(backward) == 1
     assert backward[0].count(" exp ") == 1
+
+
+def test_numbers_of_different_calls_stay_apart() -> None:
+    def scaled(x: lohe.Tensor, factor: float) -> lohe.Tensor:
+        return lohe.exp(x * factor).square() * lohe.exp(x * factor)
+
+    f = lohe.compile(scaled)
+    for _ in range(3):
+        f(lohe.randn(512, 512, requires_grad=True), 0.5).sum().backward()
+    x, y = (lohe.randn(512, 512, requires_grad=True) for _ in range(2))
+    for _ in range(3):
+        x.grad = y.grad = None
+        (f(x, 0.25) + f(x, 0.75) + f(y, 0.25)).sum().backward()
+        copies = [t.detach().clone().requires_grad_() for t in (x, y)]
+        (scaled(copies[0], 0.25) + scaled(copies[0], 0.75) + scaled(copies[1], 0.25)).sum().backward()
+        assert lohe.equal(x.grad, copies[0].grad)
+        assert lohe.equal(y.grad, copies[1].grad)
+
+
+def test_backward_of_a_backward_that_computes_again() -> None:
+    def g(x: lohe.Tensor) -> lohe.Tensor:
+        return (lohe.exp(x * 0.5) * (x * 0.25 + 1)).square()
+
+    f = lohe.compile(g)
+    for _ in range(4):
+        x = lohe.randn(512, 512, requires_grad=True)
+        (first,) = lohe.autograd.grad(f(x).sum(), x, create_graph=True)
+        (second,) = lohe.autograd.grad((first * x).sum(), x)
+        copy = x.detach().clone().requires_grad_()
+        (expected,) = lohe.autograd.grad(g(copy).sum(), copy, create_graph=True)
+        assert lohe.equal(first, expected)
+        assert lohe.equal(second, lohe.autograd.grad((expected * copy).sum(), copy)[0])

@@ -98,10 +98,10 @@ llvm::Value* Arithmetic::apply(Op op, Type t, Type from, llvm::Value* a, llvm::V
       if (floating) return unary(llvm::Intrinsic::fabs);
       return is_signed ? b_.CreateBinaryIntrinsic(llvm::Intrinsic::abs, a, b_.getFalse()) : a;
     case Op::kMin:
-      if (floating) return pick(b_.CreateFCmpOLT(b, a), b, a);
+      if (floating) return more_extreme(b_.CreateFCmpOLT(b, a), b, a);
       return binary(is_signed ? llvm::Intrinsic::smin : llvm::Intrinsic::umin);
     case Op::kMax:
-      if (floating) return pick(b_.CreateFCmpOGT(b, a), b, a);
+      if (floating) return more_extreme(b_.CreateFCmpOGT(b, a), b, a);
       return binary(is_signed ? llvm::Intrinsic::smax : llvm::Intrinsic::umax);
     case Op::kDiv:
     case Op::kRem:

@@ -52,16 +52,6 @@ std::unique_ptr<llvm::TargetMachine> make_target(CpuLevel level) {
                                   llvm::CodeModel::Small, llvm::CodeGenOptLevel::Default));
 }
 
-/// Neither a context nor a target machine may be shared between threads, and a machine takes long to make.
-struct ThreadState {
-  llvm::TargetMachine& target(CpuLevel level) {
-    auto& machine = targets[static_cast<size_t>(level)];
-    if (machine == nullptr) machine = make_target(level);
-    return *machine;
-  }
-  std::array<std::unique_ptr<llvm::TargetMachine>, std::size(kCpuLevels)> targets;
-};
-
 void prepare(llvm::Module& module, llvm::TargetMachine& target) {
   module.setTargetTriple(kTriple);
   module.setDataLayout(target.createDataLayout());

@@ -12,9 +12,9 @@
 // its choices would decide the bits of a reduction. Here the virtual lanes of the IR are laid over registers:
 // `lanes` / width accumulators, so that the width is a matter of speed only.
 //
-// A vector loop becomes up to three loops over one body: an unrolled one (where the body is straight, or has
-// accumulators to keep in registers), one of single vectors, and one masked step for the rest. Nothing beyond
-// the last element is ever touched, because buffers may end at an inaccessible page.
+// A vector loop becomes up to three loops over one body: an unrolled one (where the body is light or
+// straight, or has accumulators to keep in registers), one of single vectors, and one masked step for the
+// rest. Nothing beyond the last element is ever touched, because buffers may end at an inaccessible page.
 //
 // The steps of an unrolled straight body are woven into one another. A function such as exp is a chain of
 // some thirty instructions of four cycles each, and a processor's registers hold three or four such chains,
@@ -30,12 +30,13 @@ namespace {
 using ir::Op;
 using ir::Type;
 
-/// Bodies up to this many instructions are unrolled so that a step keeps several loads in flight.
+/// Bodies up to this many instructions wait for memory: two steps keep several loads in flight.
 constexpr int kLightBody = 12;
-/// Straight bodies are unrolled up to this many instructions, at most this many times.
-constexpr int kWovenBudget = 640, kWovenSteps = 4;
 /// Instructions that an unrolled reduction may grow to; beyond it accumulators stay in their stack slots.
 constexpr int kUnrolledBudget = 160;
+/// The same for straight bodies, and for those without reductions; so many steps are woven at a time.
+constexpr int kWovenBudget = 640;
+constexpr int kWovenSteps = 4;
 
 class Emitter {
  public:
@@ -468,15 +469,20 @@ class Emitter {
         b_.CreateAdd(arithmetic_.splat(step_.index, step_.width), llvm::ConstantVector::get(lanes));
   }
 
-  /// The vectors `first` to `first` + `steps` from `index` on: each statement of the body for all of them
-  /// before the next statement, then `finish(number)`.
+  /// The vectors number `first`, `first` + 1, ... from `index` on, `steps` of them: each statement of the
+  /// body for all of them before the next statement, then `after(number)` for each.
   template <class F>
-  void emit_woven(const ir::Loop& loop, llvm::Value* index, uint64_t first, uint64_t steps, const F& finish) {
-    step_.mask = step_.last = nullptr;
-    std::vector<Values> values(steps, values_);
+  void emit_woven(const ir::Loop& loop, llvm::Value* index, uint64_t first, uint64_t steps, const F& after) {
     Values at;
     for (uint64_t u = first; u < first + steps; ++u)
       at.push_back(b_.CreateAdd(index, b_.getInt64(u * static_cast<uint64_t>(step_.width))));
+    if (steps == 1) {
+      emit_body(loop, at[0]);
+      after(first);
+      return;
+    }
+    step_.mask = step_.last = nullptr;
+    std::vector<Values> values(steps, values_);
     const auto in_each = [&](const auto& f) {
       for (uint64_t u = 0; u < steps; ++u) {
         step_.index = at[u];
@@ -487,7 +493,7 @@ class Emitter {
     };
     in_each([&](uint64_t) { number_lanes(loop); });
     for (const ir::Stmt& stmt : loop.body) in_each([&](uint64_t) { emit(stmt); });
-    in_each(finish);
+    in_each(after);
   }
 
   Values elements(const ir::Reduce& reduce) {
@@ -517,14 +523,16 @@ class Emitter {
     }
   }
 
-  /// Whether steps of the body may be done side by side: one block of code, and stores whose order between
-  /// steps does not matter.
+  /// One block of code, without scatters: its steps may be done side by side, see ir::Loop.
   static bool is_straight(const ir::Block& body) {
     return std::all_of(body.begin(), body.end(), [](const ir::Stmt& stmt) {
       const auto* store = std::get_if<ir::Store>(&stmt);
       return std::holds_alternative<ir::Define>(stmt) || (store != nullptr && store->unit);
     });
   }
+
+  /// At x86-64-v2 an fma alone is twenty instructions.
+  bool weaves(const ir::Block& body) const { return level_ != CpuLevel::kV2 && is_straight(body); }
 
   int unroll_factor(const ir::Loop& loop, const std::vector<Accumulators>& accumulators) const {
     const bool nested = std::any_of(loop.body.begin(), loop.body.end(), [](const ir::Stmt& stmt) {
@@ -534,7 +542,7 @@ class Emitter {
     if (accumulators.empty()) {
       if (nested) return 1;
       if (size <= kLightBody) return 2;
-      int steps = is_straight(loop.body) ? kWovenSteps : 1;
+      int steps = weaves(loop.body) ? kWovenSteps : 1;
       while (steps * size > kWovenBudget) steps /= 2;
       return std::max(steps, 1);
     }
@@ -546,7 +554,7 @@ class Emitter {
     }
     // 32 registers at AVX-512, 16 below; the body needs some of its own.
     const int registers = level_ == CpuLevel::kAvx512 ? 24 : 16;
-    const int budget = is_straight(loop.body) ? kWovenBudget : kUnrolledBudget;
+    const int budget = weaves(loop.body) ? kWovenBudget : kUnrolledBudget;
     return !nested && values <= registers && factor * (size + combined) <= budget ? factor : 0;
   }
 
@@ -617,7 +625,7 @@ class Emitter {
               first += values * static_cast<size_t>(acc.count);
             }
           };
-          const uint64_t woven = is_straight(loop.body) ? std::min<uint64_t>(unroll, kWovenSteps) : 1;
+          const uint64_t woven = weaves(loop.body) ? std::min<uint64_t>(unroll, kWovenSteps) : 1;
           for (uint64_t u = 0; u < unroll; u += woven) emit_woven(loop, index, u, woven, add_step);
           return next;
         });

@@ -45,7 +45,7 @@ class Arithmetic {
   llvm::Value* fma(ir::Type t, llvm::Value* a, llvm::Value* b, llvm::Value* c);
   llvm::Value* fma_by_double(llvm::Value* a, llvm::Value* b, llvm::Value* c);
   llvm::Value* float_to_int(llvm::Value* x, ir::Type from, ir::Type to);
-  llvm::Value* pick(llvm::Value* condition, llvm::Value* a, llvm::Value* b);
+  llvm::Value* more_extreme(llvm::Value* condition, llvm::Value* a, llvm::Value* b);
   llvm::Value* half_to_float(llvm::Value* x);
   llvm::Value* float_to_half(llvm::Value* x);
   llvm::Value* float_to_bfloat(llvm::Value* x);

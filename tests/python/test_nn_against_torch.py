@@ -294,3 +294,28 @@ def test_initial_values_have_their_distributions_bounds():
         assert (w.t() @ w - lohe.eye(30)).abs().max().item() < 1e-4
         same = [lohe.nn.init.normal_(w, generator=lohe.Generator().manual_seed(3)).tolist() for _ in range(2)]
         assert same[0] == same[1]
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [
+        lambda m, x, y: m.relu(x),
+        lambda m, x, y: m.nn.functional.relu6(x),
+        lambda m, x, y: m.nn.functional.hardtanh(x, 0.0, 1.0),
+        lambda m, x, y: m.clamp(x, min=0.0),
+        lambda m, x, y: m.clamp(x, -0.0, 0.0),
+        lambda m, x, y: m.clamp(x, max=float("nan")),
+        lambda m, x, y: m.maximum(x, y),
+        lambda m, x, y: m.minimum(x, y),
+        lambda m, x, y: m.fmax(x, y),
+    ],
+)
+def test_bounds_keep_torchs_signs_of_zeros_and_nans(bound):
+    numbers = [-0.0, 0.0, float("nan"), 1.0, -1.0, float("inf")]
+    pairs = [(a, b) for a in numbers for b in numbers] * 3
+    results = []
+    for m in (lohe, torch):
+        x, y = (m.tensor([pair[i] for pair in pairs]) for i in (0, 1))
+        z = bound(m, x, y)
+        results.append((m.signbit(z).logical_and(~m.isnan(z)).tolist(), m.isnan(z).tolist(), m.nan_to_num(z).tolist()))
+    assert results[0] == results[1]

@@ -149,9 +149,9 @@ llvm::Value* Arithmetic::apply(Op op, Type t, Type from, llvm::Value* a, llvm::V
   LOHE_INTERNAL_ASSERT(false, "not an arithmetic instruction");
 }
 
-/// The select of a minimum or maximum: one instruction of the machine, if the optimizer leaves it alone.
-/// Without the fence it would join it with a select for NaN around it, and the instruction would be gone.
-llvm::Value* Arithmetic::pick(llvm::Value* condition, llvm::Value* a, llvm::Value* b) {
+/// The select of a minimum or maximum, which is one instruction of the machine. A select for NaN around it
+/// would be joined with it, and the instruction gone, if there were no fence in between.
+llvm::Value* Arithmetic::more_extreme(llvm::Value* condition, llvm::Value* a, llvm::Value* b) {
   llvm::Value* chosen = b_.CreateSelect(condition, a, b);
   return b_.CreateIntrinsic(llvm::Intrinsic::arithmetic_fence, {chosen->getType()}, {chosen});
 }

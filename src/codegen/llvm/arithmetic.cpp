@@ -1,3 +1,4 @@
+#include <llvm/IR/IntrinsicInst.h>
 #include <llvm/IR/Intrinsics.h>
 #include <llvm/IR/IntrinsicsX86.h>
 
@@ -385,7 +386,15 @@ llvm::Value* Arithmetic::float_to_int(llvm::Value* x, Type from, Type to) {
 
 llvm::Value* Arithmetic::half_to_float(llvm::Value* x) {
   llvm::Type* real = shaped(b_.getFloatTy(), x);
-  if (level_ != CpuLevel::kV2) {
+  if (width_of(x) == 16 && level_ == CpuLevel::kAvx512) {
+    return b_.CreateIntrinsic(llvm::Intrinsic::x86_avx512_mask_vcvtph2ps_512, {},
+                              {x, llvm::Constant::getNullValue(real), b_.getInt16(0xFFFF), b_.getInt32(4)});
+  }
+  // One instruction of what is loaded; what is computed LLVM would take apart, lane by lane.
+  const auto* call = llvm::dyn_cast<llvm::IntrinsicInst>(x);
+  const bool loaded = llvm::isa<llvm::LoadInst>(x) ||
+                      (call != nullptr && call->getIntrinsicID() == llvm::Intrinsic::masked_load);
+  if (level_ != CpuLevel::kV2 && (loaded || width_of(x) == 0)) {
     return b_.CreateFPExt(b_.CreateBitCast(x, shaped(b_.getHalfTy(), x)), real);
   }
   // Exponent and mantissa move up by 13 bits; multiplying by 2^112 rebases the exponent and normalises
@@ -405,6 +414,17 @@ llvm::Value* Arithmetic::half_to_float(llvm::Value* x) {
 llvm::Value* Arithmetic::float_to_half(llvm::Value* x) {
   llvm::Type* short_word = shaped(b_.getInt16Ty(), x);
   if (level_ != CpuLevel::kV2) {
+    const int width = width_of(x);
+    if (width == 16 && level_ == CpuLevel::kAvx512) {
+      return b_.CreateIntrinsic(
+          llvm::Intrinsic::x86_avx512_mask_vcvtps2ph_512, {},
+          {x, b_.getInt32(0), llvm::Constant::getNullValue(short_word), b_.getInt16(0xFFFF)});
+    }
+    if (width == 8) return b_.CreateIntrinsic(llvm::Intrinsic::x86_vcvtps2ph_256, {}, {x, b_.getInt32(0)});
+    if (width == 4) {
+      llvm::Value* eight = b_.CreateIntrinsic(llvm::Intrinsic::x86_vcvtps2ph_128, {}, {x, b_.getInt32(0)});
+      return b_.CreateExtractVector(short_word, eight, b_.getInt64(0));
+    }
     return b_.CreateBitCast(b_.CreateFPTrunc(x, shaped(b_.getHalfTy(), x)), short_word);
   }
   llvm::Type* real = x->getType();

@@ -105,6 +105,13 @@ void Program::plan(bool split, std::vector<std::unique_ptr<Stage>>& steps) {
       return split && !varies ? Key{1000, 0} : first;
     }
     if (mixed[static_cast<size_t>(id)] || split) return Key{1000, 0};
+    // A sum over samples that the classes have in common is not taken again for each class.
+    const ir::Space space = graph_.nodes[static_cast<size_t>(id)].space;
+    for (const int32_t r : reductions.at(k)) {
+      const GraphNode& reduction = graph_.nodes[static_cast<size_t>(r)];
+      const ir::Space operand = graph_.nodes[static_cast<size_t>(reduction.a)].space;
+      if ((reduction.span & kOuter) != 0 && (space & ~reduction.span & ~operand) != 0) return Key{1000, 0};
+    }
     return k;
   };
   for (size_t o = 0; o < graph_.outputs.size(); ++o)

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <mutex>
 
 #include "base/threads.h"
 #include "lohe/error.h"
@@ -57,20 +58,28 @@ void check_written(std::string_view op, const TensorImpl& self,
 }
 
 IndexRange index_range(const TensorImpl& index) {
+  constexpr int64_t kGrain = 1 << 15;
   if (index.numel() == 0) return {};
   const Loops<1> loops = make_loops(index);
   const bool wide = is_wide(index);
   const int64_t step = loops.run_strides()[0];
-  IndexRange r{INT64_MAX, INT64_MIN};
-  loops.range(0, loops.count(), [&](const std::array<int64_t, 1>& at, int64_t n) {
-    const char* p = index.data() + at[0];
-    for (int64_t i = 0; i < n; ++i) {
-      const int64_t v = read_index(p + i * step, wide);
-      r.least = std::min(r.least, v);
-      r.greatest = std::max(r.greatest, v);
-    }
+  IndexRange all{INT64_MAX, INT64_MIN};
+  std::mutex mutex;
+  parallel_for(loops.count(), kGrain, [&](int64_t begin, int64_t end) {
+    IndexRange r{INT64_MAX, INT64_MIN};
+    loops.range(begin, end, [&](const std::array<int64_t, 1>& at, int64_t n) {
+      const char* p = index.data() + at[0];
+      for (int64_t i = 0; i < n; ++i) {
+        const int64_t v = read_index(p + i * step, wide);
+        r.least = std::min(r.least, v);
+        r.greatest = std::max(r.greatest, v);
+      }
+    });
+    const std::lock_guard lock(mutex);
+    all.least = std::min(all.least, r.least);
+    all.greatest = std::max(all.greatest, r.greatest);
   });
-  return r;
+  return all;
 }
 
 std::vector<int64_t> offsets_along(const TensorImpl& index, int64_t step, int64_t size) {

@@ -60,3 +60,20 @@ def test_the_folder_of_kernels_is_shown_and_cleared(tmp_path: Path) -> None:
     assert cleared.returncode == 0 and f": {len(kernels)} kernels" in cleared.stdout and "removed" in cleared.stdout
     assert [p.name for p in Path(cache).rglob("*") if p.is_file()] == ["notes.txt"]
     assert _run("-c", PROGRAM, LOHE_CACHE_DIR=cache).returncode == 0
+
+
+@pytest.mark.eager
+def test_results_that_nobody_reads_are_not_made(tmp_path: Path) -> None:
+    folder = tmp_path / "ir"
+    program = """
+import lohe as torch
+
+f = torch.compile(lambda x: x.max(dim=-1)[0])
+for _ in range(3):
+    f(torch.randn(50, 40))
+"""
+    done = _run("-c", program, LOHE_DUMP_IR=str(folder), LOHE_CACHE_DIR=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    graphs = [p.read_text().split("kernel ")[0] for p in folder.glob("*max*.kernel")]
+    assert any("argmax" in g for g in graphs)  # the first occurrence, unfused
+    assert any("amax" in g and "argmax" not in g for g in graphs)

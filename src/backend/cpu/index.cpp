@@ -172,6 +172,16 @@ void run_slices(const SliceIndex& x, bool destinations_are_positions) {
   }
 }
 
+/// One line, or the elements across neighbouring ones: `n` of them, from numbers to addresses.
+template <class Move, class Index>
+void walk_line(char* self, int64_t self_step, int64_t self_next, char* other, int64_t other_step,
+               const char* index, int64_t index_step, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    const auto to = static_cast<int64_t>(load<Index>(index + i * index_step));
+    Move::one(self + i * self_next + to * self_step, other + i * other_step);
+  }
+}
+
 template <class Move, class Index>
 void run_lines(const LineIndex& x) {
   const int64_t lines = x.lines.count();
@@ -184,20 +194,15 @@ void run_lines(const LineIndex& x) {
       char* self = x.self + at[0];
       char* other = x.other + at[1];
       const char* index = x.index + at[2];
+      // Steps by value: a store through a char pointer may change anything that lies in memory.
       if (across) {
-        for (int64_t k = 0; k < x.length; ++k) {
-          for (int64_t i = 0; i < n; ++i) {
-            const auto to = static_cast<int64_t>(load<Index>(index + k * x.index_step + i * c));
-            Move::one(self + i * a + to * x.self_step, other + k * x.other_step + i * b);
-          }
-        }
+        for (int64_t k = 0; k < x.length; ++k)
+          walk_line<Move, Index>(self, x.self_step, a, other + k * x.other_step, b, index + k * x.index_step,
+                                 c, n);
       } else {
-        for (int64_t i = 0; i < n; ++i) {
-          for (int64_t k = 0; k < x.length; ++k) {
-            const auto to = static_cast<int64_t>(load<Index>(index + k * x.index_step + i * c));
-            Move::one(self + i * a + to * x.self_step, other + k * x.other_step + i * b);
-          }
-        }
+        for (int64_t i = 0; i < n; ++i)
+          walk_line<Move, Index>(self + i * a, x.self_step, 0, other + i * b, x.other_step, index + i * c,
+                                 x.index_step, x.length);
       }
     });
   });

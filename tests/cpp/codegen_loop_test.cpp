@@ -399,6 +399,34 @@ TEST(CodegenLoops, GathersAndScattersOfEveryType) {
   }
 }
 
+TEST(CodegenLoops, ElementsAtEqualDistancesAreTheOnesTouched) {
+  for (Type t : {Type::kU8, Type::kI16, Type::kF32, Type::kI64, Type::kF64}) {
+    Builder b("strided");
+    const int16_t in = b.buffer(t, false), plain = b.buffer(t, true), out = b.buffer(t, true);
+    const V start = b.param(Type::kI64), distance = b.param(Type::kI64), to = b.param(Type::kI64);
+    b.loop({{b.begin(), b.end()}}, true, [&](const Values& i) {
+      const V x = b.load(in, start + i[0] * distance);
+      b.store_unit(plain, integer(b, 0), x + x);
+      b.store(out, i[0] * to, x);
+    });
+    std::vector<Launch> runs;
+    for (const int64_t size : kSizes) {
+      if (size == 0) continue;
+      for (const int64_t d : {-3, -2, -1, 0, 1, 2, 3}) {
+        const int64_t to_distance = 1 + size % 3;
+        // Not an element more than the loop reaches.
+        const auto reach = static_cast<size_t>((size - 1) * std::abs(d) + 1);
+        runs.push_back({{interesting(t, reach, 6), zeros(t, size), zeros(t, (size - 1) * to_distance + 1)},
+                        {d < 0 ? (size - 1) * -d : 0, d, to_distance},
+                        0,
+                        size,
+                        {}});
+      }
+    }
+    expect_all_levels_agree(b.finish(), runs);
+  }
+}
+
 TEST(CodegenLoops, ChecksReturnTheLargestFailingCode) {
   Builder b("checks");
   const int16_t in = b.buffer(Type::kI64, false), out = b.buffer(Type::kI64, true);

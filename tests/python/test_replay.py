@@ -622,3 +622,15 @@ def test_reset_forgets_replays() -> None:
 @pytest.mark.parametrize("chunk", range(8))
 def test_random_programs_give_the_same_bits(chunk: int) -> None:
     assert sum(replayed.check_function(seed) for seed in range(chunk * 40, chunk * 40 + 40)) > 60
+
+
+def test_empty_results_count_writes_as_eager_ones() -> None:
+    def f(x: lohe.Tensor) -> list[lohe.Tensor]:
+        empty = x.reshape(-1)[:0]
+        return [(empty > 0).to(lohe.float64), empty.clone(), empty.double().mul_(2), x.clone()]
+
+    compiled = lohe.compile(f, replay=True)
+    x = lohe.randn(3, 4)
+    for _ in range(4):
+        assert [t._version for t in compiled(x)] == [t._version for t in f(x)]
+    assert lohe.compile_report(compiled).replay["replayed"] > 0

@@ -4,6 +4,7 @@
 #include <llvm/IR/MDBuilder.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "lohe/error.h"
 
@@ -83,10 +84,11 @@ class Emitter {
  private:
   /// The current step of the vector loop that encloses what is emitted.
   struct Step {
-    int width = 0;                 ///< 0: outside vector loops
-    llvm::Value* index = nullptr;  ///< index of lane 0
-    llvm::Value* mask = nullptr;   ///< null: all lanes
-    llvm::Value* last = nullptr;   ///< with a mask: number of the last active lane
+    int width = 0;                    ///< 0: outside vector loops
+    ir::Value number = ir::kNoValue;  ///< the loop's index
+    llvm::Value* index = nullptr;     ///< index of lane 0
+    llvm::Value* mask = nullptr;      ///< null: all lanes
+    llvm::Value* last = nullptr;      ///< with a mask: number of the last active lane
   };
 
   // Values
@@ -184,12 +186,115 @@ class Emitter {
                    : b_.CreateMaskedLoad(type, from, align, step_.mask, llvm::Constant::getNullValue(type));
     } else if (index->getType()->isVectorTy()) {
       llvm::Type* type = memory_type(t, step_.width);
-      result = b_.CreateMaskedGather(type, address(inst.buffer, index), align, all_lanes(),
+      const auto gathered = [&]() -> llvm::Value* {
+        return b_.CreateMaskedGather(type, address(inst.buffer, index), align, all_lanes(),
                                      llvm::Constant::getNullValue(type));
+      };
+      const std::optional<Strided> at = strided(inst.a);
+      result = at && masks_well(t) ? load_strided(inst.buffer, type, align, *at, gathered) : gathered();
     } else {
       result = b_.CreateAlignedLoad(memory_type(t, 0), address(inst.buffer, index), align);
     }
     return arithmetic_.from_memory(result, t);
+  }
+
+  // Elements at equal distances. A gather or scatter takes an instruction's time for each element; every
+  // other element (pairs of numbers, the two halves of interleaved ones) and a row read backwards, the
+  // distances that programs have besides rows of a matrix, take one or two loads and a permutation. The
+  // distance is known when the kernel runs: the loop asks each time, and the processor foresees the answer.
+
+  /// Lane i of an index is `first` + i * `distance`.
+  struct Strided {
+    llvm::Value *first, *distance;
+  };
+  std::optional<Strided> strided(ir::Value index) {
+    const ir::Inst& inst = kernel_.insts[index];
+    if (inst.op == Op::kAdd) {
+      for (const auto& [start, rest] : {std::pair{inst.a, inst.b}, {inst.b, inst.a}}) {
+        std::optional<Strided> at = varying_[start] ? std::nullopt : strided(rest);
+        if (!at) continue;
+        at->first = b_.CreateAdd(scalar(start), at->first);
+        return at;
+      }
+    } else if (inst.op == Op::kMul) {
+      for (const auto& [number, distance] : {std::pair{inst.a, inst.b}, {inst.b, inst.a}}) {
+        if (number == step_.number && !varying_[distance])
+          return Strided{b_.CreateMul(step_.index, scalar(distance)), scalar(distance)};
+      }
+    }
+    return {};
+  }
+
+  /// Whether single lanes of a vector of this type are loaded and stored by one instruction.
+  bool masks_well(Type t) const { return level_ != CpuLevel::kV2 && ir::size_of(t) >= 4; }
+
+  /// `lanes` at the even places of twice as many.
+  llvm::Value* at_even_places(llvm::Value* lanes, llvm::Value* others) {
+    std::vector<int> places;
+    for (int i = 0; i < step_.width; ++i) places.insert(places.end(), {i, step_.width + i});
+    return b_.CreateShuffleVector(lanes, others, places);
+  }
+  llvm::Value* mask_of_even_places() {
+    return at_even_places(all_lanes(),
+                          llvm::Constant::getNullValue(arithmetic_.type(Type::kBool, step_.width)));
+  }
+
+  template <class F>
+  llvm::Value* load_strided(int16_t buffer, llvm::Type* type, llvm::Align align, const Strided& at,
+                            const F& gathered) {
+    llvm::BasicBlock* second = new_block("every_second");
+    llvm::BasicBlock* back = new_block("backwards");
+    llvm::BasicBlock* any = new_block("any_distance");
+    llvm::BasicBlock* after = new_block("after_load");
+    llvm::SwitchInst* by_distance = b_.CreateSwitch(at.distance, any, 2);
+    by_distance->addCase(b_.getInt64(2), second);
+    by_distance->addCase(llvm::ConstantInt::getSigned(b_.getInt64Ty(), -1), back);
+    std::vector<std::pair<llvm::Value*, llvm::BasicBlock*>> ways;
+    const auto end_way = [&](llvm::Value* result) {
+      ways.emplace_back(result, b_.GetInsertBlock());
+      b_.CreateBr(after);
+    };
+    b_.SetInsertPoint(second);
+    auto* twice = llvm::FixedVectorType::get(type->getScalarType(), 2 * static_cast<unsigned>(step_.width));
+    llvm::Value* pairs = b_.CreateMaskedLoad(twice, address(buffer, at.first), align, mask_of_even_places(),
+                                             llvm::Constant::getNullValue(twice));
+    std::vector<int> even, reversed;
+    for (int i = 0; i < step_.width; ++i) {
+      even.push_back(2 * i);
+      reversed.push_back(step_.width - 1 - i);
+    }
+    end_way(b_.CreateShuffleVector(pairs, even));
+    b_.SetInsertPoint(back);
+    llvm::Value* lowest = address(buffer, b_.CreateSub(at.first, number(step_.width - 1)));
+    llvm::Value* row =
+        step_.mask == nullptr
+            ? static_cast<llvm::Value*>(b_.CreateAlignedLoad(type, lowest, align))
+            : b_.CreateMaskedLoad(type, lowest, align, b_.CreateShuffleVector(step_.mask, reversed),
+                                  llvm::Constant::getNullValue(type));
+    end_way(b_.CreateShuffleVector(row, reversed));
+    b_.SetInsertPoint(any);
+    end_way(gathered());
+    b_.SetInsertPoint(after);
+    llvm::PHINode* phi = b_.CreatePHI(type, 3);
+    for (const auto& [result, block] : ways) phi->addIncoming(result, block);
+    return phi;
+  }
+
+  template <class F>
+  void store_strided(int16_t buffer, llvm::Value* value, llvm::Align align, const Strided& at,
+                     const F& scatter) {
+    llvm::BasicBlock* second = new_block("every_second");
+    llvm::BasicBlock* any = new_block("any_distance");
+    llvm::BasicBlock* after = new_block("after_store");
+    b_.CreateCondBr(b_.CreateICmpEQ(at.distance, b_.getInt64(2)), second, any);
+    b_.SetInsertPoint(second);
+    b_.CreateMaskedStore(at_even_places(value, llvm::PoisonValue::get(value->getType())),
+                         address(buffer, at.first), align, mask_of_even_places());
+    b_.CreateBr(after);
+    b_.SetInsertPoint(any);
+    scatter();
+    b_.CreateBr(after);
+    b_.SetInsertPoint(after);
   }
 
   /// Into the first-level cache, to be read.
@@ -213,7 +318,14 @@ class Emitter {
     } else if (index->getType()->isVectorTy()) {
       // Lanes are written from the lowest up, so that of two equal indices the later element stays.
       llvm::Value* value = arithmetic_.to_memory(vector(store.value), t);
-      b_.CreateMaskedScatter(value, address(store.buffer, index), align, all_lanes());
+      const auto scatter = [&] {
+        b_.CreateMaskedScatter(value, address(store.buffer, index), align, all_lanes());
+      };
+      const std::optional<Strided> at = strided(store.index);
+      if (at && masks_well(t))
+        store_strided(store.buffer, value, align, *at, scatter);
+      else
+        scatter();
     } else {
       llvm::Value* value = scalar(store.value);
       if (value->getType()->isVectorTy()) {
@@ -421,6 +533,7 @@ class Emitter {
     LOHE_INTERNAL_ASSERT(step_.width == 0, "vector loops nest in kernel ", kernel_.name);
     step_ = {};
     step_.width = vector_width(kernel_, varying_, loop, level_);
+    step_.number = loop.dims.back().index;
     std::vector<Accumulators> accumulators;
     for (const ir::Reduce& reduce : loop.reduces) {
       Accumulators acc{&reduce, {}, reduce.lanes / step_.width};

@@ -288,6 +288,10 @@ class Machine:
         if any(isinstance(p, self.framework.Tensor) and p.numel() > self.limit for p in parts):
             self.trace.errors[step.step] = ("TooLarge", "")
             return False
+        halves = getattr(self.framework, "complex32", None)  # PyTorch's alone
+        if halves is not None and any(isinstance(p, self.framework.Tensor) and p.dtype == halves for p in parts):
+            self.trace.errors[step.step] = ("NoSuchDtype", "")
+            return False
         if self._looks:
             self.trace.results[step.step] = [self._state(p) for p in parts]
         for i, part in enumerate(parts):

@@ -105,7 +105,8 @@ void Program::plan(bool split, std::vector<std::unique_ptr<Stage>>& steps) {
       return split && !varies ? Key{1000, 0} : first;
     }
     if (mixed[static_cast<size_t>(id)] || split) return Key{1000, 0};
-    // A sum over samples that the classes have in common is not taken again for each class.
+    // A sum over samples that the classes have in common is not taken again for each class. (Reductions of
+    // rows keep their loops: fusion counts on the ones that they go down alone.)
     const ir::Space space = graph_.nodes[static_cast<size_t>(id)].space;
     for (const int32_t r : reductions.at(k)) {
       const GraphNode& reduction = graph_.nodes[static_cast<size_t>(r)];

@@ -308,6 +308,12 @@ TEST(CodegenOps, FloatsRoundToHalfTypesLikeTheInterpreter) {
   for (Type t : {Type::kF16, Type::kBF16}) {
     expect_op("to_half", {Type::kF32}, t,
               [t](const std::vector<V>& x) { return x[0].builder->cast(x[0], t); }, count, {floats});
+    expect_op("to_half_and_back", {Type::kF32}, Type::kF32,
+              [t](const std::vector<V>& x) {
+                Builder& b = *x[0].builder;
+                return b.cast(b.cast(x[0], t), Type::kF32);
+              },
+              count, {floats});
   }
 }
 

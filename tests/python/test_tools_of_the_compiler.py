@@ -77,3 +77,19 @@ for _ in range(3):
     graphs = [p.read_text().split("kernel ")[0] for p in folder.glob("*max*.kernel")]
     assert any("argmax" in g for g in graphs)  # the first occurrence, unfused
     assert any("amax" in g and "argmax" not in g for g in graphs)
+
+
+@pytest.mark.eager
+def test_a_sum_that_rows_have_in_common_is_taken_once(tmp_path: Path) -> None:
+    folder = tmp_path / "ir"
+    program = """
+import lohe as torch
+
+x = torch.randn(50, 40, requires_grad=True)
+torch.nn.functional.nll_loss(x, torch.zeros(50, dtype=torch.int64)).backward()
+"""
+    done = _run("-c", program, LOHE_DUMP_IR=str(folder), LOHE_CACHE_DIR=str(tmp_path / "cache"), LOHE_KERNELS="generated")
+    assert done.returncode == 0, done.stderr
+    graphs = [p.read_text().split("kernel ")[0] for p in folder.glob("*nll_loss_forward_backward*.kernel")]
+    assert any(" sum " in g for g in graphs) and any(" iota " in g for g in graphs)
+    assert not any(" sum " in g and " iota " in g for g in graphs)

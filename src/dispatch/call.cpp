@@ -226,7 +226,9 @@ Results execute(const OpDef& op, Args args, TensorImpl* target) {
 void count_from_here(Results& results) {
   for (int i = 0; i < results.size(); ++i) {
     const TensorPtr& t = results[i];
-    if (t && t.unique() && t->storage().holders() == 1)
+    if (!t || t->storage().holders() != 1 || t.use_count() > 2) continue;
+    const Watcher* const watcher = t.unique() ? nullptr : current_watcher();
+    if (t.unique() || (watcher != nullptr && watcher->holds(*t)))
       t->version().value.store(0, std::memory_order_relaxed);
   }
 }

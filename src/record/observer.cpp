@@ -159,8 +159,6 @@ void Observer::note(const char* what) {
 void Observer::uses(TensorImpl& t) {
   // What the call makes is left alone: one more reference to it would show.
   if (!watching_ || numbers_.contains(&t) || Recorder::of_this_thread().makes(t.storage())) return;
-  // Memory without bytes is part of no trace.
-  if (t.storage().nbytes() == 0 && allocated_.contains(&t.storage())) return;
   numbers_[&t] = uses_.size();
   uses_.emplace_back(t);
   if (t.extension) refuse("a function transform works on its tensors");

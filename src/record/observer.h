@@ -98,6 +98,7 @@ class Observer final : public Watcher {
   void start();
   void note(const char* what) override;
   void uses(TensorImpl& tensor) override;
+  bool holds(const TensorImpl& tensor) const override { return watching_ && numbers_.contains(&tensor); }
   void replaces_gradient(TensorImpl& tensor) override;
   void allocates(const Storage& storage) override { allocated_.insert(&storage); }
   void differentiates(uint64_t sequence) override;

@@ -28,6 +28,8 @@ class Watcher {
   virtual void note(const char* what) = 0;
   /// The tensor takes part in something.
   virtual void uses(TensorImpl& tensor) = 0;
+  /// Whether it holds one reference to the tensor, which nobody else is to see.
+  virtual bool holds(const TensorImpl& tensor) const = 0;
   /// The tensor is about to get another gradient, or none.
   virtual void replaces_gradient(TensorImpl& tensor) = 0;
   /// New memory, whose bytes do not count.

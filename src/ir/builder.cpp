@@ -96,8 +96,9 @@ void Builder::store(int16_t buffer, V index, V value) {
   blocks_.back().block->push_back(Store{buffer, false, index.id, value.id});
 }
 
-void Builder::store_unit(int16_t buffer, V base, V value) {
-  blocks_.back().block->push_back(Store{buffer, true, base.id, value.id});
+void Builder::store_unit(int16_t buffer, V base, V value, V next) {
+  blocks_.back().block->push_back(
+      Store{buffer, true, base.id, value.id, next.builder == nullptr ? kNoValue : next.id});
 }
 
 void Builder::check(V condition, int32_t code) { blocks_.back().block->push_back(Check{condition.id, code}); }

@@ -43,7 +43,7 @@ class Builder {
   /// In a vector loop: buffer[base + i]. @param next base of what will be read soon, a hint
   V load_unit(int16_t buffer, V base, V next = {});
   void store(int16_t buffer, V index, V value);
-  void store_unit(int16_t buffer, V base, V value);
+  void store_unit(int16_t buffer, V base, V value, V next = {});  ///< as load_unit()
   void check(V condition, int32_t code);
 
   /// Any type to any type. Float to integer truncates toward zero and gives the type's minimum for NaN and

@@ -102,6 +102,7 @@ class Checker {
     require(to.written, "the buffer is not marked as written");
     use(store.index, Type::kI64);
     use(store.value, to.type);
+    if (store.next != kNoValue) use(store.next, Type::kI64);
     if (store.unit) unit_access(store.index, context);
   }
 

@@ -110,6 +110,7 @@ struct Store {
   bool unit;  ///< buffer[index + i], i the index of the enclosing vector loop
   Value index;
   Value value;  ///< of the buffer's type
+  Value next = kNoValue;  ///< index of what will be written soon, a hint; of a unit store
 };
 
 /// The kernel goes on, and returns `code` (> 0; the largest failing one wins) if `condition` was false for

@@ -180,7 +180,7 @@ class Emitter {
     if (inst.op == Op::kLoadUnit) {
       llvm::Type* type = memory_type(t, step_.width);
       llvm::Value* from = address(inst.buffer, b_.CreateAdd(index, step_.index));
-      if (inst.b != ir::kNoValue) fetch(address(inst.buffer, b_.CreateAdd(scalar(inst.b), step_.index)));
+      if (inst.b != ir::kNoValue) fetch(inst.buffer, inst.b, false);
       result = step_.mask == nullptr
                    ? static_cast<llvm::Value*>(b_.CreateAlignedLoad(type, from, align))
                    : b_.CreateMaskedLoad(type, from, align, step_.mask, llvm::Constant::getNullValue(type));
@@ -297,10 +297,11 @@ class Emitter {
     b_.SetInsertPoint(after);
   }
 
-  /// Into the first-level cache, to be read.
-  void fetch(llvm::Value* from) {
-    b_.CreateIntrinsic(llvm::Intrinsic::prefetch, {from->getType()},
-                       {from, b_.getInt32(0), b_.getInt32(3), b_.getInt32(1)});
+  /// Into the first-level cache, to be read or written.
+  void fetch(int16_t buffer, ir::Value base, bool written) {
+    llvm::Value* at = address(buffer, b_.CreateAdd(scalar(base), step_.index));
+    b_.CreateIntrinsic(llvm::Intrinsic::prefetch, {at->getType()},
+                       {at, b_.getInt32(written ? 1 : 0), b_.getInt32(3), b_.getInt32(1)});
   }
 
   void emit(const ir::Store& store) {
@@ -310,6 +311,7 @@ class Emitter {
     if (store.unit) {
       llvm::Value* value = arithmetic_.to_memory(vector(store.value), t);
       llvm::Value* to = address(store.buffer, b_.CreateAdd(index, step_.index));
+      if (store.next != ir::kNoValue) fetch(store.buffer, store.next, true);
       if (step_.mask == nullptr) {
         b_.CreateAlignedStore(value, to, align);
       } else {

@@ -6,6 +6,8 @@
 #include <bit>
 #include <limits>
 
+#include "backend/cpu/ahead.h"
+#include "backend/cpu/claims.h"
 #include "backend/cpu/packing.h"
 #include "backend/cpu/scratch.h"
 #include "base/threads.h"
@@ -110,18 +112,26 @@ class Attention {
 
   void forward(const Matrix& query, const Matrix& key, const Matrix& value, const Matrix& output,
                T* statistics) {
-    heads([&](int64_t head) {
+    const int64_t width = shape_.width, value_width = shape_.value_width;
+    heads([&](int64_t head, int64_t next) {
       const View q = view(query, head), k = view(key, head), v = view(value, head), o = view(output, head);
-      const Packed keys(kernels_, k, shape_.keys, shape_.width, true),
-          values(kernels_, v, shape_.keys, shape_.value_width, false);
+      Ahead<T> ahead;
+      if (next >= 0 && fits_ahead(width + value_width, width + value_width)) {
+        add_rows(ahead, view(key, next), shape_.keys, width);
+        add_rows(ahead, view(value, next), shape_.keys, value_width);
+        add_rows(ahead, view(query, next), shape_.queries, width);
+        add_rows(ahead, view(output, next), shape_.queries, value_width);
+      }
+      const Packed keys(kernels_, k, shape_.keys, width, true),
+          values(kernels_, v, shape_.keys, value_width, false);
       Scratch<T> scores(kBlock * scores_stride_);
-      Rows near_q(kernels_, q, shape_.width);
+      Rows near_q(kernels_, q, width);
       for (int64_t i = 0; i < shape_.queries; i += kBlock) {
         const Block block = block_of(i);
         T* const s = scores.data();
-        score(block, shape_.width, near_q.near(rows_of(q, i), block.rows), keys, s);
+        score(block, width, near_q.near(rows_of(q, i), block.rows), keys, s, ahead);
         soften(block, {s, statistics + (head * shape_.queries + i) * 2});
-        combine(block, shape_.value_width, s, values, rows_of(o, i));
+        combine(block, value_width, s, values, rows_of(o, i), ahead);
       }
     });
   }
@@ -129,11 +139,21 @@ class Attention {
   void backward(const Matrix& query, const Matrix& key, const Matrix& value, const Matrix& grad_output,
                 const T* statistics, const Matrix& grad_query, const Matrix& grad_key,
                 const Matrix& grad_value) {
-    heads([&](int64_t head) {
+    const int64_t width = shape_.width, value_width = shape_.value_width;
+    heads([&](int64_t head, int64_t next) {
       const View q = view(query, head), k = view(key, head), v = view(value, head),
                  g = view(grad_output, head), gq = view(grad_query, head), gk = view(grad_key, head),
                  gv = view(grad_value, head);
-      const int64_t width = shape_.width, value_width = shape_.value_width;
+      Ahead<T> ahead;
+      if (next >= 0 && fits_ahead(2 * width + value_width, 2 * (width + value_width))) {
+        add_rows(ahead, view(key, next), shape_.keys, width);
+        add_rows(ahead, view(value, next), shape_.keys, value_width);
+        add_rows(ahead, view(query, next), shape_.queries, width);
+        add_rows(ahead, view(grad_output, next), shape_.queries, value_width);
+        add_rows(ahead, view(grad_query, next), shape_.queries, width);
+        add_rows(ahead, view(grad_value, next), shape_.keys, value_width);
+        add_rows(ahead, view(grad_key, next), shape_.keys, width);
+      }
       const Packed keys(kernels_, k, shape_.keys, width, true),
           key_rows(kernels_, k, shape_.keys, width, false),
           values(kernels_, v, shape_.keys, value_width, true);
@@ -144,14 +164,14 @@ class Attention {
       for (int64_t i = 0; i < shape_.queries; i += kBlock) {
         const Block block = block_of(i);
         const View q_block = rows_of(q, i), g_block = rows_of(g, i);
-        score(block, width, near_q.near(q_block, block.rows), keys, s);
-        score(block, value_width, near_g.near(g_block, block.rows), values, d);
+        score(block, width, near_q.near(q_block, block.rows), keys, s, ahead);
+        score(block, value_width, near_g.near(g_block, block.rows), values, d, ahead);
         soften(block, {s, d, const_cast<T*>(statistics) + (head * shape_.queries + i) * 2});
-        combine(block, width, d, key_rows, rows_of(gq, i));
+        combine(block, width, d, key_rows, rows_of(gq, i), ahead);
         const Packed q_rows(kernels_, q_block, block.rows, width, false),
             g_rows(kernels_, g_block, block.rows, value_width, false);
-        gather(block, known, value_width, s, g_rows, gv);
-        gather(block, known, width, d, q_rows, gk);
+        gather(block, known, value_width, s, g_rows, gv, ahead);
+        gather(block, known, width, d, q_rows, gk, ahead);
         known = block.keys;
       }
       for (int64_t j = known; j < shape_.keys; ++j) {
@@ -230,10 +250,27 @@ class Attention {
     return shape_.causal ? std::min(block.first + row_end, block.keys) : block.keys;
   }
 
-  /// Many heads are shared out whole; of few, the parts of each product.
-  void heads(FunctionRef<void(int64_t)> body) const {
-    parallel_for(shape_.batch, by_head_ ? 1 : shape_.batch, [&](int64_t begin, int64_t end) {
-      for (int64_t head = begin; head < end; ++head) body(head);
+  /// Whether the next head's rows, so many elements for each query and key, may be fetched before it begins.
+  bool fits_ahead(int64_t of_query, int64_t of_key) const {
+    const int64_t elements = shape_.queries * of_query + shape_.keys * of_key;
+    return elements * static_cast<int64_t>(sizeof(T)) <= Ahead<T>::kRoom;
+  }
+  static void add_rows(Ahead<T>& ahead, const View& x, int64_t count, int64_t width) {
+    ahead.add(x.data, x.row_stride, count, width);
+  }
+
+  /// Many heads are shared out whole; of few, the parts of each product. @param body gets a head, and the one
+  /// that the same thread is likely to take next; -1: none
+  void heads(FunctionRef<void(int64_t, int64_t)> body) const {
+    if (!by_head_) {
+      for (int64_t head = 0; head < shape_.batch; ++head) body(head, -1);
+      return;
+    }
+    Claims claims(shape_.batch);
+    parallel_for(num_threads(), 1, [&](int64_t begin, int64_t) {
+      const bool first = begin == 0;
+      for (int64_t head; (head = claims.take(first)) < shape_.batch;)
+        body(head, first ? (head + 1 < shape_.batch ? head + 1 : -1) : head - 1);
     });
   }
 
@@ -241,23 +278,25 @@ class Attention {
   // what is not finite among keys that a row does not see stays away from it.)
 
   /// Scores of the block's rows: `rows` times a transposed matrix.
-  void score(const Block& block, int64_t width, const View& rows, const Packed& columns, T* scores) const {
-    product(block.rows, block.keys, rows, columns, {scores, scores_stride_, 1}, false,
+  void score(const Block& block, int64_t width, const View& rows, const Packed& columns, T* scores,
+             Ahead<T>& ahead) const {
+    product(block.rows, block.keys, rows, columns, {scores, scores_stride_, 1}, false, ahead,
             [&](int64_t, int64_t row_end, int64_t column) {
               return Range{0, column < seen(block, row_end) ? width : 0};
             });
   }
   /// Sums of rows of `values` by the block's weights.
-  void combine(const Block& block, int64_t width, T* weights, const Packed& values, const View& sums) const {
-    product(block.rows, width, {weights, scores_stride_, 1}, values, sums, false,
+  void combine(const Block& block, int64_t width, T* weights, const Packed& values, const View& sums,
+               Ahead<T>& ahead) const {
+    product(block.rows, width, {weights, scores_stride_, 1}, values, sums, false, ahead,
             [&](int64_t, int64_t row_end, int64_t) { return Range{0, seen(block, row_end)}; });
   }
   /// The same for every key, over the block's rows; the first `known` keys' sums hold something already.
   void gather(const Block& block, int64_t known, int64_t width, T* weights, const Packed& rows,
-              const View& sums) const {
+              const View& sums, Ahead<T>& ahead) const {
     const auto part = [&](int64_t begin, int64_t end, bool adds) {
       product(end - begin, width, {weights + begin, 1, scores_stride_}, rows, rows_of(sums, begin), adds,
-              [&](int64_t key, int64_t, int64_t) {
+              ahead, [&](int64_t key, int64_t, int64_t) {
                 return Range{shape_.causal ? std::max<int64_t>(begin + key - block.first, 0) : 0, block.rows};
               });
     };
@@ -279,7 +318,7 @@ class Attention {
   /// the columns from one on: a range of k; a tile without any is left out
   template <class Terms>
   void product(int64_t rows, int64_t columns, const View& a, const Packed& b, const View& c, bool adds,
-               const Terms& terms) const {
+               Ahead<T>& ahead, const Terms& terms) const {
     const int mr = kernels_.rows, nr = kernels_.columns;
     const int64_t panels = ceil_div(columns, nr);
     parallel_for(ceil_div(rows, mr) * panels, 4, [&](int64_t begin, int64_t end) {
@@ -288,18 +327,20 @@ class Attention {
         const int64_t tile_rows = std::min<int64_t>(mr, rows - i);
         const Range k = terms(i, i + tile_rows, panel * nr);
         for (int64_t p = k.begin; p < k.end; p = (p / kChunk + 1) * kChunk) {
-          kernels_.tile({.rows = static_cast<int>(tile_rows),
-                         .columns = static_cast<int>(std::min<int64_t>(nr, columns - panel * nr)),
-                         .k = std::min((p / kChunk + 1) * kChunk, k.end) - p,
-                         .a = a.data + i * a.row_stride + p * a.k_stride,
-                         .a_row_stride = a.row_stride,
-                         .a_k_stride = a.k_stride,
-                         .b = b.data + panel * b.panel_stride + p * nr,
-                         .b_k_stride = nr,
-                         .c = c.data + i * c.row_stride + panel * nr,
-                         .c_row_stride = c.row_stride,
-                         .accumulate = adds || p > k.begin,
-                         .near = true});
+          Tile<T> tile{.rows = static_cast<int>(tile_rows),
+                       .columns = static_cast<int>(std::min<int64_t>(nr, columns - panel * nr)),
+                       .k = std::min((p / kChunk + 1) * kChunk, k.end) - p,
+                       .a = a.data + i * a.row_stride + p * a.k_stride,
+                       .a_row_stride = a.row_stride,
+                       .a_k_stride = a.k_stride,
+                       .b = b.data + panel * b.panel_stride + p * nr,
+                       .b_k_stride = nr,
+                       .c = c.data + i * c.row_stride + panel * nr,
+                       .c_row_stride = c.row_stride,
+                       .accumulate = adds || p > k.begin,
+                       .near = true};
+          ahead.fetch_beside(tile);
+          kernels_.tile(tile);
         }
       }
     });

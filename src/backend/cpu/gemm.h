@@ -42,7 +42,7 @@ struct Tile {
   bool accumulate = false;
   const T* addend = nullptr;
   int64_t addend_row_stride = 0;
-  bool near = false;  ///< C is in a near cache and what comes next, too: nothing is fetched
+  bool near = false;  ///< C is in a near cache: it is not fetched
   /// What a later tile reads: `ahead_size` adjacent elements of each of as many rows are fetched into the
   /// second-level cache meanwhile. Any address is allowed.
   const T* ahead = nullptr;

@@ -39,12 +39,14 @@ void tile_kernel(const Tile<T>& tile, int last) {
   // for all at once they would stop the loads of B. So a row of each comes after every R-th of the work.
   const T* fetched = tile.c;
   const T* ahead = tile.ahead;
-  const int segments = tile.near ? 1 : R;
-  const int64_t part = tile.near ? 0 : tile.k / R;
+  const bool spread = !tile.near || tile.ahead_size > 0;
+  const int segments = spread ? R : 1;
+  const int64_t part = spread ? tile.k / R : 0;
   int64_t left = tile.k - part * R;  // the first row's part is longer by the rest
   for (int segment = 0; segment < segments; ++segment) {
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) __builtin_prefetch(fetched + v * L::kWidth, 1);
+    for (int v = 0; v < V; ++v)
+      if (!tile.near) __builtin_prefetch(fetched + v * L::kWidth, 1);
     for (int64_t at = 0; at < tile.ahead_size; at += 64 / static_cast<int64_t>(sizeof(T)))
       __builtin_prefetch(ahead + at, 0, 2);
     fetched += tile.c_row_stride;

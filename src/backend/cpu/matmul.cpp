@@ -1,10 +1,11 @@
 #include <algorithm>
-#include <atomic>
 #include <complex>
 #include <limits>
 #include <type_traits>
 #include <utility>
 
+#include "backend/cpu/ahead.h"
+#include "backend/cpu/claims.h"
 #include "backend/cpu/packing.h"
 #include "backend/cpu/scratch.h"
 #include "backend/cpu/writer.h"
@@ -243,38 +244,48 @@ class Gemm {
       Scratch<T> own_b(scratch(packing_b_, column_cut, columns.size, kernels_.columns));
       Scratch<T> staging(packing_a_ != Packing::kNone || packing_b_ != Packing::kNone ? staging_size() : 0);
       Scratch<T> copy(rows_clash_ ? kernels_.rows * kCopiedRow : 0);
-      if (packing_a_ == Packing::kByThread)
-        pack_all(a_, kernels_.rows, rows, k0, k, staging.data(), own_a.data());
-      if (packing_b_ == Packing::kByThread)
-        pack_all(b_, kernels_.columns, columns, k0, k, staging.data(), own_b.data());
-      for (; job < (by_thread ? jobs : end); job = by_thread ? claims.take(first) : job + 1)
-        block(row_cut.block(job / column_cut.blocks), column_cut.block(job % column_cut.blocks), rows,
-              columns, k0, k, packing_a_ == Packing::kShared ? shared_a : own_a.data(),
-              packing_b_ == Packing::kShared ? shared_b : own_b.data(), own_a.data(), own_b.data(),
-              staging.data(), copy.data(), c, c_row_stride);
+      Mine mine{rows,
+                columns,
+                k0,
+                k,
+                packing_a_ == Packing::kShared ? shared_a : own_a.data(),
+                packing_b_ == Packing::kShared ? shared_b : own_b.data(),
+                own_a.data(),
+                own_b.data(),
+                staging.data(),
+                copy.data()};
+      const auto cut = [&](int64_t i) {
+        return Block{row_cut.block(i / column_cut.blocks), column_cut.block(i % column_cut.blocks)};
+      };
+      for (; job < (by_thread ? jobs : end); job = by_thread ? claims.take(first) : job + 1) {
+        const int64_t next = by_thread && !first ? job - 1 : job + 1;
+        const bool last = next < 0 || next >= (by_thread ? jobs : end);
+        block(mine, cut(job), last ? Block{} : cut(next), c, c_row_stride);
+      }
     };
     for_range(by_thread ? num_threads() : jobs, take);
   }
 
-  /// Blocks that nobody has taken yet. The caller takes them from the front and others from the back, as
-  /// parallel_for() does, so that a core meets again what its cache holds.
-  class Claims {
-   public:
-    explicit Claims(int64_t jobs) : jobs_(jobs) {}
-    /// A block, or the number of all.
-    int64_t take(bool from_front) {
-      if (taken_.fetch_add(1) >= jobs_) return jobs_;
-      return from_front ? front_.fetch_add(1) : jobs_ - 1 - back_.fetch_add(1);
-    }
-
-   private:
-    const int64_t jobs_;
-    std::atomic<int64_t> taken_{0}, front_{0}, back_{0};
+  /// Of C.
+  struct Block {
+    Range rows{}, columns{};
   };
 
-  void pack_all(const Operand& operand, int width, Range range, int64_t k0, int64_t k, T* staging, T* to) {
-    for (int64_t job = 0; job < packing_jobs(range, width, k); ++job)
-      pack_part(operand, width, range, k0, k, job, staging, to);
+  /// One thread's part of a product: where operands are packed, and what it packed for itself so far.
+  struct Mine {
+    Range rows, columns;  ///< of all threads
+    int64_t k0, k;
+    const T *all_a, *all_b;
+    T *own_a, *own_b;
+    T *staging, *copy;
+    int64_t packed = 0;  ///< values of k of what it packs once, for all its blocks
+  };
+
+  /// Of an operand that each thread packs for itself: values [p, p + kChunk) of k.
+  void pack_chunk(const Operand& operand, int width, Range range, const Mine& mine, int64_t p, T* to) {
+    const int64_t chunks = ceil_div(mine.k, kChunk);
+    for (int64_t job = p / kChunk; job < packing_jobs(range, width, mine.k); job += chunks)
+      pack_part(operand, width, range, mine.k0, mine.k, job, mine.staging, to);
   }
 
   /// A range of lanes in blocks whose numbers of panels differ by one at most; so do their numbers of lanes
@@ -300,21 +311,51 @@ class Gemm {
     }
   };
 
-  /// A block of C: what its panels of A and B are, chunk by chunk of k.
-  void block(Range r, Range q, Range rows, Range columns, int64_t k0, int64_t k, const T* all_a,
-             const T* all_b, T* own_a, T* own_b, T* staging, T* copy, T* c, int64_t c_row_stride) {
+  /// A block, chunk by chunk of k. @param next the block that probably follows
+  void block(Mine& mine, const Block& at, const Block& next, T* c, int64_t c_row_stride) {
+    const Range r = at.rows, q = at.columns;
+    const int64_t k0 = mine.k0, k = mine.k;
     for (int64_t p = 0; p < k; p += kChunk) {
       const int64_t length = std::min(kChunk, k - p);
-      const Panels<T> a = panels(a_, packing_a_, kernels_.rows, r, r.begin - rows.begin, k0, k, p, length,
-                                 all_a, own_a, staging);
-      const Panels<T> b = panels(b_, packing_b_, kernels_.columns, q, q.begin - columns.begin, k0, k, p,
-                                 length, all_b, own_b, staging);
+      if (p == mine.packed) {
+        if (packing_a_ == Packing::kByThread) pack_chunk(a_, kernels_.rows, mine.rows, mine, p, mine.own_a);
+        if (packing_b_ == Packing::kByThread)
+          pack_chunk(b_, kernels_.columns, mine.columns, mine, p, mine.own_b);
+        mine.packed += length;
+      }
+      const Panels<T> a = panels(a_, packing_a_, kernels_.rows, r, r.begin - mine.rows.begin, k0, k, p,
+                                 length, mine.all_a, mine.own_a, mine.staging);
+      const Panels<T> b = panels(b_, packing_b_, kernels_.columns, q, q.begin - mine.columns.begin, k0, k, p,
+                                 length, mine.all_b, mine.own_b, mine.staging);
       Addend<T> addend;
       if (addend_.data && k0 + p + length == k_)
         addend = {addend_.data + r.begin * addend_.row_stride + q.begin, addend_.row_stride};
-      tiles(r.size, q.size, length, a, b, copy, c + r.begin * c_row_stride + q.begin, c_row_stride,
-            k0 + p > 0, addend);
+      Ahead<T> ahead;
+      const bool more = p + length < k;
+      const int64_t from = more ? p + length : 0;
+      add_ahead(ahead, a_, packing_a_, more ? r : next.rows, mine.rows, mine, from);
+      add_ahead(ahead, b_, packing_b_, more ? q : next.columns, mine.columns, mine, from);
+      tiles(r.size, q.size, length, a, b, mine.copy, c + r.begin * c_row_stride + q.begin, c_row_stride,
+            k0 + p > 0, addend, ahead);
     }
+  }
+
+  /// What is packed of an operand next, for values of k from `from` on: the `lanes` of a block, or all lanes
+  /// if the thread has not packed them yet. Where A is read in place, its rows are fetched instead.
+  void add_ahead(Ahead<T>& ahead, const Operand& operand, Packing packing, Range lanes, Range all,
+                 const Mine& mine, int64_t from) const {
+    if (packing_a_ == Packing::kNone || operand.form != Form::kPlain) return;
+    if (packing == Packing::kByThread && from == mine.packed)
+      lanes = all;
+    else if (packing != Packing::kByBlock)
+      return;
+    const T* data = reinterpret_cast<const T*>(operand.data) + lanes.begin * operand.lane_stride +
+                    (mine.k0 + from) * operand.k_stride;
+    const int64_t length = std::min(kChunk, mine.k - from);
+    if (operand.lane_stride == 1)
+      ahead.add(data, operand.k_stride, length, lanes.size);
+    else if (operand.k_stride == 1)
+      ahead.add(data, operand.lane_stride, lanes.size, length);
   }
 
   /// The panels of `lanes`, which begin `offset` lanes into the shared memory, for `length` values of k from
@@ -340,7 +381,7 @@ class Gemm {
   /// A panel of A stays in the first-level cache while those of B pass by from the second, and the next panel
   /// of A is fetched. One whose rows could not all stay there is copied first.
   void tiles(int64_t rows, int64_t columns, int64_t k, const Panels<T>& a, const Panels<T>& b, T* copy, T* c,
-             int64_t c_row_stride, bool accumulate, Addend<T> addend) {
+             int64_t c_row_stride, bool accumulate, Addend<T> addend, Ahead<T>& ahead) {
     const int mr = kernels_.rows, nr = kernels_.columns;
     const int64_t group = kPanelsOfB * nr;
     const bool packed = a.lane_stride == 1 && a.k_stride == mr;
@@ -362,23 +403,26 @@ class Gemm {
         }
         for (int64_t j = first; j < end; j += nr) {
           const int64_t fetched = (j - first) / nr * share;
-          kernels_.tile({.rows = tile_rows,
-                         .columns = static_cast<int>(std::min<int64_t>(nr, end - j)),
-                         .k = k,
-                         .a = read,
-                         .a_row_stride = row_stride,
-                         .a_k_stride = a.k_stride,
-                         .b = b.data + j / nr * b.panel_stride,
-                         .b_k_stride = b.k_stride,
-                         .c = c + i * c_row_stride + j,
-                         .c_row_stride = c_row_stride,
-                         .accumulate = accumulate,
-                         .addend = addend.data ? addend.data + i * addend.row_stride + j : nullptr,
-                         .addend_row_stride = addend.row_stride,
-                         .near = near_,
-                         .ahead = pa + a.panel_stride + fetched,
-                         .ahead_row_stride = packed ? k : a.lane_stride,
-                         .ahead_size = last ? 0 : std::clamp<int64_t>(k - fetched, 0, share)});
+          Tile<T> tile{.rows = tile_rows,
+                       .columns = static_cast<int>(std::min<int64_t>(nr, end - j)),
+                       .k = k,
+                       .a = read,
+                       .a_row_stride = row_stride,
+                       .a_k_stride = a.k_stride,
+                       .b = b.data + j / nr * b.panel_stride,
+                       .b_k_stride = b.k_stride,
+                       .c = c + i * c_row_stride + j,
+                       .c_row_stride = c_row_stride,
+                       .accumulate = accumulate,
+                       .addend = addend.data ? addend.data + i * addend.row_stride + j : nullptr,
+                       .addend_row_stride = addend.row_stride,
+                       .near = near_};
+          if (!near_ && !ahead.fetch_beside(tile) && !last) {
+            tile.ahead = pa + a.panel_stride + fetched;
+            tile.ahead_row_stride = packed ? k : a.lane_stride;
+            tile.ahead_size = std::clamp<int64_t>(k - fetched, 0, share);
+          }
+          kernels_.tile(tile);
         }
       }
     }

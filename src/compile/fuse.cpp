@@ -56,6 +56,7 @@ struct Group {
   std::vector<int32_t> reads, writes;    ///< storages
   std::vector<int32_t> late;             ///< of `writes`: what waits for a reduction of the group
   bool reduces = false, counts = false;  ///< holds reductions; holds positions or numbers of elements
+  bool both_ways = false;                ///< reduces columns, too: a norm's gradient
   Dims leader;                           ///< strides by which the reductions' loops are ordered
   size_t nodes = 0;
   bool may_raise = false;
@@ -94,6 +95,15 @@ std::vector<bool> needed_for(const Graph& g, int32_t output) {
   needed[static_cast<size_t>(g.outputs[static_cast<size_t>(output)])] = true;
   g.mark_operands(needed);
   return needed;
+}
+
+/// Whether it is made of a reduction of columns.
+bool reduces_columns(const Graph& g, int32_t output) {
+  const std::vector<bool> needed = needed_for(g, output);
+  for (size_t i = 0; i < g.nodes.size(); ++i) {
+    if (needed[i] && is_reduction(g.nodes[i].prim) && (g.nodes[i].span & kOuter) != 0) return true;
+  }
+  return false;
 }
 
 /// The dtype of each input; kUndefined for those that nothing needs (what an in-place row overwrites).
@@ -271,6 +281,7 @@ class Fusion {
         const GraphNode& n = graph.nodes[i];
         if (!needed[i]) continue;
         g.reduces = g.reduces || is_reduction(n.prim);
+        g.both_ways = g.both_ways || (is_reduction(n.prim) && (n.span & kOuter) != 0);
         g.counts = g.counts || n.prim == Prim::kIota || n.prim == Prim::kExtent || n.prim == Prim::kArgmax ||
                    n.prim == Prim::kArgmin;
       }
@@ -281,7 +292,8 @@ class Fusion {
       // came from: as it is.
       for (size_t o = 0; o < m.outputs.size(); ++o) {
         const size_t number = unit.output >= 0 ? static_cast<size_t>(unit.output) : o;
-        const ir::Space spans = kOuter | graph.node(graph.outputs[number]).space;
+        const bool columns = g.both_ways && reduces_columns(graph, static_cast<int32_t>(number));
+        const ir::Space spans = (columns ? 0 : kOuter) | graph.node(graph.outputs[number]).space;
         Dims sizes = g.sizes;
         for (size_t d = 0; d < sizes.size(); ++d) {
           if ((g.groups[d] & spans) == 0) sizes[d] = 1;  // reduced
@@ -421,6 +433,7 @@ class Fusion {
   /// The two as one group, or nothing. `r` has one member.
   std::optional<Group> joined(const Group& g, const Group& r) const {
     if (g.nodes + r.nodes > kMostNodes) return std::nullopt;
+    if (r.both_ways || (g.both_ways && !goes_on_with_elements(g, r))) return std::nullopt;
     Group a = g, b = r;
     if (!align(a, b)) return std::nullopt;
     const Member& m = b.members[0];
@@ -439,9 +452,10 @@ class Fusion {
       }
     }
     if (reduces) {
-      // A load from memory that the other part writes: sweeps would see both values.
+      // A load from memory that is written: sweeps would see both values. In the very place that it is
+      // written to, it is read for the new value alone, in the sweep that writes it.
       for (const Access& i : b.loads) {
-        if (has(b.writes, i.storage) && !has(a.stores, i)) return std::nullopt;
+        if (has(b.writes, i.storage) && !has(a.stores, i) && !has(m.outputs, i)) return std::nullopt;
       }
       if (!worth_sweeping(a, b)) return std::nullopt;
     }
@@ -467,6 +481,18 @@ class Fusion {
     a.members.push_back(m);
     if (operands(a) > kMostOperands) return std::nullopt;
     return a;
+  }
+
+  /// Whether `r` makes one element of each of the group's: the group's reductions of columns stay what they
+  /// are.
+  static bool goes_on_with_elements(const Group& g, const Group& r) {
+    if (r.reduces || r.counts || g.sizes != r.sizes) return false;
+    const auto moves = [](const Access& x) {
+      return std::all_of(x.strides.begin(), x.strides.end(), [](int64_t s) { return s != 0; });
+    };
+    return std::all_of(r.stores.begin(), r.stores.end(), moves) &&
+           std::all_of(r.loads.begin(), r.loads.end(),
+                       [&](const Access& x) { return !has(g.writes, x.storage) || moves(x); });
   }
 
   /// Places that the group's kernel has to know: a result that only its own members use never gets to memory.

@@ -4,17 +4,16 @@
 
 namespace lohe::compiler {
 
-CallFrame::CallFrame(const Trace& trace, const std::vector<int32_t>& records)
-    : stand_ins_(trace.storages.size()) {
-  for (const int32_t number : records) {
-    const TraceRecord& record = trace.records[static_cast<size_t>(number)];
+CallFrame::CallFrame(const Trace& trace, std::span<const Source> calls) : stand_ins_(trace.storages.size()) {
+  for (const Source& source : calls) {
+    const TraceRecord& record = trace.records[static_cast<size_t>(source.record)];
     const TraceCall& from = trace.calls[static_cast<size_t>(record.call)];
     Call& call = calls_.emplace_back();
     call.op = from.op;
     call.lists = from.lists;
     call.args = from.args;
     for (const TraceCall::Tensor& d : from.tensors) {
-      call.tensors.push_back(tensor(trace, record, d, call));
+      call.tensors.push_back(tensor(trace, source, d, call));
       call.pointers.push_back(call.tensors.back().get());
     }
     size_t at = 0;
@@ -24,14 +23,14 @@ CallFrame::CallFrame(const Trace& trace, const std::vector<int32_t>& records)
       a.tensors = call.pointers.data() + at;
       at += static_cast<size_t>(a.count);
     }
-    for (const TraceCall::Tensor& d : from.results) call.results.push_back(tensor(trace, record, d, call));
+    for (const TraceCall::Tensor& d : from.results) call.results.push_back(tensor(trace, source, d, call));
   }
 }
 
-TensorPtr CallFrame::tensor(const Trace& trace, const TraceRecord& record, const TraceCall::Tensor& d,
+TensorPtr CallFrame::tensor(const Trace& trace, const Source& source, const TraceCall::Tensor& d,
                             Call& call) {
   if (d.operand < 0) return {};
-  const TraceOperand& o = trace.operands_of(record)[static_cast<size_t>(d.operand)];
+  const TraceOperand& o = source.operands[static_cast<size_t>(d.operand)];
   const auto number = static_cast<size_t>(o.storage);
   call.storages.push_back(number);
   Intrusive<Storage>& stand_in = stand_ins_[number];

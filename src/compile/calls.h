@@ -12,8 +12,13 @@ namespace lohe::compiler {
 /// real ones would wait for the trace that it is part of. One frame serves one run at a time.
 class CallFrame {
  public:
-  /// @param records the calls among the trace's records, in the order of their later numbers
-  CallFrame(const Trace& trace, const std::vector<int32_t>& records);
+  /// A call among the trace's records, and where its tensors lie.
+  struct Source {
+    int32_t record;
+    std::span<const TraceOperand> operands;
+  };
+  /// @param calls in the order of their later numbers
+  CallFrame(const Trace& trace, std::span<const Source> calls);
   /// @param memory where the storages lie now, by number
   /// @throws what the primitive raises.
   void run(size_t call, std::span<char* const> memory);
@@ -28,7 +33,7 @@ class CallFrame {
     std::vector<TensorPtr> results;
     std::vector<size_t> storages;  ///< of its tensors
   };
-  TensorPtr tensor(const Trace& trace, const TraceRecord& record, const TraceCall::Tensor& d, Call& call);
+  TensorPtr tensor(const Trace& trace, const Source& source, const TraceCall::Tensor& d, Call& call);
 
   std::vector<Intrusive<Storage>> stand_ins_;  ///< by storage; null: no call concerns it
   std::vector<Call> calls_;

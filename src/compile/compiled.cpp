@@ -5,6 +5,7 @@
 #include <span>
 
 #include "base/dump.h"
+#include "compile/direct_results.h"
 #include "tensor/shape.h"
 
 namespace lohe::compiler {
@@ -176,11 +177,11 @@ CompiledTrace::FrameUse::FrameUse(const CompiledTrace& program, const Trace& tra
       return;
     }
   }
-  std::vector<int32_t> records;
+  std::vector<CallFrame::Source> calls;
   for (const FusedStep& step : program.steps) {
-    if (step.program == nullptr) records.push_back(step.call);
+    if (step.program == nullptr) calls.push_back({step.call, step.operands});
   }
-  frame_ = std::make_unique<CallFrame>(trace, records);
+  frame_ = std::make_unique<CallFrame>(trace, calls);
 }
 
 CompiledTrace::FrameUse::~FrameUse() {
@@ -207,6 +208,7 @@ std::unique_ptr<CompiledTrace> compile_trace(const Trace& trace, const CompileOp
   auto made = std::make_unique<CompiledTrace>();
   if (dumps_ir()) dump_ir("trace", "trace", print(trace));
   made->steps = fuse(trace, options.fuse, grouping);
+  if (options.fuse) place_results(trace, made->steps);
   if (dumps_ir()) dump_ir("program", "program", print_steps(trace, made->steps));
   int64_t temporary_bytes = 0;
   for (FusedStep& step : made->steps) temporary_bytes = std::max(temporary_bytes, prepare(step));

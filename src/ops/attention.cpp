@@ -242,6 +242,7 @@ const OpFamily attention_rows(
             infer_attention_backward, run_attention_backward)
             .in("_C")
             .not_differentiable()
+            .fills_any_strides()
             .describe("The gradients of _attention of query, key and value."),
         function(
             "scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float dropout_p=0.0, bool is_causal=False, *, float? scale=None, bool enable_gqa=False) -> Tensor",

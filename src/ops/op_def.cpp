@@ -126,6 +126,10 @@ OpDef&& OpDef::filled_by_ops() && {
   by_ops = true;
   return std::move(*this);
 }
+OpDef&& OpDef::fills_any_strides() && {
+  strided_results = true;
+  return std::move(*this);
+}
 OpDef&& OpDef::shaped_by_values(std::function<bool(Args)> p) && {
   by_values = std::move(p);
   return std::move(*this);

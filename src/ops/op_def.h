@@ -59,6 +59,7 @@ struct OpDef {
   bool apart = false;                              ///< see out_apart
   bool unfilled = false;                           ///< see unfilled_result
   bool by_ops = false;                             ///< see filled_by_ops
+  bool strided_results = false;                    ///< see fills_any_strides
   ErrorKind refusal = ErrorKind::kNotImplemented;  ///< what a dtype outside of `dtypes` raises
   std::string_view module;  ///< "", "nn", "special", "linalg", "_C": where Python shows it
   std::string_view doc;
@@ -89,6 +90,9 @@ struct OpDef {
   /// A primitive that fills its results by calling other rows on views of them: recorded, those calls may be
   /// joined with what is around them.
   OpDef&& filled_by_ops() &&;
+  /// A primitive that writes results of any strides, if the last dim's elements are adjacent: they may be
+  /// parts of a larger tensor.
+  OpDef&& fills_any_strides() &&;
   /// A primitive some of whose calls, those for which `p` holds, make results whose shape depends on values:
   /// they are not recorded. Where nothing is recorded no results are inferred: `run` checks, and makes them.
   OpDef&& shaped_by_values(std::function<bool(Args)> p) &&;

@@ -19,11 +19,12 @@ void run_unfused(const Trace& trace, Storages& storages, std::vector<bool>& done
       last_use[static_cast<size_t>(o.storage)] = r;
   }
   std::vector<char*> memory(storages.size());
-  std::vector<int32_t> records;
+  std::vector<CallFrame::Source> sources;
   for (size_t r = 0; r < trace.records.size(); ++r) {
-    if (trace.records[r].program == nullptr) records.push_back(static_cast<int32_t>(r));
+    const TraceRecord& record = trace.records[r];
+    if (record.program == nullptr) sources.push_back({static_cast<int32_t>(r), trace.operands_of(record)});
   }
-  CallFrame calls(trace, records);
+  CallFrame calls(trace, sources);
   size_t next_call = 0;
   profile::Session* session = profile::current();
   for (size_t r = 0; r < trace.records.size(); ++r) {

@@ -26,19 +26,15 @@ class Ahead {
     room_ -= count * width * static_cast<int64_t>(sizeof(T));
   }
 
-  /// Gives a tile its share. @return false: nothing is left
-  bool fetch_beside(Tile<T>& tile) {
-    if (part_ == size_) return false;
+  /// Gives a tile its share.
+  void fetch_beside(Tile<T>& tile) {
+    if (part_ == size_) return;
     const Part& p = parts_[part_];
-    tile.ahead = p.data + row_ * p.row_stride;
-    tile.ahead_row_stride = p.row_stride;
-    tile.ahead_size = p.width;
+    tile.later = {p.data + row_ * p.row_stride, p.row_stride, p.width};
     row_ += tile.rows;
-    if (row_ >= p.count) {
-      row_ = 0;
-      ++part_;
-    }
-    return true;
+    if (row_ < p.count) return;
+    row_ = 0;
+    ++part_;
   }
 
  private:

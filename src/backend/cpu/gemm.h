@@ -43,11 +43,14 @@ struct Tile {
   const T* addend = nullptr;
   int64_t addend_row_stride = 0;
   bool near = false;  ///< C is in a near cache: it is not fetched
-  /// What a later tile reads: `ahead_size` adjacent elements of each of as many rows are fetched into the
-  /// second-level cache meanwhile. Any address is allowed.
-  const T* ahead = nullptr;
-  int64_t ahead_row_stride = 0;
-  int64_t ahead_size = 0;
+  /// What later tiles read: adjacent elements of each of as many rows are fetched into the second-level cache
+  /// meanwhile. Any address is allowed.
+  struct Fetch {
+    const T* at = nullptr;
+    int64_t row_stride = 0;
+    int64_t size = 0;  ///< elements of a row
+  };
+  Fetch next{}, later{};
 };
 
 /// T: float, double, uint32_t, uint64_t (integers wrap around, so signed ones are computed as unsigned).

@@ -38,8 +38,9 @@ void tile_kernel(const Tile<T>& tile, int last) {
   // C comes from far away, and so may what later tiles read. A core waits for a dozen lines at most: asked
   // for all at once they would stop the loads of B. So a row of each comes after every R-th of the work.
   const T* fetched = tile.c;
-  const T* ahead = tile.ahead;
-  const bool spread = !tile.near || tile.ahead_size > 0;
+  const T* next = tile.next.at;
+  const T* later = tile.later.at;
+  const bool spread = !tile.near || tile.later.size > 0;
   const int segments = spread ? R : 1;
   const int64_t part = spread ? tile.k / R : 0;
   int64_t left = tile.k - part * R;  // the first row's part is longer by the rest
@@ -47,10 +48,13 @@ void tile_kernel(const Tile<T>& tile, int last) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v)
       if (!tile.near) __builtin_prefetch(fetched + v * L::kWidth, 1);
-    for (int64_t at = 0; at < tile.ahead_size; at += 64 / static_cast<int64_t>(sizeof(T)))
-      __builtin_prefetch(ahead + at, 0, 2);
+    for (int64_t at = 0; at < tile.next.size; at += 64 / static_cast<int64_t>(sizeof(T)))
+      __builtin_prefetch(next + at, 0, 2);
+    for (int64_t at = 0; at < tile.later.size; at += 64 / static_cast<int64_t>(sizeof(T)))
+      __builtin_prefetch(later + at, 0, 2);
     fetched += tile.c_row_stride;
-    ahead += tile.ahead_row_stride;
+    next += tile.next.row_stride;
+    later += tile.later.row_stride;
     for (left += part; left > 0; --left) {
       // Panels of B come from the second-level cache, faster than its own prefetcher expects.
       if constexpr (R > 4)

@@ -69,7 +69,8 @@ class Gemm {
           if (packs_a || packs_b)
             pack_shared(row_range, column_range, k0, k, packs_a ? shared_a.data() : nullptr,
                         packs_b ? shared_b.data() : nullptr);
-          multiply(row_range, column_range, k0, k, shared_a.data(), shared_b.data(), c, c_row_stride);
+          multiply(
+              jobs_of(row_range, column_range, k0, k, shared_a.data(), shared_b.data(), c, c_row_stride));
         }
       }
     }
@@ -220,74 +221,6 @@ class Gemm {
                : std::max(kernels_.rows, kernels_.columns) * kChunk;
   }
 
-  void multiply(Range rows, Range columns, int64_t k0, int64_t k, const T* shared_a, const T* shared_b, T* c,
-                int64_t c_row_stride) {
-    const auto packed = [](Packing packing) {
-      return packing == Packing::kShared || packing == Packing::kByThread;
-    };
-    const Cut row_cut(rows, a_.lanes, kernels_.rows, row_blocks_, packed(packing_a_));
-    const Cut column_cut(columns, b_.lanes, kernels_.columns, column_blocks_, true);
-    const int64_t jobs = row_cut.blocks * column_cut.blocks;
-    const auto scratch = [&](Packing packing, const Cut& cut, int64_t all, int width) {
-      return packing == Packing::kByBlock    ? packed_size(cut.most_lanes(), width, std::min(k, kChunk))
-             : packing == Packing::kByThread ? packed_size(all, width, k)
-                                             : 0;
-    };
-    // Who packs a whole operand for itself does that once, for all blocks that it takes.
-    const bool by_thread = packing_a_ == Packing::kByThread || packing_b_ == Packing::kByThread;
-    Claims claims(jobs);
-    const auto take = [&](int64_t begin, int64_t end) {
-      const bool first = begin == 0;
-      int64_t job = by_thread ? claims.take(first) : begin;
-      if (job >= (by_thread ? jobs : end)) return;
-      Scratch<T> own_a(scratch(packing_a_, row_cut, rows.size, kernels_.rows));
-      Scratch<T> own_b(scratch(packing_b_, column_cut, columns.size, kernels_.columns));
-      Scratch<T> staging(packing_a_ != Packing::kNone || packing_b_ != Packing::kNone ? staging_size() : 0);
-      Scratch<T> copy(rows_clash_ ? kernels_.rows * kCopiedRow : 0);
-      Mine mine{rows,
-                columns,
-                k0,
-                k,
-                packing_a_ == Packing::kShared ? shared_a : own_a.data(),
-                packing_b_ == Packing::kShared ? shared_b : own_b.data(),
-                own_a.data(),
-                own_b.data(),
-                staging.data(),
-                copy.data()};
-      const auto cut = [&](int64_t i) {
-        return Block{row_cut.block(i / column_cut.blocks), column_cut.block(i % column_cut.blocks)};
-      };
-      for (; job < (by_thread ? jobs : end); job = by_thread ? claims.take(first) : job + 1) {
-        const int64_t next = by_thread && !first ? job - 1 : job + 1;
-        const bool last = next < 0 || next >= (by_thread ? jobs : end);
-        block(mine, cut(job), last ? Block{} : cut(next), c, c_row_stride);
-      }
-    };
-    for_range(by_thread ? num_threads() : jobs, take);
-  }
-
-  /// Of C.
-  struct Block {
-    Range rows{}, columns{};
-  };
-
-  /// One thread's part of a product: where operands are packed, and what it packed for itself so far.
-  struct Mine {
-    Range rows, columns;  ///< of all threads
-    int64_t k0, k;
-    const T *all_a, *all_b;
-    T *own_a, *own_b;
-    T *staging, *copy;
-    int64_t packed = 0;  ///< values of k of what it packs once, for all its blocks
-  };
-
-  /// Of an operand that each thread packs for itself: values [p, p + kChunk) of k.
-  void pack_chunk(const Operand& operand, int width, Range range, const Mine& mine, int64_t p, T* to) {
-    const int64_t chunks = ceil_div(mine.k, kChunk);
-    for (int64_t job = p / kChunk; job < packing_jobs(range, width, mine.k); job += chunks)
-      pack_part(operand, width, range, mine.k0, mine.k, job, mine.staging, to);
-  }
-
   /// A range of lanes in blocks whose numbers of panels differ by one at most. Where panels may begin
   /// anywhere, each thread's share of the blocks has as many lanes as the others'.
   struct Cut {
@@ -312,51 +245,146 @@ class Gemm {
     }
   };
 
-  /// A block, chunk by chunk of k. @param next the block that probably follows
-  void block(Mine& mine, const Block& at, const Block& next, T* c, int64_t c_row_stride) {
+  /// Of C.
+  struct Block {
+    Range rows{}, columns{};
+  };
+
+  /// Rows and columns of C, for some values of k, in blocks.
+  struct Jobs {
+    Range rows, columns;
+    int64_t k0, k;
+    const T *shared_a, *shared_b;
+    T* c;
+    int64_t c_row_stride;
+    Cut row_cut, column_cut;
+    int64_t count() const { return row_cut.blocks * column_cut.blocks; }
+    Block block(int64_t i) const {
+      return {row_cut.block(i / column_cut.blocks), column_cut.block(i % column_cut.blocks)};
+    }
+  };
+  Jobs jobs_of(Range rows, Range columns, int64_t k0, int64_t k, const T* shared_a, const T* shared_b, T* c,
+               int64_t c_row_stride) const {
+    const bool packed = packing_a_ == Packing::kShared || packing_a_ == Packing::kByThread;
+    return {rows,
+            columns,
+            k0,
+            k,
+            shared_a,
+            shared_b,
+            c,
+            c_row_stride,
+            Cut(rows, a_.lanes, kernels_.rows, row_blocks_, packed),
+            Cut(columns, b_.lanes, kernels_.columns, column_blocks_, true)};
+  }
+
+  /// One thread's part of a product: where operands are packed, and what it packed for itself so far.
+  struct Mine {
+    const T *all_a, *all_b;
+    T *own_a, *own_b;
+    T *staging, *copy;
+    int64_t packed = 0;  ///< values of k of what it packs once, for all its blocks
+  };
+
+  /// What a thread turns to when nothing is left to take.
+  struct Then {
+    const Gemm* gemm = nullptr;
+    const Jobs* jobs = nullptr;
+  };
+
+  /// Takes blocks until none is left. @param first the thread that takes them from the front
+  void work(const Jobs& jobs, Claims& claims, bool first, Then then = {}) {
+    int64_t job = claims.take(first);
+    if (job >= jobs.count()) return;
+    const auto scratch = [&](Packing packing, const Cut& cut, int64_t all, int width) {
+      return packing == Packing::kByBlock    ? packed_size(cut.most_lanes(), width, std::min(jobs.k, kChunk))
+             : packing == Packing::kByThread ? packed_size(all, width, jobs.k)
+                                             : 0;
+    };
+    Scratch<T> own_a(scratch(packing_a_, jobs.row_cut, jobs.rows.size, kernels_.rows));
+    Scratch<T> own_b(scratch(packing_b_, jobs.column_cut, jobs.columns.size, kernels_.columns));
+    Scratch<T> staging(packing_a_ != Packing::kNone || packing_b_ != Packing::kNone ? staging_size() : 0);
+    Scratch<T> copy(rows_clash_ ? kernels_.rows * kCopiedRow : 0);
+    Mine mine{packing_a_ == Packing::kShared ? jobs.shared_a : own_a.data(),
+              packing_b_ == Packing::kShared ? jobs.shared_b : own_b.data(),
+              own_a.data(),
+              own_b.data(),
+              staging.data(),
+              copy.data()};
+    const int64_t fair = parallel_ ? ceil_div(jobs.count(), num_threads()) : jobs.count();
+    for (int64_t done = 1; job < jobs.count(); job = claims.take(first), ++done) {
+      // Probably.
+      const int64_t next = done < fair ? (first ? job + 1 : job - 1) : -1;
+      block(jobs, mine, jobs.block(job), next < 0 || next >= jobs.count() ? Block{} : jobs.block(next), first,
+            done < fair ? Then{} : then);
+    }
+  }
+
+  void multiply(const Jobs& jobs) {
+    Claims claims(jobs.count());
+    for_range(std::min<int64_t>(num_threads(), jobs.count()),
+              [&](int64_t begin, int64_t) { work(jobs, claims, begin == 0); });
+  }
+
+  /// Of an operand that each thread packs for itself: values [p, p + kChunk) of k.
+  void pack_chunk(const Operand& operand, int width, Range range, const Jobs& jobs, int64_t p, T* staging,
+                  T* to) {
+    const int64_t chunks = ceil_div(jobs.k, kChunk);
+    for (int64_t job = p / kChunk; job < packing_jobs(range, width, jobs.k); job += chunks)
+      pack_part(operand, width, range, jobs.k0, jobs.k, job, staging, to);
+  }
+
+  /// A block, chunk by chunk of k. @param next the block that follows @param then what follows, if no block
+  void block(const Jobs& jobs, Mine& mine, const Block& at, const Block& next, bool first, Then then) {
     const Range r = at.rows, q = at.columns;
-    const int64_t k0 = mine.k0, k = mine.k;
+    const int64_t k0 = jobs.k0, k = jobs.k;
     for (int64_t p = 0; p < k; p += kChunk) {
       const int64_t length = std::min(kChunk, k - p);
       if (p == mine.packed) {
-        if (packing_a_ == Packing::kByThread) pack_chunk(a_, kernels_.rows, mine.rows, mine, p, mine.own_a);
+        if (packing_a_ == Packing::kByThread)
+          pack_chunk(a_, kernels_.rows, jobs.rows, jobs, p, mine.staging, mine.own_a);
         if (packing_b_ == Packing::kByThread)
-          pack_chunk(b_, kernels_.columns, mine.columns, mine, p, mine.own_b);
+          pack_chunk(b_, kernels_.columns, jobs.columns, jobs, p, mine.staging, mine.own_b);
         mine.packed += length;
       }
-      const Panels<T> a = panels(a_, packing_a_, kernels_.rows, r, r.begin - mine.rows.begin, k0, k, p,
+      const Panels<T> a = panels(a_, packing_a_, kernels_.rows, r, r.begin - jobs.rows.begin, k0, k, p,
                                  length, mine.all_a, mine.own_a, mine.staging);
-      const Panels<T> b = panels(b_, packing_b_, kernels_.columns, q, q.begin - mine.columns.begin, k0, k, p,
+      const Panels<T> b = panels(b_, packing_b_, kernels_.columns, q, q.begin - jobs.columns.begin, k0, k, p,
                                  length, mine.all_b, mine.own_b, mine.staging);
       Addend<T> addend;
       if (addend_.data && k0 + p + length == k_)
         addend = {addend_.data + r.begin * addend_.row_stride + q.begin, addend_.row_stride};
       Ahead<T> ahead;
-      const bool more = p + length < k;
-      const int64_t from = more ? p + length : 0;
-      add_ahead(ahead, a_, packing_a_, more ? r : next.rows, mine.rows, mine, from);
-      add_ahead(ahead, b_, packing_b_, more ? q : next.columns, mine.columns, mine, from);
-      tiles(r.size, q.size, length, a, b, mine.copy, c + r.begin * c_row_stride + q.begin, c_row_stride,
-            k0 + p > 0, addend, ahead);
+      if (p + length < k)
+        add_ahead(ahead, jobs, at, p + length, mine.packed);
+      else if (then.gemm == nullptr)
+        add_ahead(ahead, jobs, next, 0, mine.packed);
+      else
+        then.gemm->add_ahead(ahead, *then.jobs, then.jobs->block(first ? 0 : then.jobs->count() - 1), 0, 0);
+      tiles(r.size, q.size, length, a, b, mine.copy, jobs.c + r.begin * jobs.c_row_stride + q.begin,
+            jobs.c_row_stride, k0 + p > 0, addend, ahead);
     }
   }
 
-  /// What is packed of an operand next, for values of k from `from` on: the `lanes` of a block, or all lanes
-  /// if the thread has not packed them yet. Where A is read in place, its rows are fetched instead.
-  void add_ahead(Ahead<T>& ahead, const Operand& operand, Packing packing, Range lanes, Range all,
-                 const Mine& mine, int64_t from) const {
-    if (packing_a_ == Packing::kNone || operand.form != Form::kPlain) return;
-    if (packing == Packing::kByThread && from == mine.packed)
-      lanes = all;
-    else if (packing != Packing::kByBlock)
-      return;
-    const T* data = reinterpret_cast<const T*>(operand.data) + lanes.begin * operand.lane_stride +
-                    (mine.k0 + from) * operand.k_stride;
-    const int64_t length = std::min(kChunk, mine.k - from);
-    if (operand.lane_stride == 1)
-      ahead.add(data, operand.k_stride, length, lanes.size);
-    else if (operand.k_stride == 1)
-      ahead.add(data, operand.lane_stride, lanes.size, length);
+  /// What a thread packs next, for values of k from `from` on: operands of the block, and what it packs once,
+  /// of which it has `packed` values of k.
+  void add_ahead(Ahead<T>& ahead, const Jobs& jobs, const Block& block, int64_t from, int64_t packed) const {
+    const auto add = [&](const Operand& operand, Packing packing, Range all, Range lanes) {
+      if (packing == Packing::kByThread && from == packed)
+        lanes = all;
+      else if (packing != Packing::kByBlock)
+        return;
+      if (operand.form != Form::kPlain) return;
+      const T* data = reinterpret_cast<const T*>(operand.data) + lanes.begin * operand.lane_stride +
+                      (jobs.k0 + from) * operand.k_stride;
+      const int64_t length = std::min(kChunk, jobs.k - from);
+      if (operand.lane_stride == 1)
+        ahead.add(data, operand.k_stride, length, lanes.size);
+      else if (operand.k_stride == 1)
+        ahead.add(data, operand.lane_stride, lanes.size, length);
+    };
+    add(a_, packing_a_, jobs.rows, block.rows);
+    add(b_, packing_b_, jobs.columns, block.columns);
   }
 
   /// The panels of `lanes`, which begin `offset` lanes into the shared memory, for `length` values of k from
@@ -389,8 +417,9 @@ class Gemm {
     for (int64_t first = 0; first < columns; first += group) {
       const int64_t end = std::min(first + group, columns);
       // A tile fetches so much of each of the next panel's rows; a packed panel counts as rows of k, too.
-      const int64_t share =
-          packed || a.k_stride == 1 ? ceil_div(ceil_div(k, ceil_div(end - first, nr)), kLine) * kLine : 0;
+      const int64_t share = (packed && packing_a_ == Packing::kShared) || a.k_stride == 1
+                                ? ceil_div(ceil_div(k, ceil_div(end - first, nr)), kLine) * kLine
+                                : 0;
       for (int64_t i = 0; i < rows; i += mr) {
         const T* pa = a.data + i / mr * a.panel_stride;
         const int tile_rows = static_cast<int>(std::min<int64_t>(mr, rows - i));
@@ -418,11 +447,10 @@ class Gemm {
                        .addend = addend.data ? addend.data + i * addend.row_stride + j : nullptr,
                        .addend_row_stride = addend.row_stride,
                        .near = near_};
-          if (!near_ && !ahead.fetch_beside(tile) && !last) {
-            tile.ahead = pa + a.panel_stride + fetched;
-            tile.ahead_row_stride = packed ? k : a.lane_stride;
-            tile.ahead_size = std::clamp<int64_t>(k - fetched, 0, share);
-          }
+          if (!near_) ahead.fetch_beside(tile);
+          if (!near_ && !last)
+            tile.next = {pa + a.panel_stride + fetched, packed ? k : a.lane_stride,
+                         std::clamp<int64_t>(k - fetched, 0, share)};
           kernels_.tile(tile);
         }
       }

@@ -60,6 +60,16 @@ struct Epilogue {
 void matmul(Dtype dtype, const MatmulShape& shape, const Matrix& a, const Matrix& b, const Matrix& c,
             const Epilogue& epilogue = {});
 
+/// A product C = A B.
+struct Multiplication {
+  MatmulShape shape;
+  Matrix a, b, c;
+};
+/// Two products, neither of which touches the other's C: the gradients of a linear map, say. As two calls,
+/// but that a thread turns to the second one as soon as it finds nothing left to do for the first.
+void matmul(Dtype dtype, const Multiplication& first, const Multiplication& second);
+inline void matmul(Dtype dtype, const Multiplication& p) { matmul(dtype, p.shape, p.a, p.b, p.c); }
+
 /// Sizes of a convolution with three spatial axes; with one or two, the leading ones have size 1, stride 1,
 /// dilation 1 and no padding. Channels are all channels, of which a group takes its share; both numbers are
 /// divisible by `groups`. `output` is given, and any size is right that reads no further than the padding

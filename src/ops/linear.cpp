@@ -110,13 +110,21 @@ void run_backward(Args a, Results& r) {
   const int64_t k = w.sizes().back(), n = w.dim() == 2 ? w.sizes()[0] : 1;
   const int64_t m = n == 0 ? 0 : a[0].tensor->numel() / n;
   const Rows g(*a[0].tensor, m, n);
-  int at = 0;
-  if (a[3].integer != 0)
-    backend::matmul(w.dtype(), {1, m, k, n}, g.matrix, weight_matrix(w), {r[at++]->data(), k, 1});
-  if (a[4].integer != 0) {
-    backend::matmul(w.dtype(), {1, n, k, m}, g.matrix.transposed(), Rows(x, m, k).matrix,
-                    {r[at++]->data(), k, 1});
+  const bool to_input = a[3].integer != 0, to_weight = a[4].integer != 0;
+  const auto of_input = [&] {
+    return backend::Multiplication{{1, m, k, n}, g.matrix, weight_matrix(w), {r[0]->data(), k, 1}};
+  };
+  if (!to_weight) {
+    if (to_input) backend::matmul(w.dtype(), of_input());
+    return;
   }
+  const Rows rows(x, m, k);
+  const backend::Multiplication of_weight{
+      {1, n, k, m}, g.matrix.transposed(), rows.matrix, {r[to_input ? 1 : 0]->data(), k, 1}};
+  if (to_input)
+    backend::matmul(w.dtype(), of_input(), of_weight);
+  else
+    backend::matmul(w.dtype(), of_weight);
 }
 
 // --- the gradient

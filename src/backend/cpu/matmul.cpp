@@ -76,6 +76,18 @@ class Gemm {
     }
   }
 
+  /// Two products that have nothing to do with one another. @return false: they need more than one region
+  static bool run_both(Gemm& x, T* cx, int64_t cx_row_stride, Gemm& y, T* cy, int64_t cy_row_stride) {
+    if (!x.in_one_region() || !y.in_one_region()) return false;
+    const Jobs first = x.all_jobs(cx, cx_row_stride), second = y.all_jobs(cy, cy_row_stride);
+    Claims of_first(first.count()), of_second(second.count());
+    parallel_for(num_threads(), 1, [&](int64_t begin, int64_t) {
+      x.work(first, of_first, begin == 0, {&y, &second});
+      y.work(second, of_second, begin == 0);
+    });
+    return true;
+  }
+
  private:
   struct Range {
     int64_t begin;
@@ -320,6 +332,14 @@ class Gemm {
     }
   }
 
+  bool in_one_region() const {
+    return parallel_ && packing_a_ != Packing::kShared && packing_b_ != Packing::kShared &&
+           k_ <= kBlockChunks * kChunk;
+  }
+  Jobs all_jobs(T* c, int64_t c_row_stride) const {
+    return jobs_of({0, a_.lanes}, {0, b_.lanes}, 0, k_, nullptr, nullptr, c, c_row_stride);
+  }
+
   void multiply(const Jobs& jobs) {
     Claims claims(jobs.count());
     for_range(std::min<int64_t>(num_threads(), jobs.count()),
@@ -491,10 +511,26 @@ class Product {
         plain_sum_(std::is_same_v<T, D> && as_element<E>(epilogue.beta) == E(1) &&
                    as_element<E>(epilogue.alpha) == E(1)) {}
 
+  /// Both, if that can be done at once; `false`: nothing was done.
+  static bool run_both(Product& x, Product& y) {
+    if constexpr (!std::is_same_v<E, D>) {
+      return false;
+    } else {
+      for (Product* p : {&x, &y}) {
+        p->normalize();
+        if (p->shape_.batch != 1 || p->shape_.k == 0 || !p->plain_ || p->c_.column_stride != 1 ||
+            p->work() < kSerialWork)
+          return false;
+      }
+      Gemm<T> gx = x.gemm(0, true), gy = y.gemm(0, true);
+      return Gemm<T>::run_both(gx, reinterpret_cast<T*>(x.c_.data), x.c_.row_stride * kParts, gy,
+                               reinterpret_cast<T*>(y.c_.data), y.c_.row_stride * kParts);
+    }
+  }
+
   void run() {
     normalize();
-    const double work = 2.0 * static_cast<double>(shape_.m) * static_cast<double>(shape_.n) *
-                        static_cast<double>(std::max<int64_t>(shape_.k, 1)) * kParts * kParts;
+    const double work = this->work();
     // Many matrices are shared out whole; few or large ones one after the other, each by all threads.
     const bool many = shape_.batch >= 4 * num_threads() && work * sizeof(T) < 1e9;
     if (many || shape_.batch * work < kSerialWork) {
@@ -512,8 +548,15 @@ class Product {
  private:
   static constexpr bool kComplex = !std::is_same_v<T, E>;
   static constexpr int64_t kParts = kComplex ? 2 : 1;
+  static constexpr Form kPlain = sizeof(D) == sizeof(E) ? Form::kPlain : Form::kWidened;
   /// Multiply-adds times two below which a second thread costs more than it brings.
   static constexpr double kSerialWork = 1.5e6;
+
+  /// Of one matrix: multiply-adds times two.
+  double work() const {
+    return 2.0 * static_cast<double>(shape_.m) * static_cast<double>(shape_.n) *
+           static_cast<double>(std::max<int64_t>(shape_.k, 1)) * kParts * kParts;
+  }
 
   void normalize() {
     // A stack of A's rows against one B is one product.
@@ -544,28 +587,33 @@ class Product {
     return index / shape_.inner * x.outer_stride + index % shape_.inner * x.batch_stride;
   }
 
+  Operand left(int64_t index) const {
+    return {static_cast<const char*>(a_.data) + offset(a_, index) * itemsize(dtype_),
+            a_.row_stride,
+            a_.column_stride,
+            shape_.m,
+            dtype_,
+            kComplex ? Form::kComplexA : kPlain,
+            a_.conjugate};
+  }
+  Operand right(int64_t index) const {
+    return {static_cast<const char*>(b_.data) + offset(b_, index) * itemsize(dtype_),
+            b_.column_stride,
+            b_.row_stride,
+            shape_.n * kParts,
+            dtype_,
+            kComplex ? Form::kComplexB : kPlain,
+            b_.conjugate};
+  }
+  Gemm<T> gemm(int64_t index, bool parallel, Addend<T> addend = {}) const {
+    return Gemm<T>(level_, left(index), right(index), shape_.k * kParts, parallel, shape_.batch == 1, addend);
+  }
+
   void one(int64_t index, bool parallel) {
-    const int64_t size = itemsize(dtype_);
-    const Form plain = sizeof(D) == sizeof(E) ? Form::kPlain : Form::kWidened;
-    const Operand a{static_cast<const char*>(a_.data) + offset(a_, index) * size,
-                    a_.row_stride,
-                    a_.column_stride,
-                    shape_.m,
-                    dtype_,
-                    kComplex ? Form::kComplexA : plain,
-                    a_.conjugate};
-    const Operand b{static_cast<const char*>(b_.data) + offset(b_, index) * size,
-                    b_.column_stride,
-                    b_.row_stride,
-                    shape_.n * kParts,
-                    dtype_,
-                    kComplex ? Form::kComplexB : plain,
-                    b_.conjugate};
     D* const c = static_cast<D*>(c_.data) + offset(c_, index);
     const int64_t k = shape_.k * kParts;
-    const bool alone = shape_.batch == 1;
     if (k > 0 && plain_ && (c_.column_stride == 1)) {
-      Gemm<T>(level_, a, b, k, parallel, alone).run(reinterpret_cast<T*>(c), c_.row_stride * kParts);
+      gemm(index, parallel).run(reinterpret_cast<T*>(c), c_.row_stride * kParts);
       return;
     }
     const D* addend = static_cast<const D*>(epilogue_.addend.data);
@@ -573,14 +621,13 @@ class Product {
     if constexpr (std::is_same_v<T, D>) {
       if (k > 0 && plain_sum_ && c_.column_stride == 1 && epilogue_.addend.column_stride == 1 &&
           !addend_may_be_c()) {
-        Gemm<T>(level_, a, b, k, parallel, alone, {addend, epilogue_.addend.row_stride})
-            .run(c, c_.row_stride);
+        gemm(index, parallel, {addend, epilogue_.addend.row_stride}).run(c, c_.row_stride);
         return;
       }
     }
     if constexpr (std::is_same_v<E, D>) {
       if (k > 0 && c_.column_stride == 1 && (beta_is_zero_ || !addend_may_be_c())) {
-        Gemm<T>(level_, a, b, k, parallel, alone).run(reinterpret_cast<T*>(c), c_.row_stride * kParts);
+        gemm(index, parallel).run(reinterpret_cast<T*>(c), c_.row_stride * kParts);
         return finish(0, shape_.m, c, c_.row_stride, addend, c, parallel);
       }
     }
@@ -590,11 +637,11 @@ class Product {
     Scratch<E> sums(rows * shape_.n);
     for (int64_t i = 0; i < shape_.m; i += rows) {
       const int64_t count = std::min(rows, shape_.m - i);
-      Operand part = a;
-      part.data += i * a.lane_stride * size;
+      Operand part = left(index);
+      part.data += i * part.lane_stride * itemsize(dtype_);
       part.lanes = count;
       if (k > 0)
-        Gemm<T>(level_, part, b, k, parallel, alone)
+        Gemm<T>(level_, part, right(index), k, parallel, shape_.batch == 1)
             .run(reinterpret_cast<T*>(sums.data()), shape_.n * kParts);
       else
         std::fill_n(sums.data(), count * shape_.n, E(0));
@@ -646,14 +693,11 @@ class Product {
 
 }  // namespace
 
-void matmul(Dtype dtype, const MatmulShape& shape, const Matrix& a, const Matrix& b, const Matrix& c,
-            const Epilogue& epilogue) {
-  LOHE_CHECK_KIND(kNotImplemented, dtype != kBool && dtype != Dtype::kUndefined,
-                  "matmul: not defined for dtype ", dtype, "; convert the operands to a number type first");
-  if (shape.batch == 0 || shape.m == 0 || shape.n == 0) return;
-  const auto run = [&]<class T, class E, class D>() {
-    Product<T, E, D>(dtype, shape, a, b, c, epilogue).run();
-  };
+namespace {
+
+/// Calls `run` with the types in which a product of a dtype is computed, summed and stored.
+template <class F>
+auto with_types(Dtype dtype, const F& run) {
   switch (dtype) {
     case kFloat32:
       return run.template operator()<float, float, float>();
@@ -676,6 +720,32 @@ void matmul(Dtype dtype, const MatmulShape& shape, const Matrix& a, const Matrix
     default:
       return run.template operator()<uint64_t, uint64_t, uint64_t>();
   }
+}
+
+bool is_empty(const MatmulShape& shape) { return shape.batch == 0 || shape.m == 0 || shape.n == 0; }
+
+}  // namespace
+
+void matmul(Dtype dtype, const MatmulShape& shape, const Matrix& a, const Matrix& b, const Matrix& c,
+            const Epilogue& epilogue) {
+  LOHE_CHECK_KIND(kNotImplemented, dtype != kBool && dtype != Dtype::kUndefined,
+                  "matmul: not defined for dtype ", dtype, "; convert the operands to a number type first");
+  if (is_empty(shape)) return;
+  with_types(dtype,
+             [&]<class T, class E, class D>() { Product<T, E, D>(dtype, shape, a, b, c, epilogue).run(); });
+}
+
+void matmul(Dtype dtype, const Multiplication& first, const Multiplication& second) {
+  const bool both = dtype == kFloat32 || dtype == kFloat64;
+  if (both && !is_empty(first.shape) && !is_empty(second.shape) &&
+      with_types(dtype, [&]<class T, class E, class D>() {
+        Product<T, E, D> x(dtype, first.shape, first.a, first.b, first.c, {}),
+            y(dtype, second.shape, second.a, second.b, second.c, {});
+        return Product<T, E, D>::run_both(x, y);
+      }))
+    return;
+  matmul(dtype, first);
+  matmul(dtype, second);
 }
 
 }  // namespace lohe::backend

@@ -228,8 +228,10 @@ class Attention {
     int64_t rows;
     int64_t keys;  ///< that its last row sees
   };
-  struct Range {
+  /// What of a product a tile computes: values [begin, end) of k, for its first `columns` columns.
+  struct Terms {
     int64_t begin, end;
+    int64_t columns = std::numeric_limits<int64_t>::max();
   };
 
   static int64_t round_up(int64_t n, int64_t to) { return ceil_div(n, to) * to; }
@@ -282,14 +284,14 @@ class Attention {
              Ahead<T>& ahead) const {
     product(block.rows, block.keys, rows, columns, {scores, scores_stride_, 1}, false, ahead,
             [&](int64_t, int64_t row_end, int64_t column) {
-              return Range{0, column < seen(block, row_end) ? width : 0};
+              return Terms{0, width, seen(block, row_end) - column};
             });
   }
   /// Sums of rows of `values` by the block's weights.
   void combine(const Block& block, int64_t width, T* weights, const Packed& values, const View& sums,
                Ahead<T>& ahead) const {
     product(block.rows, width, {weights, scores_stride_, 1}, values, sums, false, ahead,
-            [&](int64_t, int64_t row_end, int64_t) { return Range{0, seen(block, row_end)}; });
+            [&](int64_t, int64_t row_end, int64_t) { return Terms{0, seen(block, row_end)}; });
   }
   /// The same for every key, over the block's rows; the first `known` keys' sums hold something already.
   void gather(const Block& block, int64_t known, int64_t width, T* weights, const Packed& rows,
@@ -297,7 +299,7 @@ class Attention {
     const auto part = [&](int64_t begin, int64_t end, bool adds) {
       product(end - begin, width, {weights + begin, 1, scores_stride_}, rows, rows_of(sums, begin), adds,
               ahead, [&](int64_t key, int64_t, int64_t) {
-                return Range{shape_.causal ? std::max<int64_t>(begin + key - block.first, 0) : 0, block.rows};
+                return Terms{shape_.causal ? std::max<int64_t>(begin + key - block.first, 0) : 0, block.rows};
               });
     };
     part(0, known, true);
@@ -315,20 +317,22 @@ class Attention {
   }
 
   /// c = (adds ? c : 0) + a b, in chunks as every product. @param terms of the tile of rows [begin, end) and
-  /// the columns from one on: a range of k; a tile without any is left out
-  template <class Terms>
+  /// the columns from one on; a tile without any is left out
+  template <class TermsOf>
   void product(int64_t rows, int64_t columns, const View& a, const Packed& b, const View& c, bool adds,
-               Ahead<T>& ahead, const Terms& terms) const {
+               Ahead<T>& ahead, const TermsOf& terms) const {
     const int mr = kernels_.rows, nr = kernels_.columns;
     const int64_t panels = ceil_div(columns, nr);
     parallel_for(ceil_div(rows, mr) * panels, 4, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
         const int64_t i = t / panels * mr, panel = t % panels;
         const int64_t tile_rows = std::min<int64_t>(mr, rows - i);
-        const Range k = terms(i, i + tile_rows, panel * nr);
+        const Terms k = terms(i, i + tile_rows, panel * nr);
+        const int64_t tile_columns = std::min({int64_t{nr}, columns - panel * nr, k.columns});
+        if (tile_columns <= 0) continue;
         for (int64_t p = k.begin; p < k.end; p = (p / kChunk + 1) * kChunk) {
           Tile<T> tile{.rows = static_cast<int>(tile_rows),
-                       .columns = static_cast<int>(std::min<int64_t>(nr, columns - panel * nr)),
+                       .columns = static_cast<int>(tile_columns),
                        .k = std::min((p / kChunk + 1) * kChunk, k.end) - p,
                        .a = a.data + i * a.row_stride + p * a.k_stride,
                        .a_row_stride = a.row_stride,

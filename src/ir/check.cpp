@@ -102,7 +102,11 @@ class Checker {
     require(to.written, "the buffer is not marked as written");
     use(store.index, Type::kI64);
     use(store.value, to.type);
-    if (store.next != kNoValue) use(store.next, Type::kI64);
+    if (store.next != kNoValue) {
+      require(store.unit, "only unit stores say what is written soon");
+      use(store.next, Type::kI64);
+      require(!varies(store.next), "what is written soon begins at a uniform place");
+    }
     if (store.unit) unit_access(store.index, context);
   }
 

@@ -109,7 +109,7 @@ struct Store {
   int16_t buffer;
   bool unit;  ///< buffer[index + i], i the index of the enclosing vector loop
   Value index;
-  Value value;  ///< of the buffer's type
+  Value value;            ///< of the buffer's type
   Value next = kNoValue;  ///< index of what will be written soon, a hint; of a unit store
 };
 

@@ -68,8 +68,7 @@ class Printer {
       } else if (const auto* store = std::get_if<Store>(&stmt)) {
         line(depth, std::string(store->unit ? "store_unit" : "store") + " buffer " +
                         std::to_string(store->buffer) + " " + number(store->index) + " " +
-                        number(store->value) +
-                        (store->next == kNoValue ? "" : " " + number(store->next)));
+                        number(store->value) + (store->next == kNoValue ? "" : " " + number(store->next)));
       } else if (const auto* check = std::get_if<Check>(&stmt)) {
         line(depth, "check " + number(check->condition) + " code " + std::to_string(check->code));
       } else if (const auto* rare = std::get_if<std::unique_ptr<Rare>>(&stmt)) {

@@ -472,6 +472,48 @@ TEST(Matmul, BitsDependNeitherOnLayoutsNorOnThreads) {
   set_num_threads(before);
 }
 
+/// Both gradients of a linear map [m, k] -> [m, n], at once and one after the other.
+template <class T>
+void check_two_at_once(Dtype dtype, int64_t m, int64_t n, int64_t k) {
+  SCOPED_TRACE(::testing::Message() << dtype << " " << m << " " << n << " " << k);
+  const auto size = [](int64_t a, int64_t b) { return static_cast<size_t>(a * b); };
+  std::vector<T> g = random_numbers<T>(size(m, n), 1), x = random_numbers<T>(size(m, k), 2),
+                 w = random_numbers<T>(size(n, k), 3), gx(size(m, k)), gw(size(n, k)), gx2 = gx, gw2 = gw;
+  const Matrix grad{g.data(), n, 1}, input{x.data(), k, 1}, weight{w.data(), k, 1};
+  const auto of_input = [&](std::vector<T>& c) {
+    return Multiplication{{1, m, k, n}, grad, weight, {c.data(), k, 1}};
+  };
+  const auto of_weight = [&](std::vector<T>& c) {
+    return Multiplication{{1, n, k, m}, grad.transposed(), input, {c.data(), k, 1}};
+  };
+  matmul(dtype, of_input(gx), of_weight(gw));
+  matmul(dtype, of_input(gx2));
+  matmul(dtype, of_weight(gw2));
+  EXPECT_TRUE(same_bits(gx.data(), gx2.data(), gx.size()));
+  EXPECT_TRUE(same_bits(gw.data(), gw2.data(), gw.size()));
+}
+
+TEST(Matmul, TwoProductsAtOnceGiveTheBitsOfEach) {
+  const int before = num_threads();
+  for (const int threads : {1, 2, 5}) {
+    set_num_threads(threads);
+    for (const auto& [m, n, k] : {std::array<int64_t, 3>{768, 128, 96},
+                                  {64, 512, 512},
+                                  {1000, 65, 128},
+                                  {3, 4, 5},
+                                  {7000, 40, 30},
+                                  {300, 2, 700},
+                                  {33, 700, 1},
+                                  {0, 4, 8},
+                                  {5, 0, 8}}) {
+      check_two_at_once<float>(kFloat32, m, n, k);
+      check_two_at_once<double>(kFloat64, m, n, k);
+      check_two_at_once<std::complex<float>>(kComplex64, std::min<int64_t>(m, 100), n, k);
+    }
+  }
+  set_num_threads(before);
+}
+
 TEST(Matmul, RefusesBool) {
   bool x = true;
   const Matrix one{&x, 1, 1, 1, false};

@@ -245,6 +245,7 @@ TEST(IrCheck, RejectsMalformedKernelsWithTheReason) {
            if (i.op == Op::kLoadUnit) i.b = sum;
          }
        }},
+      {"only unit stores say", [](Kernel& k) { store(k).next = store(k).index; }},
       {"vector loops do not nest", [](Kernel& k) { outer(k).vector = true; }},
       {"unit access needs",
        [](Kernel& k) {

@@ -48,8 +48,8 @@ std::unique_ptr<llvm::TargetMachine> make_target(CpuLevel level) {
   options.UseInitArray = true;
   constexpr const char* cpus[] = {"x86-64-v2", "x86-64-v3", "x86-64-v4"};
   return std::unique_ptr<llvm::TargetMachine>(
-      target->createTargetMachine(kTriple, cpus[static_cast<int>(level)], "+prfchw", options, llvm::Reloc::PIC_,
-                                  llvm::CodeModel::Small, llvm::CodeGenOptLevel::Default));
+      target->createTargetMachine(kTriple, cpus[static_cast<int>(level)], "+prfchw", options,
+                                  llvm::Reloc::PIC_, llvm::CodeModel::Small, llvm::CodeGenOptLevel::Default));
 }
 
 void prepare(llvm::Module& module, llvm::TargetMachine& target) {

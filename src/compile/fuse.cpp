@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "compile/access.h"
 #include "compile/nest.h"
 #include "ir/node.h"
 #include "ir/primitives.h"
@@ -24,15 +25,6 @@ constexpr size_t kWindow = 24;
 constexpr size_t kMostNodes = 192, kMostOperands = 32;
 /// Bytes of a row that is swept twice from a near cache.
 constexpr int64_t kNearRow = 256 << 10;
-
-/// Part of a storage as a space sees it.
-struct Access {
-  int32_t storage;
-  int64_t offset;
-  Dims strides;
-  Dtype dtype;
-  bool operator==(const Access&) const = default;
-};
 
 /// What is placed: a record, or, of an elementwise one with several results, what makes one of them. The two
 /// gradients of a product, say, are needed by different sums.
@@ -72,22 +64,6 @@ bool has(const std::vector<Access>& list, const Access& x) {
   return std::find(list.begin(), list.end(), x) != list.end();
 }
 
-/// Whether no element belongs to both, for accesses over `sizes`; false where that is not easily seen.
-bool apart(const Access& x, const Access& y, const Dims& sizes) {
-  if (x.storage != y.storage) return true;
-  const int64_t size = itemsize(x.dtype), distance = std::abs(x.offset - y.offset);
-  LOHE_INTERNAL_ASSERT(size > 0, "an access without a dtype");
-  if (x.dtype != y.dtype || x.strides != y.strides || distance % size != 0) return false;
-  // The two are one access with a dim more.
-  Dims all = sizes, strides = x.strides;
-  all.push_back(2);
-  strides.push_back(distance / size);
-  return !may_overlap(all, strides);
-}
-bool apart(const Access& x, const std::vector<Access>& list, const Dims& sizes) {
-  return std::all_of(list.begin(), list.end(), [&](const Access& y) { return apart(x, y, sizes); });
-}
-
 /// The nodes that output `output` (-1: all of them, and the checks) comes from.
 std::vector<bool> needed_for(const Graph& g, int32_t output) {
   if (output < 0) return g.needed();
@@ -115,51 +91,6 @@ std::vector<Dtype> input_dtypes(const Graph& g, const std::vector<bool>& needed,
       dtypes[static_cast<size_t>(n.imm)] = n.dtype;
   }
   return dtypes;
-}
-
-/// Both lists of sizes cut at the same places, or nothing. No size is 1.
-std::optional<Dims> common_refinement(const Dims& a, const Dims& b) {
-  Dims cut;
-  size_t i = a.size(), j = b.size();
-  int64_t x = 1, y = 1;
-  while (true) {
-    if (x == 1 && i > 0) x = a[--i];
-    if (y == 1 && j > 0) y = b[--j];
-    if (x == 1 && y == 1) break;
-    const int64_t least = std::min(x, y);
-    if (least == 1 || x % least != 0 || y % least != 0) return std::nullopt;
-    cut.push_back(least);
-    x /= least;
-    y /= least;
-  }
-  std::reverse(cut.begin(), cut.end());
-  return cut;
-}
-
-/// Which dim of `sizes` each dim of its refinement comes from.
-SmallVector<int64_t, 8> origin_of(const Dims& sizes, const Dims& fine) {
-  SmallVector<int64_t, 8> from(fine.size());
-  size_t d = sizes.size();
-  int64_t left = 1;
-  for (size_t f = fine.size(); f-- > 0;) {
-    if (left == 1) left = sizes[--d];
-    from[f] = static_cast<int64_t>(d);
-    left /= fine[f];
-  }
-  return from;
-}
-
-Dims refined_strides(const Dims& strides, const Dims& fine, const SmallVector<int64_t, 8>& from) {
-  Dims result(fine.size());
-  int64_t inner = 1;
-  for (size_t f = fine.size(); f-- > 0;) {
-    if (f + 1 < fine.size() && from[f] == from[f + 1])
-      inner *= fine[f + 1];
-    else
-      inner = 1;
-    result[f] = strides[static_cast<size_t>(from[f])] * inner;
-  }
-  return result;
 }
 
 class Fusion {

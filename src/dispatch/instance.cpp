@@ -105,11 +105,9 @@ Key make_key(const OpDef& op, Args args, const ir::Space* spaces, Dtype out_dtyp
   return key;
 }
 
-const char* type_name(Dtype d) {
-  const std::string_view t = info(d).tensor_type;
-  static thread_local std::string name;
-  name = std::string(t.substr(0, t.size() - 6));
-  return name.c_str();
+std::string type_name(Dtype d) {
+  const std::string_view text = info(d).tensor_type;
+  return std::string(text.substr(0, text.size() - 6));
 }
 
 std::unique_ptr<Instance> make_instance(const OpDef& op, Args args, const ir::Space* spaces,

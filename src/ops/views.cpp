@@ -190,11 +190,9 @@ void reshaped_gradient(Backward& b) {
   b.set(0, reshape(b.grad(), b.meta(0).sizes));
 }
 
-const char* dtype_name(Dtype d) {
-  static thread_local std::string name;
+std::string dtype_name(Dtype d) {
   const std::string_view text = info(d).tensor_type;
-  name = std::string(text.substr(0, text.size() - 6));
-  return name.c_str();
+  return std::string(text.substr(0, text.size() - 6));
 }
 
 ViewSpec reinterpreted(const TensorImpl& t, Dtype dtype) {

@@ -383,10 +383,12 @@ class Fusion {
       }
     }
     if (reduces) {
-      // A load from memory that is written: sweeps would see both values. In the very place that it is
-      // written to, it is read for the new value alone, in the sweep that writes it.
+      // A load from memory that is written: sweeps would see both values. An element in the very place that
+      // it is written to is read for the new value alone, in the sweep that writes it; if it is not the same
+      // one for all of a row.
       for (const Access& i : b.loads) {
-        if (has(b.writes, i.storage) && !has(a.stores, i) && !has(m.outputs, i)) return std::nullopt;
+        if (has(b.writes, i.storage) && !has(a.stores, i) && !(has(m.outputs, i) && moves(i)))
+          return std::nullopt;
       }
       if (!worth_sweeping(a, b)) return std::nullopt;
     }
@@ -414,13 +416,15 @@ class Fusion {
     return a;
   }
 
+  /// Whether each element of the space has its own.
+  static bool moves(const Access& x) {
+    return std::all_of(x.strides.begin(), x.strides.end(), [](int64_t s) { return s != 0; });
+  }
+
   /// Whether `r` makes one element of each of the group's: the group's reductions of columns stay what they
   /// are.
   static bool goes_on_with_elements(const Group& g, const Group& r) {
     if (r.reduces || r.counts || g.sizes != r.sizes) return false;
-    const auto moves = [](const Access& x) {
-      return std::all_of(x.strides.begin(), x.strides.end(), [](int64_t s) { return s != 0; });
-    };
     return std::all_of(r.stores.begin(), r.stores.end(), moves) &&
            std::all_of(r.loads.begin(), r.loads.end(),
                        [&](const Access& x) { return !has(g.writes, x.storage) || moves(x); });

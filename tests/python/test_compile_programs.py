@@ -76,6 +76,20 @@ def test_a_gradient_that_somebody_else_sees_is_copied() -> None:
     assert all(g.shape == (16, 4, 64, 8) for g in seen) and len({_bits(g) for g in seen}) == 1
 
 
+def test_a_number_beside_a_dead_sum_is_changed_once() -> None:
+    def f(x: Any, counter: Any, step: Any) -> Any:
+        z = x + step
+        z.sum()
+        counter.add_(step)
+        return z
+
+    compiled = lohe.compile(f)
+    x, counter, step = lohe.randn(2, 5, 17), lohe.zeros(()), lohe.tensor(2.0)
+    for calls in range(1, 5):
+        assert _bits(compiled(x, counter, step)) == _bits(x + step)
+        assert counter.item() == 2 * calls
+
+
 LEFT_TO_THE_END = """
 import ctypes, lohe
 x = lohe.randn(1000)

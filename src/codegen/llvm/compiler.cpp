@@ -16,10 +16,10 @@
 #include <cstddef>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "base/dump.h"
-#include "base/fork.h"
 #include "codegen/llvm/emitter.h"
 #include "lohe/error.h"
 
@@ -81,52 +81,40 @@ std::string emit_object(llvm::Module& module, llvm::TargetMachine& target) {
   return std::string(bytes.begin(), bytes.end());
 }
 
-/// A target machine for one thread at a time. They are dear to make, so that the pool keeps them, to the end
-/// of the process and beyond what is thread_local: work may be left for the moment at which a thread ends.
-/// Contexts are made for each object, since types and constants of earlier kernels pile up in a lasting one.
-class TargetUse {
- public:
-  explicit TargetUse(CpuLevel level) : level_(level) {
-    {
-      const std::lock_guard lock(pool().mutex);
-      auto& idle = pool().idle[static_cast<size_t>(level)];
-      if (!idle.empty()) {
-        machine_ = std::move(idle.back());
-        idle.pop_back();
-      }
-    }
-    if (machine_ == nullptr) machine_ = make_target(level);
-  }
-  ~TargetUse() {
-    const std::lock_guard lock(pool().mutex);
-    pool().idle[static_cast<size_t>(level_)].push_back(std::move(machine_));
-  }
-  TargetUse(const TargetUse&) = delete;
-  TargetUse& operator=(const TargetUse&) = delete;
-  llvm::TargetMachine& operator*() const { return *machine_; }
+using Targets = std::array<std::unique_ptr<llvm::TargetMachine>, std::size(kCpuLevels)>;
+constinit thread_local Targets* own_targets = nullptr;
+constinit thread_local bool thread_is_ending = false;
 
- private:
-  struct Pool {
-    std::mutex mutex;
-    std::array<std::vector<std::unique_ptr<llvm::TargetMachine>>, std::size(kCpuLevels)> idle;
-  };
-  static Pool& pool() {
-    static Pool& leaked = *new Pool;
-    return leaked;
+struct TargetsOwner {
+  ~TargetsOwner() {
+    thread_is_ending = true;
+    delete std::exchange(own_targets, nullptr);
   }
-
-  const CpuLevel level_;
-  const ForkSection section_;  ///< about the lock
-  std::unique_ptr<llvm::TargetMachine> machine_;
 };
+
+/// Neither a context nor a target machine may be shared between threads. The machine, dear to make, lasts as
+/// long as its thread; contexts are made for each object, since types and constants of earlier kernels pile
+/// up in a lasting one. What other destructors compile while the thread ends, with work that was left for
+/// then, gets machines that nobody frees.
+llvm::TargetMachine& thread_target(CpuLevel level) {
+  if (own_targets == nullptr) {
+    own_targets = new Targets;
+    if (!thread_is_ending) {
+      static thread_local TargetsOwner owner;
+      static_cast<void>(&owner);
+    }
+  }
+  auto& machine = (*own_targets)[static_cast<size_t>(level)];
+  if (machine == nullptr) machine = make_target(level);
+  return *machine;
+}
 
 }  // namespace
 
 const char* llvm_version() { return LLVM_VERSION_STRING; }
 
 std::string compile_to_object(std::span<const NamedKernel> kernels, CpuLevel level) {
-  const TargetUse use(level);
-  llvm::TargetMachine& target = *use;
+  llvm::TargetMachine& target = thread_target(level);
   llvm::LLVMContext context;
   llvm::Module module("lohe_kernels", context);
   prepare(module, target);
@@ -141,8 +129,7 @@ std::string compile_to_object(std::span<const NamedKernel> kernels, CpuLevel lev
 }
 
 std::string compile_registration(std::span<const PrebuiltRow> rows) {
-  const TargetUse use(CpuLevel::kV2);
-  llvm::TargetMachine& target = *use;
+  llvm::TargetMachine& target = thread_target(CpuLevel::kV2);
   llvm::LLVMContext context;
   llvm::Module module("lohe_prebuilt", context);
   prepare(module, target);

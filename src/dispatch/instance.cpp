@@ -6,6 +6,7 @@
 
 #include "base/fork.h"
 #include "lohe/error.h"
+#include "ops/indexing.h"
 
 namespace lohe::dispatch {
 namespace {
@@ -103,11 +104,6 @@ Key make_key(const OpDef& op, Args args, const ir::Space* spaces, Dtype out_dtyp
     }
   }
   return key;
-}
-
-std::string type_name(Dtype d) {
-  const std::string_view text = info(d).tensor_type;
-  return std::string(text.substr(0, text.size() - 6));
 }
 
 std::unique_ptr<Instance> make_instance(const OpDef& op, Args args, const ir::Space* spaces,
@@ -247,7 +243,7 @@ void resolve_dtypes(const OpDef& op, Args args, Dtype* compute, Dtype* result) {
   const bool to_float = op.promotion == Promotion::kFloat || op.promotion == Promotion::kRealFloat;
   if (!contains(op.dtypes, given || to_float ? computed : promoted)) {
     raise(op.refusal, "\"", op.schema.base, "\" not implemented for '",
-          type_name(given ? computed : promoted),
+          type_word(given ? computed : promoted),
           given ? "'; give a dtype that it accepts" : "'; convert the tensor to a dtype that it accepts");
   }
   *compute = is_complex(computed) ? computed : info(computed).compute_dtype;

@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "lohe/error.h"
+#include "ops/indexing.h"
 #include "ops/view_rules.h"
 #include "tensor/shape.h"
 
@@ -190,11 +191,6 @@ void reshaped_gradient(Backward& b) {
   b.set(0, reshape(b.grad(), b.meta(0).sizes));
 }
 
-std::string dtype_name(Dtype d) {
-  const std::string_view text = info(d).tensor_type;
-  return std::string(text.substr(0, text.size() - 6));
-}
-
 ViewSpec reinterpreted(const TensorImpl& t, Dtype dtype) {
   const int64_t from = t.itemsize(), to = itemsize(dtype);
   ViewSpec v = whole(t);
@@ -206,7 +202,7 @@ ViewSpec reinterpreted(const TensorImpl& t, Dtype dtype) {
              "torch.Tensor.view is not supported for tensors with negative bit set when converting to a "
              "different dtype.");
   if (from == to) return v;
-  const std::string names = std::string(dtype_name(t.dtype())) + " as " + dtype_name(dtype);
+  const std::string names = type_word(t.dtype()) + " as " + type_word(dtype);
   LOHE_CHECK(t.dim() > 0, "self.dim() cannot be 0 to view ", names, " (different element sizes)");
   const size_t last = v.sizes.size() - 1;
   LOHE_CHECK(t.strides()[last] == 1, "self.stride(-1) must be 1 to view ", names,

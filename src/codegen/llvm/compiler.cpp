@@ -47,6 +47,7 @@ std::unique_ptr<llvm::TargetMachine> make_target(CpuLevel level) {
   options.FunctionSections = true;
   // Off by default, and no linker runs the constructors of .ctors any more.
   options.UseInitArray = true;
+  // Lines that will be written are fetched as such; older processors take the instruction for none.
   constexpr const char* cpus[] = {"x86-64-v2", "x86-64-v3", "x86-64-v4"};
   return std::unique_ptr<llvm::TargetMachine>(
       target->createTargetMachine(kTriple, cpus[static_cast<int>(level)], "+prfchw", options,

@@ -145,6 +145,11 @@ void walk_slices(const SliceIndex& x, int64_t p0, int64_t p1, int64_t s0, int64_
     });
     return;
   }
+  if (x.slice.flat()) {
+    for (int64_t p = p0; p < p1; ++p)
+      Move::run(x.self + x.at[p] + s0 * a, x.other + other_offset(p) + s0 * b, s1 - s0, a, b);
+    return;
+  }
   for (int64_t p = p0; p < p1; ++p) {
     char* self = x.self + x.at[p];
     char* other = x.other + other_offset(p);

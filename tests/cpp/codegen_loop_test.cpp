@@ -272,27 +272,35 @@ TEST(CodegenReductions, AccumulatorsLiveAcrossTheOuterDimsOfANest) {
 }
 
 TEST(CodegenReductions, LoopsThatStartAboveZeroCountLanesFromTheirBegin) {
-  Builder b("offset");
-  const int16_t in = b.buffer(Type::kF32, false), out = b.buffer(Type::kF32, true);
-  V first = b.param(Type::kI64), last = b.param(Type::kI64);
-  auto results =
-      b.reduce({{first, last}}, true, {sum(b, Type::kF32, 32), sum(b, Type::kF32, 64)}, [&](const Values&) {
-        V x = b.load_unit(in, integer(b, 0));
-        return std::vector<Values>{{x}, {x * x}};
-      });
-  b.store(out, integer(b, 0), results[0][0]);
-  b.store(out, integer(b, 1), results[1][0]);
-  std::vector<Launch> runs;
-  Bytes data(4 * 300);
-  for (size_t i = 0; i < 300; ++i) {
-    const float x = static_cast<float>(i * i % 97) * 0.37f;
-    std::memcpy(&data[4 * i], &x, 4);
+  for (const bool inside_rows : {false, true}) {
+    Builder b("offset");
+    const int16_t in = b.buffer(Type::kF32, false), out = b.buffer(Type::kF32, true);
+    V first = b.param(Type::kI64), last = b.param(Type::kI64), zero = integer(b, 0);
+    const auto fold = [&] {
+      auto results = b.reduce({{first, last}}, true, {sum(b, Type::kF32, 32), sum(b, Type::kF32, 64)},
+                              [&](const Values&) {
+                                V x = b.load_unit(in, zero);
+                                return std::vector<Values>{{x}, {x * x}};
+                              });
+      b.store(out, zero, results[0][0]);
+      b.store(out, integer(b, 1), results[1][0]);
+    };
+    if (inside_rows)
+      b.loop({{b.begin(), b.end()}}, false, [&](const Values&) { fold(); });
+    else
+      fold();
+    std::vector<Launch> runs;
+    Bytes data(4 * 300);
+    for (size_t i = 0; i < 300; ++i) {
+      const float x = static_cast<float>(i * i % 97) * 0.37f;
+      std::memcpy(&data[4 * i], &x, 4);
+    }
+    for (int64_t begin : {0, 1, 13, 33, 100}) {
+      for (int64_t end : {100, 101, 120, 133, 300})
+        runs.push_back({{data, zeros(Type::kF32, 2)}, {begin, end}, 0, 1, {}});
+    }
+    expect_all_levels_agree(b.finish(), runs);
   }
-  for (int64_t begin : {0, 1, 13, 33, 100}) {
-    for (int64_t end : {100, 101, 133, 300})
-      runs.push_back({{data, zeros(Type::kF32, 2)}, {begin, end}, 0, 1, {}});
-  }
-  expect_all_levels_agree(b.finish(), runs);
 }
 
 TEST(CodegenLoops, SerialReductionInsideAVectorLoopKeepsIndexOrder) {
@@ -510,7 +518,7 @@ TEST(CodegenReductions, SoftmaxRowsAgreeAtEveryLevel) {
            [&](const Values&) { b.store_unit(out, base, b.load_unit(out, base) / total); });
   });
   std::vector<Launch> runs;
-  for (int64_t n : {1, 7, 16, 63, 64, 65, 500}) {
+  for (int64_t n : {1, 7, 16, 17, 32, 40, 48, 49, 63, 64, 65, 100, 500}) {
     Bytes data(static_cast<size_t>(4 * 3 * n));
     for (size_t i = 0; i < data.size() / 4; ++i) {
       const float x = static_cast<float>(i * i % 103) * 0.2f - 10.0f;

@@ -23,9 +23,10 @@
 #include "codegen/llvm/emitter.h"
 #include "lohe/error.h"
 
-// Four passes are enough because the emitter already chose vectors, unrolling and the place of every load:
-// common subexpressions across unrolled bodies, folding, hoisting of what is uniform, and straightening of
-// empty loops. The whole O2 pipeline took two to three times as long for the same machine code.
+// Five passes are enough because the emitter already chose vectors, unrolling and the place of every load:
+// accumulators in registers, common subexpressions across unrolled bodies, folding, hoisting of what is
+// uniform, and straightening of empty loops. The whole O2 pipeline took two to three times as long for the
+// same machine code.
 
 namespace lohe::codegen {
 namespace {
@@ -72,6 +73,7 @@ std::string emit_object(llvm::Module& module, llvm::TargetMachine& target) {
   library.disableAllFunctions();
   passes.add(new llvm::TargetLibraryInfoWrapperPass(library));
   passes.add(llvm::createTargetTransformInfoWrapperPass(target.getTargetIRAnalysis()));
+  passes.add(llvm::createSROAPass());
   passes.add(llvm::createEarlyCSEPass());
   passes.add(llvm::createInstructionCombiningPass());
   passes.add(llvm::createLICMPass());

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "codegen/llvm/strided.h"
 #include "lohe/error.h"
 
 // Why the generator writes explicit vectors: LLVM's loop vectoriser took two to four times as long to compile
@@ -15,7 +16,10 @@
 //
 // A vector loop becomes up to three loops over one body: an unrolled one (where the body is light or
 // straight, or has accumulators to keep in registers), one of single vectors, and one masked step for the
-// rest. Nothing beyond the last element is ever touched, because buffers may end at an inaccessible page.
+// rest. Of a row inside other loops, which may be short, the rest is code of its own for each number of
+// vectors instead: no loop, and accumulators stay in registers (sums of rows of 5 to 127 floats take half the
+// time at AVX-512, norms two thirds; at AVX2, where such a row has up to eight vectors, nothing was gained).
+// Nothing beyond the last element is ever touched, because buffers may end at an inaccessible page.
 //
 // The steps of an unrolled straight body are woven into one another. A function such as exp is a chain of
 // some thirty instructions of four cycles each, and a processor's registers hold three or four such chains,
@@ -190,28 +194,20 @@ class Emitter {
         return b_.CreateMaskedGather(type, address(inst.buffer, index), align, all_lanes(),
                                      llvm::Constant::getNullValue(type));
       };
-      const std::optional<Strided> at = strided(inst.a);
-      result = at && masks_well(t) ? load_strided(inst.buffer, type, align, *at, gathered) : gathered();
+      const std::optional<Strided::Index> at = strided(inst.a);
+      result = at && masks_well(t) ? strided_access(inst.buffer, type, *at).load(gathered) : gathered();
     } else {
       result = b_.CreateAlignedLoad(memory_type(t, 0), address(inst.buffer, index), align);
     }
     return arithmetic_.from_memory(result, t);
   }
 
-  // Elements at equal distances. A gather or scatter takes an instruction's time for each element; every
-  // other element (pairs of numbers, the two halves of interleaved ones) and a row read backwards, the
-  // distances that programs have besides rows of a matrix, take one or two loads and a permutation. The
-  // distance is known when the kernel runs: the loop asks each time, and the processor foresees the answer.
-
-  /// Lane i of an index is `first` + i * `distance`.
-  struct Strided {
-    llvm::Value *first, *distance;
-  };
-  std::optional<Strided> strided(ir::Value index) {
+  /// The index of a load or store, if lanes are at equal distances.
+  std::optional<Strided::Index> strided(ir::Value index) {
     const ir::Inst& inst = kernel_.insts[index];
     if (inst.op == Op::kAdd) {
       for (const auto& [start, rest] : {std::pair{inst.a, inst.b}, {inst.b, inst.a}}) {
-        std::optional<Strided> at = varying_[start] ? std::nullopt : strided(rest);
+        std::optional<Strided::Index> at = varying_[start] ? std::nullopt : strided(rest);
         if (!at) continue;
         at->first = b_.CreateAdd(scalar(start), at->first);
         return at;
@@ -219,7 +215,7 @@ class Emitter {
     } else if (inst.op == Op::kMul) {
       for (const auto& [number, distance] : {std::pair{inst.a, inst.b}, {inst.b, inst.a}}) {
         if (number == step_.number && !varying_[distance])
-          return Strided{b_.CreateMul(step_.index, scalar(distance)), scalar(distance)};
+          return Strided::Index{b_.CreateMul(step_.index, scalar(distance)), scalar(distance)};
       }
     }
     return {};
@@ -228,73 +224,8 @@ class Emitter {
   /// Whether single lanes of a vector of this type are loaded and stored by one instruction.
   bool masks_well(Type t) const { return level_ != CpuLevel::kV2 && ir::size_of(t) >= 4; }
 
-  /// `lanes` at the even places of twice as many.
-  llvm::Value* at_even_places(llvm::Value* lanes, llvm::Value* others) {
-    std::vector<int> places;
-    for (int i = 0; i < step_.width; ++i) places.insert(places.end(), {i, step_.width + i});
-    return b_.CreateShuffleVector(lanes, others, places);
-  }
-  llvm::Value* mask_of_even_places() {
-    return at_even_places(all_lanes(),
-                          llvm::Constant::getNullValue(arithmetic_.type(Type::kBool, step_.width)));
-  }
-
-  template <class F>
-  llvm::Value* load_strided(int16_t buffer, llvm::Type* type, llvm::Align align, const Strided& at,
-                            const F& gathered) {
-    llvm::BasicBlock* second = new_block("every_second");
-    llvm::BasicBlock* back = new_block("backwards");
-    llvm::BasicBlock* any = new_block("any_distance");
-    llvm::BasicBlock* after = new_block("after_load");
-    llvm::SwitchInst* by_distance = b_.CreateSwitch(at.distance, any, 2);
-    by_distance->addCase(b_.getInt64(2), second);
-    by_distance->addCase(llvm::ConstantInt::getSigned(b_.getInt64Ty(), -1), back);
-    std::vector<std::pair<llvm::Value*, llvm::BasicBlock*>> ways;
-    const auto end_way = [&](llvm::Value* result) {
-      ways.emplace_back(result, b_.GetInsertBlock());
-      b_.CreateBr(after);
-    };
-    b_.SetInsertPoint(second);
-    auto* twice = llvm::FixedVectorType::get(type->getScalarType(), 2 * static_cast<unsigned>(step_.width));
-    llvm::Value* pairs = b_.CreateMaskedLoad(twice, address(buffer, at.first), align, mask_of_even_places(),
-                                             llvm::Constant::getNullValue(twice));
-    std::vector<int> even, reversed;
-    for (int i = 0; i < step_.width; ++i) {
-      even.push_back(2 * i);
-      reversed.push_back(step_.width - 1 - i);
-    }
-    end_way(b_.CreateShuffleVector(pairs, even));
-    b_.SetInsertPoint(back);
-    llvm::Value* lowest = address(buffer, b_.CreateSub(at.first, number(step_.width - 1)));
-    llvm::Value* row =
-        step_.mask == nullptr
-            ? static_cast<llvm::Value*>(b_.CreateAlignedLoad(type, lowest, align))
-            : b_.CreateMaskedLoad(type, lowest, align, b_.CreateShuffleVector(step_.mask, reversed),
-                                  llvm::Constant::getNullValue(type));
-    end_way(b_.CreateShuffleVector(row, reversed));
-    b_.SetInsertPoint(any);
-    end_way(gathered());
-    b_.SetInsertPoint(after);
-    llvm::PHINode* phi = b_.CreatePHI(type, 3);
-    for (const auto& [result, block] : ways) phi->addIncoming(result, block);
-    return phi;
-  }
-
-  template <class F>
-  void store_strided(int16_t buffer, llvm::Value* value, llvm::Align align, const Strided& at,
-                     const F& scatter) {
-    llvm::BasicBlock* second = new_block("every_second");
-    llvm::BasicBlock* any = new_block("any_distance");
-    llvm::BasicBlock* after = new_block("after_store");
-    b_.CreateCondBr(b_.CreateICmpEQ(at.distance, b_.getInt64(2)), second, any);
-    b_.SetInsertPoint(second);
-    b_.CreateMaskedStore(at_even_places(value, llvm::PoisonValue::get(value->getType())),
-                         address(buffer, at.first), align, mask_of_even_places());
-    b_.CreateBr(after);
-    b_.SetInsertPoint(any);
-    scatter();
-    b_.CreateBr(after);
-    b_.SetInsertPoint(after);
+  Strided strided_access(int16_t buffer, llvm::Type* type, const Strided::Index& at) {
+    return {b_, llvm::cast<llvm::FixedVectorType>(type), pointers_[buffer], at, step_.mask};
   }
 
   /// Into the first-level cache, to be read or written.
@@ -323,9 +254,9 @@ class Emitter {
       const auto scatter = [&] {
         b_.CreateMaskedScatter(value, address(store.buffer, index), align, all_lanes());
       };
-      const std::optional<Strided> at = strided(store.index);
+      const std::optional<Strided::Index> at = strided(store.index);
       if (at && masks_well(t))
-        store_strided(store.buffer, value, align, *at, scatter);
+        strided_access(store.buffer, value->getType(), *at).store(value, scatter);
       else
         scatter();
     } else {
@@ -482,7 +413,9 @@ class Emitter {
     for (const ir::Reduce& reduce : loop.reduces) {
       for (ir::Value init : reduce.init) initial.push_back(operand(init, wide));
     }
+    ++serial_depth_;
     const Values results = emit_serial_dim(loop, 0, initial);
+    --serial_depth_;
     size_t next = 0;
     for (const ir::Reduce& reduce : loop.reduces) {
       for (ir::Value result : reduce.results) values_[result] = results[next++];
@@ -585,13 +518,15 @@ class Emitter {
   }
 
   /// The vectors number `first`, `first` + 1, ... from `index` on, `steps` of them: each statement of the
-  /// body for all of them before the next statement, then `after(number)` for each.
+  /// body for all of them before the next statement, then `after(number)` for each. @param masks one for each
+  /// step, or none
   template <class F>
-  void emit_woven(const ir::Loop& loop, llvm::Value* index, uint64_t first, uint64_t steps, const F& after) {
+  void emit_woven(const ir::Loop& loop, llvm::Value* index, uint64_t first, uint64_t steps, const F& after,
+                  const Values& masks = {}) {
     Values at;
     for (uint64_t u = first; u < first + steps; ++u)
       at.push_back(b_.CreateAdd(index, b_.getInt64(u * static_cast<uint64_t>(step_.width))));
-    if (steps == 1) {
+    if (steps == 1 && masks.empty()) {
       emit_body(loop, at[0]);
       after(first);
       return;
@@ -601,6 +536,7 @@ class Emitter {
     const auto in_each = [&](const auto& f) {
       for (uint64_t u = 0; u < steps; ++u) {
         step_.index = at[u];
+        if (!masks.empty()) step_.mask = masks[u];
         values_.swap(values[u]);
         f(first + u);
         values_.swap(values[u]);
@@ -673,6 +609,15 @@ class Emitter {
     return !nested && values <= registers && factor * (size + combined) <= budget ? factor : 0;
   }
 
+  /// Whether what is left of a row is worth code of its own for each number of vectors: rows are many and may
+  /// be short.
+  bool weaves_rest(const ir::Loop& loop, const std::vector<Accumulators>& accumulators, int steps) const {
+    int size = count_instructions(loop.body);
+    for (const Accumulators& acc : accumulators) size += count_instructions(acc.reduce->combine);
+    return (serial_depth_ > 0 || loop.dims.size() > 1) && weaves(loop.body) &&
+           steps * (steps + 1) / 2 * size <= kWovenBudget;
+  }
+
   /// The innermost dim: unrolled steps, single vectors, the masked rest.
   void emit_lanes(const ir::Loop& loop, const std::vector<Accumulators>& accumulators) {
     const ir::Loop::Dim& d = loop.dims.back();
@@ -688,6 +633,10 @@ class Emitter {
       emit_unrolled(loop, accumulators, begin, main_end, unroll);
       done = main_end;
     }
+    if (unroll > 1 && unroll <= kWovenSteps && weaves_rest(loop, accumulators, static_cast<int>(unroll))) {
+      emit_rest(loop, accumulators, done, b_.CreateAnd(count, b_.getInt64(width * unroll - 1)), unroll);
+      return;
+    }
     llvm::Value* whole = b_.CreateAdd(begin, multiple_of(width));
     if (done == begin || unroll > 1) {
       emit_loop(done, whole, width, {}, [&](llvm::Value* index, const Values&) {
@@ -700,14 +649,51 @@ class Emitter {
     llvm::BasicBlock* after = new_block("after_masked");
     b_.CreateCondBr(b_.CreateICmpNE(rest, number(0)), masked, after);
     b_.SetInsertPoint(masked);
-    // Lane numbers as wide as a lane, so that the comparison already has the mask's shape.
-    const unsigned bits = width > 16 ? 8 : 32;
-    std::vector<llvm::Constant*> lanes;
-    for (uint64_t i = 0; i < width; ++i) lanes.push_back(b_.getIntN(bits, i));
-    llvm::Value* limit = arithmetic_.splat(b_.CreateTrunc(rest, b_.getIntNTy(bits)), step_.width);
-    llvm::Value* mask = b_.CreateICmpULT(llvm::ConstantVector::get(lanes), limit);
-    emit_single(loop, accumulators, begin, whole, mask, b_.CreateSub(rest, number(1)));
+    emit_single(loop, accumulators, begin, whole, lanes_below(rest, 0), b_.CreateSub(rest, number(1)));
     b_.CreateBr(after);
+    b_.SetInsertPoint(after);
+    step_.mask = nullptr;
+  }
+
+  /// The lanes of a vector whose numbers, from `first` on, are below `limit`.
+  llvm::Value* lanes_below(llvm::Value* limit, uint64_t first) {
+    // Lane numbers as wide as a lane, so that the comparison already has the mask's shape.
+    const unsigned bits = step_.width > 16 ? 8 : 32;
+    std::vector<llvm::Constant*> lanes;
+    for (int i = 0; i < step_.width; ++i) lanes.push_back(b_.getIntN(bits, first + static_cast<uint64_t>(i)));
+    llvm::Value* all = arithmetic_.splat(b_.CreateTrunc(limit, b_.getIntNTy(bits)), step_.width);
+    return b_.CreateICmpULT(llvm::ConstantVector::get(lanes), all);
+  }
+
+  /// What is left of a row, less than `steps` vectors: so many woven, of which the last is masked.
+  void emit_rest(const ir::Loop& loop, const std::vector<Accumulators>& accumulators, llvm::Value* index,
+                 llvm::Value* rest, uint64_t steps) {
+    const auto width = static_cast<uint64_t>(step_.width);
+    llvm::BasicBlock* after = new_block("after_rest");
+    llvm::Value* vectors = b_.CreateUDiv(b_.CreateAdd(rest, b_.getInt64(width - 1)), b_.getInt64(width));
+    llvm::SwitchInst* by_vectors = b_.CreateSwitch(vectors, after, static_cast<unsigned>(steps));
+    const Values before = values_;
+    for (uint64_t count = 1; count <= steps; ++count) {
+      llvm::BasicBlock* block = new_block("rest");
+      by_vectors->addCase(b_.getInt64(count), block);
+      b_.SetInsertPoint(block);
+      values_ = before;
+      Values masks(count, nullptr);
+      masks.back() = lanes_below(rest, (count - 1) * width);
+      const auto fold = [&](uint64_t u) {
+        for (const Accumulators& acc : accumulators) {
+          llvm::Value* which = b_.getInt64(u % static_cast<uint64_t>(acc.count));
+          Values left;
+          for (size_t i = 0; i < acc.slots.size(); ++i) left.push_back(load_slot(acc, i, which));
+          const Values combined = combine(*acc.reduce, left, elements(*acc.reduce));
+          for (size_t i = 0; i < left.size(); ++i)
+            store_slot(acc, i, which,
+                       masks[u] == nullptr ? combined[i] : b_.CreateSelect(masks[u], combined[i], left[i]));
+        }
+      };
+      emit_woven(loop, index, 0, count, fold, masks);
+      b_.CreateBr(after);
+    }
     b_.SetInsertPoint(after);
     step_.mask = nullptr;
   }
@@ -784,6 +770,7 @@ class Emitter {
   Values values_;  ///< of the step that is being emitted
   Values pointers_;
   Step step_;
+  int serial_depth_ = 0;  ///< serial loops around what is emitted
   llvm::Function* function_ = nullptr;
   llvm::BasicBlock* entry_ = nullptr;
   llvm::Instruction* allocation_point_ = nullptr;

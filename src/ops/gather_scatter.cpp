@@ -40,11 +40,13 @@ void check_index_dtype(std::string_view op, const TensorImpl& index) {
              "(): Expected dtype int32/int64 for index");
 }
 
+void check_index(int64_t index, int64_t size, int64_t dim) {
+  LOHE_CHECK(index >= 0 && index < size, "index ", index, " is out of bounds for dimension ", dim,
+             " with size ", size);
+}
 void check_index_range(const TensorImpl& index, int64_t size, int64_t dim) {
   const IndexRange range = index_range(index);
-  LOHE_CHECK(index.numel() == 0 || (range.least >= 0 && range.greatest < size), "index ",
-             range.greatest >= size ? range.greatest : range.least, " is out of bounds for dimension ", dim,
-             " with size ", size);
+  if (index.numel() != 0) check_index(range.greatest >= size ? range.greatest : range.least, size, dim);
 }
 
 std::vector<Meta> infer_gather(Args a) {
@@ -69,8 +71,9 @@ void run_gather(Args a, Results& r) {
   const TensorImpl& index = *a[2].tensor;
   const int64_t dim = wrap_dim(a[1].integer, self.dim());
   if (index.numel() == 0) return;
-  check_index_range(index, size_at(self, dim), dim);
-  backend::gather_lines(line_walk(self, dim, index, r[0]->data(), r[0]->strides()), self.itemsize());
+  const int64_t size = size_at(self, dim);
+  backend::gather_lines(line_walk(self, dim, index, r[0]->data(), r[0]->strides()), self.itemsize(), size,
+                        [&](int64_t outside) { check_index(outside, size, dim); });
 }
 
 void check_scatter(std::string_view op, const TensorImpl& self, int64_t dim, const TensorImpl& index,

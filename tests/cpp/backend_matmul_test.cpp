@@ -188,7 +188,7 @@ std::vector<T> random_numbers(size_t n, unsigned seed) {
 /// Bits are compared: == would take -0 for 0.
 template <class T>
 bool same_bits(const T* a, const T* b, int64_t n) {
-  return std::memcmp(a, b, static_cast<size_t>(n) * sizeof(T)) == 0;
+  return n == 0 || std::memcmp(a, b, static_cast<size_t>(n) * sizeof(T)) == 0;
 }
 
 template <class T>

@@ -177,18 +177,23 @@ void run_slices(const SliceIndex& x, bool destinations_are_positions) {
   }
 }
 
-/// One line, or the elements across neighbouring ones: `n` of them, from numbers to addresses.
-template <class Move, class Index>
-void walk_line(char* self, int64_t self_step, int64_t self_next, char* other, int64_t other_step,
-               const char* index, int64_t index_step, int64_t n) {
+/// One line, or the elements across neighbouring ones: `n` of them, from numbers to addresses. @return how
+/// many came before an index that is not in [0, size); scatters know that there is none
+template <class Move, class Index, bool kChecked>
+int64_t walk_line(char* self, int64_t self_step, int64_t self_next, char* other, int64_t other_step,
+                  const char* index, int64_t index_step, int64_t n, int64_t size) {
   for (int64_t i = 0; i < n; ++i) {
     const auto to = static_cast<int64_t>(load<Index>(index + i * index_step));
+    if (kChecked && static_cast<uint64_t>(to) >= static_cast<uint64_t>(size)) [[unlikely]]
+      return i;
     Move::one(self + i * self_next + to * self_step, other + i * other_step);
   }
+  return n;
 }
 
-template <class Move, class Index>
-void run_lines(const LineIndex& x) {
+/// @param outside is called with an index that is not inside, and throws
+template <class Move, class Index, bool kChecked>
+void run_lines(const LineIndex& x, int64_t size, FunctionRef<void(int64_t)> outside) {
   const int64_t lines = x.lines.count();
   if (lines == 0 || x.length == 0) return;
   const auto [a, b, c] = x.lines.run_strides();
@@ -200,14 +205,19 @@ void run_lines(const LineIndex& x) {
       char* other = x.other + at[1];
       const char* index = x.index + at[2];
       // Steps by value: a store through a char pointer may change anything that lies in memory.
+      const auto walk = [&](char* from, int64_t self_step, int64_t self_next, char* to, int64_t other_step,
+                            const char* number, int64_t index_step, int64_t count) {
+        const int64_t done = walk_line<Move, Index, kChecked>(from, self_step, self_next, to, other_step,
+                                                              number, index_step, count, size);
+        if (done < count) outside(static_cast<int64_t>(load<Index>(number + done * index_step)));
+      };
       if (across) {
         for (int64_t k = 0; k < x.length; ++k)
-          walk_line<Move, Index>(self, x.self_step, a, other + k * x.other_step, b, index + k * x.index_step,
-                                 c, n);
+          walk(self, x.self_step, a, other + k * x.other_step, b, index + k * x.index_step, c, n);
       } else {
         for (int64_t i = 0; i < n; ++i)
-          walk_line<Move, Index>(self + i * a, x.self_step, 0, other + i * b, x.other_step, index + i * c,
-                                 x.index_step, x.length);
+          walk(self + i * a, x.self_step, 0, other + i * b, x.other_step, index + i * c, x.index_step,
+               x.length);
       }
     });
   });
@@ -253,16 +263,20 @@ void scatter_slices(const SliceIndex& x, Dtype dtype, Combine combine) {
   }
 }
 
-void gather_lines(const LineIndex& x, int64_t itemsize) {
+void gather_lines(const LineIndex& x, int64_t itemsize, int64_t size,
+                  FunctionRef<void(int64_t index)> outside) {
   visit_size(itemsize, [&](auto zero) {
     using Move = Gather<decltype(zero)>;
-    x.wide ? run_lines<Move, int64_t>(x) : run_lines<Move, int32_t>(x);
+    x.wide ? run_lines<Move, int64_t, true>(x, size, outside)
+           : run_lines<Move, int32_t, true>(x, size, outside);
   });
 }
 
 void scatter_lines(const LineIndex& x, Dtype dtype, Combine combine) {
   const auto run = [&](auto move) {
-    x.wide ? run_lines<decltype(move), int64_t>(x) : run_lines<decltype(move), int32_t>(x);
+    const auto none = [](int64_t) {};
+    x.wide ? run_lines<decltype(move), int64_t, false>(x, 0, none)
+           : run_lines<decltype(move), int32_t, false>(x, 0, none);
   };
   if (combine == Combine::kCopy) {
     visit_size(itemsize(dtype), [&](auto zero) { run(Put<decltype(zero)>{}); });

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/function_ref.h"
 #include "lohe/dtype.h"
 #include "tensor/loops.h"
 
@@ -37,9 +38,11 @@ struct LineIndex {
   int64_t self_step = 0, other_step = 0, index_step = 0;
   Loops<3> lines;  ///< strides in self, other, index
 };
-/// other[i] = self[index[i]].
-void gather_lines(const LineIndex& x, int64_t itemsize);
-/// self[index[i]] = combine(self[index[i]], other[i]).
+/// other[i] = self[index[i]]. @param outside is called with an index that is not in [0, size), and throws;
+/// some elements of `other` are written then
+void gather_lines(const LineIndex& x, int64_t itemsize, int64_t size,
+                  FunctionRef<void(int64_t index)> outside);
+/// self[index[i]] = combine(self[index[i]], other[i]). Every index is known to be inside.
 void scatter_lines(const LineIndex& x, Dtype dtype, Combine combine);
 
 }  // namespace lohe::backend

@@ -433,7 +433,7 @@ def recording_rows(settings: Settings, lohe_flags: str) -> list[report.Compariso
                 found.setdefault(name, {}).setdefault(side, []).append(float(nanoseconds) * 1e-9)
     rows = [report.Comparison(name, {side: v.get(side, []) for side in commands}) for name, v in found.items()]
     for row in rows:
-        missed = [s for s, aim in RECORDING_AIMS.get(row.name, {}).items() if min(row.seconds[s]) * report.MET > aim]
+        missed = [s for s, aim in RECORDING_AIMS.get(row.name, {}).items() if min(row.seconds[s]) > aim]
         if row.name in RECORDING_AIMS:
             row.note = f"missed: {', '.join(missed)}" if missed else "aims met"
     for row in rows:

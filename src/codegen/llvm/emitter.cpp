@@ -564,13 +564,17 @@ class Emitter {
                               number(__builtin_ctz(static_cast<unsigned>(step_.width))));
         which = b_.CreateAnd(which, number(acc.count - 1));
       }
-      Values left;
-      for (size_t i = 0; i < acc.slots.size(); ++i) left.push_back(load_slot(acc, i, which));
-      const Values combined = combine(*acc.reduce, left, elements(*acc.reduce));
-      for (size_t i = 0; i < left.size(); ++i) {
-        store_slot(acc, i, which,
-                   mask == nullptr ? combined[i] : b_.CreateSelect(mask, combined[i], left[i]));
-      }
+      fold(acc, which, mask);
+    }
+  }
+
+  /// Combines the elements of a step with the slots of accumulator number `which`.
+  void fold(const Accumulators& acc, llvm::Value* which, llvm::Value* mask) {
+    Values left;
+    for (size_t i = 0; i < acc.slots.size(); ++i) left.push_back(load_slot(acc, i, which));
+    const Values combined = combine(*acc.reduce, left, elements(*acc.reduce));
+    for (size_t i = 0; i < left.size(); ++i) {
+      store_slot(acc, i, which, mask == nullptr ? combined[i] : b_.CreateSelect(mask, combined[i], left[i]));
     }
   }
 
@@ -585,11 +589,18 @@ class Emitter {
   /// At x86-64-v2 an fma alone is twenty instructions.
   bool weaves(const ir::Block& body) const { return level_ != CpuLevel::kV2 && is_straight(body); }
 
+  /// Instructions of a step.
+  static int step_size(const ir::Loop& loop, const std::vector<Accumulators>& accumulators) {
+    int size = count_instructions(loop.body);
+    for (const Accumulators& acc : accumulators) size += count_instructions(acc.reduce->combine);
+    return size;
+  }
+
   int unroll_factor(const ir::Loop& loop, const std::vector<Accumulators>& accumulators) const {
     const bool nested = std::any_of(loop.body.begin(), loop.body.end(), [](const ir::Stmt& stmt) {
       return std::holds_alternative<std::unique_ptr<ir::Loop>>(stmt);
     });
-    const int size = count_instructions(loop.body);
+    const int size = step_size(loop, accumulators);
     if (accumulators.empty()) {
       if (nested) return 1;
       if (size <= kLightBody) return 2;
@@ -597,25 +608,22 @@ class Emitter {
       while (steps * size > kWovenBudget) steps /= 2;
       return std::max(steps, 1);
     }
-    int factor = 1, values = 0, combined = 0;
+    int factor = 1, values = 0;
     for (const Accumulators& acc : accumulators) {
       factor = std::max(factor, acc.count);
       values += acc.count * static_cast<int>(acc.slots.size());
-      combined += count_instructions(acc.reduce->combine);
     }
     // 32 registers at AVX-512, 16 below; the body needs some of its own.
     const int registers = level_ == CpuLevel::kAvx512 ? 24 : 16;
     const int budget = weaves(loop.body) ? kWovenBudget : kUnrolledBudget;
-    return !nested && values <= registers && factor * (size + combined) <= budget ? factor : 0;
+    return !nested && values <= registers && factor * size <= budget ? factor : 0;
   }
 
   /// Whether what is left of a row is worth code of its own for each number of vectors: rows are many and may
   /// be short.
   bool weaves_rest(const ir::Loop& loop, const std::vector<Accumulators>& accumulators, int steps) const {
-    int size = count_instructions(loop.body);
-    for (const Accumulators& acc : accumulators) size += count_instructions(acc.reduce->combine);
     return (serial_depth_ > 0 || loop.dims.size() > 1) && weaves(loop.body) &&
-           steps * (steps + 1) / 2 * size <= kWovenBudget;
+           steps * (steps + 1) / 2 * step_size(loop, accumulators) <= kWovenBudget;
   }
 
   /// The innermost dim: unrolled steps, single vectors, the masked rest.
@@ -680,18 +688,11 @@ class Emitter {
       values_ = before;
       Values masks(count, nullptr);
       masks.back() = lanes_below(rest, (count - 1) * width);
-      const auto fold = [&](uint64_t u) {
-        for (const Accumulators& acc : accumulators) {
-          llvm::Value* which = b_.getInt64(u % static_cast<uint64_t>(acc.count));
-          Values left;
-          for (size_t i = 0; i < acc.slots.size(); ++i) left.push_back(load_slot(acc, i, which));
-          const Values combined = combine(*acc.reduce, left, elements(*acc.reduce));
-          for (size_t i = 0; i < left.size(); ++i)
-            store_slot(acc, i, which,
-                       masks[u] == nullptr ? combined[i] : b_.CreateSelect(masks[u], combined[i], left[i]));
-        }
+      const auto fold_all = [&](uint64_t u) {
+        for (const Accumulators& acc : accumulators)
+          fold(acc, b_.getInt64(u % static_cast<uint64_t>(acc.count)), masks[u]);
       };
-      emit_woven(loop, index, 0, count, fold, masks);
+      emit_woven(loop, index, 0, count, fold_all, masks);
       b_.CreateBr(after);
     }
     b_.SetInsertPoint(after);

@@ -1,0 +1,31 @@
+"""When a benchmark's table says that a bar is met."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+_PATH = Path(__file__).resolve().parents[2] / "benchmarks" / "report.py"
+_SPEC = importlib.util.spec_from_file_location("benchmark_report", _PATH)
+assert _SPEC is not None and _SPEC.loader is not None
+report = importlib.util.module_from_spec(_SPEC)
+sys.modules[_SPEC.name] = report  # dataclasses ask for it
+_SPEC.loader.exec_module(report)
+
+
+@pytest.mark.parametrize(
+    ("bar", "ratio", "met"), [(1.0, 0.98, True), (1.0, 0.96, False), (1.3, 1.28, False), (1.3, 1.31, True)]
+)
+def test_only_a_bar_of_one_has_room_below_it(bar: float, ratio: float, met: bool) -> None:
+    assert report.Row("case", ours=[1.0] * 7, theirs=[ratio] * 7, bar=bar).met() is met
+    row = report.Comparison("case", {"ours": [1.0], "theirs": [ratio]}, {"theirs": bar})
+    assert row.reached({"theirs": ("theirs",)}) is met
+
+
+@pytest.mark.parametrize(("limit", "ratio", "met"), [(0.85, 1.01, True), (0.85, 0.9, False), (0.75, 1.01, False)])
+def test_near_the_limit_as_fast_as_the_rival_is_enough(limit: float, ratio: float, met: bool) -> None:
+    row = report.Comparison("case", {"ours": [1.0], "theirs": [ratio]}, {"theirs": 1.3}, limit=limit)
+    assert row.reached({"theirs": ("theirs",)}) is met

@@ -101,9 +101,6 @@ def block(suite: str, peer: str, heading: str, rows: list[Row]) -> str:
 class Comparison:
     """One case on several sides, the first of them judged: seconds by side, run by run, or why there are none.
 
-    The fastest run of a side counts: what else the machine does only ever adds to it, and most to the sides whose
-    threads wait for each other.
-
     ``bars`` has the ratio to reach by the name of a rival, as in ``ratio``; ``limit`` is the least time of the first
     side's kernels together, where it is known.
     """
@@ -118,15 +115,18 @@ class Comparison:
     def share(self) -> float | None:
         """What the first side reaches of the limit."""
         ours = next(iter(self.seconds.values()), [])
-        return self.limit / min(ours) if self.limit is not None and ours else None
+        return self.limit / statistics.median(ours) if self.limit is not None and ours else None
 
     def ratio(self, rivals: tuple[str, ...]) -> float | None:
-        """The best rival's time over the first side's; None where not measured."""
+        """The median over the runs of a rival's time over the first side's, the least of all rivals' medians.
+
+        None where not measured.
+        """
         ours = next(iter(self.seconds.values()), [])
         theirs = [self.seconds[r] for r in rivals if self.seconds.get(r)]
         if not ours or not theirs:
             return None
-        return min(map(min, theirs)) / min(ours)
+        return min(statistics.median(t / o for o, t in zip(ours, times, strict=True)) for times in theirs)
 
     def _ratios(self, rivals: dict[str, tuple[str, ...]]) -> dict[str, float | None]:
         return {name: self.means.get(name, self.ratio(sides)) for name, sides in rivals.items()}
@@ -139,10 +139,15 @@ class Comparison:
         at_limit = (self.share() or 0.0) >= AT_LIMIT
         return all((found[name] or 0.0) >= least(1.0 if at_limit else b) for name, b in self.bars.items())
 
+    def close(self, rivals: dict[str, tuple[str, ...]], room: float) -> bool:
+        """Whether a ratio is no further from its bar than this part of the bar."""
+        found = self._ratios(rivals)
+        return any(abs((found[name] or 0.0) / least(b) - 1.0) <= room for name, b in self.bars.items())
+
     def markdown(self, rivals: dict[str, tuple[str, ...]]) -> str:
         """The row; ``rivals`` names groups of sides, each with a column for the ratio over its best one."""
         found = self._ratios(rivals)
-        cells = [self.name, *(quantity(min(v), "s") if v else "-" for v in self.seconds.values())]
+        cells = [self.name, *(_median(v, "s") for v in self.seconds.values())]
         cells += ["-" if r is None else f"{r:.2f}" for r in found.values()]
         cells.append(", ".join(f"{b:g} over {name}" for name, b in self.bars.items()))
         verdict = {True: "yes", False: "no", None: "not measured" if self.bars else ""}[self.reached(rivals)]
@@ -212,8 +217,8 @@ PREAMBLE = """# Performance
 
 Lohe and PyTorch 2.13 run in two long-lived processes, in alternating blocks; a ratio is PyTorch's time over
 Lohe's in one run (for memory, bytes over bytes), so above 1 Lohe is better, and its median over the runs is
-judged; in the tables that compare several sides at once (compiled steps, patterns, optimizers) the fastest run of
-each side counts. A bar of 1.0 is met from 0.97; where the limit leaves no room for a ratio, a whole model meets its bar with
+judged; where a column has several rivals, the one with the least median. In the tables that compare several sides at
+once (compiled steps, patterns, optimizers) a run of a side is the fastest repetition of its block. A bar of 1.0 is met from 0.97; where the limit leaves no room for a ratio, a whole model meets its bar with
 1.0 and 80 % of the limit. *As installed* is PyTorch as a user gets it; *tuned* has fused
 optimizers, glibc told to keep its memory, and on AMD the full instruction set for its MKL; *compiled* is
 `torch.compile`. The limit is the least time that this machine's measured float32 FMA rate, or a plain loop

@@ -3,7 +3,7 @@
 
 Both sides live in processes of their own and are timed in alternating blocks, Lohe, PyTorch, Lohe, PyTorch,
 so that drift of the machine meets both; the suites patterns and compile have more sides, in turn, whatever
-``--peers`` says, and take each side's fastest time. Each answer carries the side's thread count, checked after every
+``--peers`` says, and take the fastest repetition of each block. Each answer carries the side's thread count, checked after every
 block.
 """
 
@@ -17,6 +17,7 @@ import os
 import re
 import shlex
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -76,10 +77,10 @@ SUITES = (
 )
 # Where several sides are compared, a machine that does other things must not make PyTorch look slow: its threads
 # wait for each other, asleep, and may get their processor back milliseconds later. So they spin, each on a processor
-# of its own, which makes them no slower on an idle machine; and a side so many times slower than the fastest, and
-# all sides of a case below its bar, are run so many times more.
+# of its own, which makes them no slower on an idle machine. A case whose ratio is so near a bar, above it or below,
+# is run so many times more.
 KEEP_PROCESSORS = {"OMP_PROC_BIND": "true", "OMP_WAIT_POLICY": "active"}
-SUSPECT, MORE_RUNS = 4.0, 10
+CLOSE, MORE_RUNS = 0.1, 10
 ANSWER_SECONDS = 600.0  # a worker that has not answered by then is ended and its row says so
 
 
@@ -157,7 +158,7 @@ LIMITS_TEXT = (
 FIRST_CALLS = Table(
     ("Lohe compiled", "PyTorch compiled"),
     {},
-    "Calls of a step made anew, in a fresh process, less the time of an eager step: the least of three for Lohe, "
+    "Calls of a step made anew, in a fresh process, less the time of an eager step: the median of three for Lohe, "
     "one for PyTorch. They also touch memory for the first time, which making the programs does not.",
 )
 
@@ -329,11 +330,9 @@ def compared_rows(
         if suite == "patterns" and not sides[about.sides[0]].ask(do="equal", case=key).get("equal"):
             row.note = "compiled and eager results differ"
         for run in range(-1, settings.runs + MORE_RUNS):  # the first round prepares all and is not counted
-            fastest = min((min(seconds) for seconds in row.seconds.values() if seconds), default=0.0)
+            if run == settings.runs and not row.close(about.rivals, CLOSE):
+                break
             for label, side in list(asked.items()):
-                quick = run >= settings.runs and min(row.seconds[label]) < SUSPECT * fastest
-                if quick and row.reached(about.rivals) is not False:
-                    continue
                 answer = side.ask(do="fastest", case=key, seconds=settings.block_seconds)
                 if label in about.optional and "error" in answer:
                     del asked[label]
@@ -433,7 +432,7 @@ def recording_rows(settings: Settings, lohe_flags: str) -> list[report.Compariso
                 found.setdefault(name, {}).setdefault(side, []).append(float(nanoseconds) * 1e-9)
     rows = [report.Comparison(name, {side: v.get(side, []) for side in commands}) for name, v in found.items()]
     for row in rows:
-        missed = [s for s, aim in RECORDING_AIMS.get(row.name, {}).items() if min(row.seconds[s]) > aim]
+        missed = [s for s, aim in RECORDING_AIMS.get(row.name, {}).items() if statistics.median(row.seconds[s]) > aim]
         if row.name in RECORDING_AIMS:
             row.note = f"missed: {', '.join(missed)}" if missed else "aims met"
     for row in rows:
@@ -449,7 +448,8 @@ def compared_blocks(suite: str, heading: str, settings: Settings, lohe_flags: st
         print(f"\n{name}: {heading}", flush=True)
         about = TABLES[name]
         text = (
-            f"{heading} Times are the fastest of all runs; PyTorch's threads are bound and spin. {about.text}"
+            f"{heading} Times are medians; a ratio within {CLOSE:.0%} of its bar is the median of {MORE_RUNS} runs more; "
+            f"PyTorch's threads are bound and spin. {about.text}"
         )
         title = name if suite == name else f"{suite}, {name}"
         steps = steps_and_limits(settings) if name == "training steps" else {}
@@ -467,7 +467,7 @@ def compared_blocks(suite: str, heading: str, settings: Settings, lohe_flags: st
             )
         print("\nrecording", flush=True)
         if recorded := recording_rows(settings, lohe_flags):
-            text = "One thread, tensors of 64 elements; the least of all runs. Aims: 100 ns and 300 ns an operation, 3 us a call."
+            text = "One thread, tensors of 64 elements; medians of all runs. Aims: 100 ns and 300 ns an operation, 3 us a call."
             blocks["compile, recording"] = report.comparison(
                 "compile, recording", text, ["C++", "Python"], {}, recorded
             )

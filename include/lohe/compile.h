@@ -95,8 +95,9 @@ struct ProgramReport {
     int operations;    ///< recorded operations that it carries out
     std::vector<int64_t> sizes;
     int64_t read, written;  ///< bytes of its operands
-    int64_t flops;          ///< of a matrix product or convolution in a floating dtype; 0: another step
-    int64_t nanoseconds;    ///< mean of the profiled runs; 0: none was
+    int64_t far;    ///< bytes that steps up to the next call read from far away, which a product fetches
+    int64_t flops;  ///< of a matrix product or convolution in a floating dtype; 0: another step
+    int64_t nanoseconds;  ///< mean of the profiled runs; 0: none was
     /// What a kernel, a matrix product or a convolution reaches of the machine's limit: the least time of a
     /// plain loop that moves as many bytes over the same working set, or of as many fused multiply-adds, over
     /// the measured time. 0: not known.

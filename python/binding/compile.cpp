@@ -66,13 +66,13 @@ Ref share_or_none(double share) {
 Ref step_dict(const ProgramReport::Step& s) {
   const Ref sizes = checked(wrap_ints(s.sizes)), share = share_or_none(s.share);
   const long long read = s.read, written = s.written;
-  return checked(
-      Py_BuildValue("{s:s#,s:O,s:i,s:O,s:L,s:L,s:L,s:L,s:L,s:O,s:{s:i,s:i,s:i}}", "name", s.name.data(),
-                    static_cast<Py_ssize_t>(s.name.size()), "kernel", s.kernel ? Py_True : Py_False,
-                    "operations", s.operations, "sizes", sizes.get(), "bytes", read + written, "read", read,
-                    "written", written, "flops", static_cast<long long>(s.flops), "nanoseconds",
-                    static_cast<long long>(s.nanoseconds), "share", share.get(), "rewrites", "reciprocals",
-                    s.rewrites.reciprocals, "fmas", s.rewrites.fmas, "roundings", s.rewrites.roundings));
+  return checked(Py_BuildValue(
+      "{s:s#,s:O,s:i,s:O,s:L,s:L,s:L,s:L,s:L,s:L,s:O,s:{s:i,s:i,s:i}}", "name", s.name.data(),
+      static_cast<Py_ssize_t>(s.name.size()), "kernel", s.kernel ? Py_True : Py_False, "operations",
+      s.operations, "sizes", sizes.get(), "bytes", read + written, "read", read, "written", written, "far",
+      static_cast<long long>(s.far), "flops", static_cast<long long>(s.flops), "nanoseconds",
+      static_cast<long long>(s.nanoseconds), "share", share.get(), "rewrites", "reciprocals",
+      s.rewrites.reciprocals, "fmas", s.rewrites.fmas, "roundings", s.rewrites.roundings));
 }
 
 /// _record_report(site): the text, then a list of programs.

@@ -21,10 +21,11 @@ class CompileReport:
 
     ``programs`` is a list of dicts: ``reason`` (why it was compiled), ``met``, ``operations``, ``arena_bytes``,
     ``block_bytes``, ``compile_nanoseconds``, ``profiled_runs``, ``exact``, ``share``, ``steps`` (dicts with ``name``,
-    ``kernel``, ``operations``, ``sizes``, ``read`` and ``written`` bytes and their sum ``bytes``, ``flops`` of matrix products
-    and convolutions, ``nanoseconds``, ``share``, ``rewrites``) and ``buffers`` (offset, bytes, first step, last step). Small
-    buffers lie in one arena; large ones are blocks of the heap, which need ``block_bytes`` at a time: their offsets are those
-    of a plan behind the arena.
+    ``kernel``, ``operations``, ``sizes``, ``read`` and ``written`` bytes and their sum ``bytes``, ``far`` bytes, ``flops`` of
+    matrix products and convolutions, ``nanoseconds``, ``share``, ``rewrites``) and ``buffers`` (offset, bytes, first step, last
+    step). Small buffers lie in one arena; large ones are blocks of the heap, which need ``block_bytes`` at a time: their offsets
+    are those of a plan behind the arena. ``far`` of a call counts what the steps up to the next call read and no step has
+    used for long: a matrix product fetches it into near caches, up to 1 MiB for each thread.
 
     ``share`` of a step is what it reaches of the machine's limit: the least time of a plain loop that reads and writes as many
     bytes over a working set of the same size, or of the fused multiply-adds of a matrix product or convolution in a floating

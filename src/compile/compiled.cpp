@@ -6,6 +6,7 @@
 
 #include "base/dump.h"
 #include "compile/direct_results.h"
+#include "compile/foresight.h"
 #include "tensor/shape.h"
 
 namespace lohe::compiler {
@@ -251,6 +252,7 @@ std::unique_ptr<CompiledTrace> compile_trace(const Trace& trace, const CompileOp
   made->arena_bytes = plan(std::move(in_arena), CompiledTrace::kArena, options.plan_memory, *made);
   made->block_bytes = plan(std::move(in_blocks), CompiledTrace::kBlock, true, *made);
   settle_buffers(*made, made->arena_bytes);
+  if (options.fuse) foresee(trace, *made);
   made->arena_bytes += temporary_bytes;
   made->times.turn_ns = std::vector<std::atomic<int64_t>>(made->turns.size());
   made->compile_ns = std::chrono::nanoseconds(std::chrono::steady_clock::now() - start).count();

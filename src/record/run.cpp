@@ -3,6 +3,7 @@
 #include <chrono>
 #include <utility>
 
+#include "backend/meanwhile.h"
 #include "base/allocator.h"
 #include "base/inline_vector.h"
 #include "compile/calls.h"
@@ -111,6 +112,20 @@ class Blocks {
   int held_ = 0;
 };
 
+/// Where the storages lie that a turn's call may fetch, of those that lie anywhere by now.
+void find_far(const CompiledTrace& compiled, const CompiledTrace::Turn& turn, const Trace& trace,
+              const Storages& storages, std::span<char* const> memory,
+              InlineVector<backend::FarMemory, 16>& far) {
+  far.clear();
+  for (const int32_t n : turn.far) {
+    const auto s = static_cast<size_t>(n);
+    const char* at = memory[s];
+    if (at == nullptr && compiled.storages[s].home == CompiledTrace::kOwn && storages[s])
+      at = static_cast<const char*>(storages[s]->memory());
+    if (at != nullptr) far.push_back({at, trace.storages[s].nbytes});
+  }
+}
+
 }  // namespace
 
 std::atomic<bool> profiling{false};
@@ -123,6 +138,7 @@ void run_compiled(const CompiledTrace& compiled, const Trace& trace, std::span<c
   const CompiledTrace::FrameUse frame(compiled, trace);
   profile::Session* session = profile::current();
   size_t next_call = 0;
+  InlineVector<backend::FarMemory, 16> far;
   using Clock = std::chrono::steady_clock;
   const bool timed = profiling.load(std::memory_order_relaxed);
   Clock::time_point last = timed ? Clock::now() : Clock::time_point();
@@ -145,6 +161,8 @@ void run_compiled(const CompiledTrace& compiled, const Trace& trace, std::span<c
     } else if (step.program != nullptr) {
       for (const Launch& l : step.launches) run(l, memory, numbers);
     } else {
+      find_far(compiled, turn, trace, storages, memory, far);
+      const backend::Meanwhile meanwhile(far);
       frame->run(next_call++, memory);
     }
     for (size_t i = turn.first; i < turn.first + turn.count; ++i) {

@@ -545,6 +545,24 @@ def test_a_report_names_programs_kernels_and_reasons(tmp_path: Path) -> None:
         lohe.compile_report(lambda: None)
 
 
+def test_a_report_says_what_a_product_fetches_for_the_steps_that_follow() -> None:
+    def f(x: Any, w: Any, v: Any, far: Any) -> Any:
+        near = x @ w
+        return (near + far) @ v, near.exp()
+
+    x, w, v, far = (lohe.randn(512, 512) for _ in range(4))
+    compiled = lohe.compile(f)
+    for _ in range(2):
+        compiled(x, w, v, far)
+    size = 4 * 512 * 512
+    assert [(s["name"], s["far"]) for s in _steps(compiled)] == [
+        ("mm", 2 * size),  # far and v; what it makes is near
+        ("add", 0),
+        ("mm", size),  # what the first product made, for exp
+        ("exp", 0),
+    ]
+
+
 def test_a_report_says_what_share_of_the_machines_limit_a_step_reaches() -> None:
     def f(x: Any, w: Any) -> Any:
         return (x.exp() @ w).sort(-1).values, x.square().sum()

@@ -59,6 +59,11 @@ void tile_kernel(const Tile<T>& tile, int last) {
       // Panels of B come from the second-level cache, faster than its own prefetcher expects.
       if constexpr (R > 4)
         for (int v = 0; v < V; ++v) __builtin_prefetch(b + 16 * b_k_stride + v * L::kWidth);
+      // Columns of A may be read where they lie, whose rows are far from one another.
+      if constexpr (Packed && R > 4) {
+        __builtin_prefetch(base[0] + 16 * a_k_stride);
+        __builtin_prefetch(base[0] + 16 * a_k_stride + R - 1);
+      }
       Vector bv[V];
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) bv[v] = load(b + v * L::kWidth, v);
@@ -76,18 +81,33 @@ void tile_kernel(const Tile<T>& tile, int last) {
     }
   }
 
+  // Fields are read once: for all the compiler knows, a store to C may change them.
+  T* const c = tile.c;
+  const int64_t c_row_stride = tile.c_row_stride;
+  if (tile.accumulate) {
+#pragma GCC unroll 16
+    for (int i = 0; i < R; ++i)
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v)
+        acc[i][v] = L::add(load(c + i * c_row_stride + v * L::kWidth, v), acc[i][v]);
+  }
+  if (const T* const addend = tile.addend) {
+    const int64_t addend_row_stride = tile.addend_row_stride;
+#pragma GCC unroll 16
+    for (int i = 0; i < R; ++i)
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v)
+        acc[i][v] = L::add(acc[i][v], load(addend + i * addend_row_stride + v * L::kWidth, v));
+  }
 #pragma GCC unroll 16
   for (int i = 0; i < R; ++i) {
-    T* const target = tile.c + i * tile.c_row_stride;
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
-      T* const at = target + v * L::kWidth;
-      Vector sum = tile.accumulate ? L::add(load(at, v), acc[i][v]) : acc[i][v];
-      if (tile.addend) sum = L::add(sum, load(tile.addend + i * tile.addend_row_stride + v * L::kWidth, v));
+      T* const at = c + i * c_row_stride + v * L::kWidth;
       if (Full || v + 1 < V)
-        L::store(at, sum);
+        L::store(at, acc[i][v]);
       else
-        L::store(at, sum, mask);
+        L::store(at, acc[i][v], mask);
     }
   }
 }

@@ -6,6 +6,7 @@
 
 #include "backend/cpu/ahead.h"
 #include "backend/cpu/claims.h"
+#include "backend/cpu/fetch_share.h"
 #include "backend/cpu/packing.h"
 #include "backend/cpu/scratch.h"
 #include "backend/cpu/writer.h"
@@ -82,8 +83,8 @@ class Gemm {
     const Jobs first = x.all_jobs(cx, cx_row_stride), second = y.all_jobs(cy, cy_row_stride);
     Claims of_first(first.count()), of_second(second.count());
     parallel_for(num_threads(), 1, [&](int64_t begin, int64_t) {
-      x.work(first, of_first, begin == 0, {&y, &second});
-      y.work(second, of_second, begin == 0);
+      x.work(first, of_first, begin, {&y, &second});
+      y.work(second, of_second, begin);
     });
     return true;
   }
@@ -110,6 +111,7 @@ class Gemm {
   static constexpr int64_t kPanelsOfA = 16;
   static constexpr int64_t kFewUses = 8;  ///< of a panel: not worth packing it where it can be read in place
   static constexpr int64_t kCloseRows = 2048;  ///< bytes from row to row of B
+  static constexpr int64_t kFewPanelsOfB = 24;
   /// Rows. Lower tiles ask for lines of B sooner than they come from other places than a panel: at AVX2 a B
   /// of 512 columns, read in place, takes 1.3 times as long.
   static constexpr int kTallTile = 12;
@@ -126,7 +128,8 @@ class Gemm {
     return ceil_div(lanes, width) * panel_stride(width, k);
   }
 
-  static bool fits(int64_t elements) { return elements * static_cast<int64_t>(sizeof(T)) <= kSmallBytes; }
+  static int64_t bytes_of(int64_t elements) { return elements * static_cast<int64_t>(sizeof(T)); }
+  static bool fits(int64_t elements) { return bytes_of(elements) <= kSmallBytes; }
 
   static int64_t shared_lanes(int64_t lanes, int64_t k, int64_t width, Packing packing) {
     if (packing != Packing::kShared) return lanes;
@@ -155,10 +158,15 @@ class Gemm {
     const bool few_rows = panels_a <= 4;
     const bool scattered_b = b_.form != Form::kPlain || (b_.lane_stride != 1 && n > 1);
     // Rows of B that lie close together are as good where they are, if a tile does enough with each.
-    const bool close_b = !scattered_b && kernels_.rows >= kTallTile &&
-                         b_.k_stride * static_cast<int64_t>(sizeof(T)) <= kCloseRows;
+    const bool close_b = !scattered_b && kernels_.rows >= kTallTile && bytes_of(b_.k_stride) <= kCloseRows;
     const bool pack_b = scattered_b || (!small && panels_a > kFewUses && !close_b);
-    const bool pack_a = a_.form != Form::kPlain || (a_.k_stride != 1 && !small && !few_rows && panels_b > 1);
+    // So are columns of A, of which a tile reads adjacent elements, while few panels of B meet each; but rows
+    // 4 KiB apart leave no place in a first-level cache for those of B that are a power of two apart, too.
+    const bool clash = bytes_of(a_.k_stride) % 4096 == 0 && !pack_b && bytes_of(b_.k_stride) % 1024 == 0;
+    const bool close_a = a_.form == Form::kPlain && a_.lane_stride == 1 && kernels_.rows >= kTallTile &&
+                         panels_b <= kFewPanelsOfB && !clash;
+    const bool pack_a =
+        a_.form != Form::kPlain || (a_.k_stride != 1 && !small && !few_rows && panels_b > 1 && !close_a);
     packing_a_ = pack_a ? Packing::kShared : Packing::kNone;
     packing_b_ = pack_b ? Packing::kShared : Packing::kNone;
     rows_clash_ =
@@ -167,7 +175,7 @@ class Gemm {
     const int64_t enough = parallel_ ? 2 * threads : 1;
     // Who takes few columns reads all of A for little work, which matters where that comes from far away or
     // is packed by each thread; and columns may not be shared out evenly.
-    const bool far = pack_a || m * k_ * static_cast<int64_t>(sizeof(T)) > kNearBytes;
+    const bool far = pack_a || bytes_of(m * k_) > kNearBytes;
     const int64_t least = few_rows ? 1 : (far ? 3 : 2);
     const int64_t blocks_b =
         std::max(blocks_of(panels_b, threads, least, kPanelsOfB, far ? 3 : 4), std::min(enough, panels_b));
@@ -303,6 +311,7 @@ class Gemm {
     T *own_a, *own_b;
     T *staging, *copy;
     int64_t packed = 0;  ///< values of k of what it packs once, for all its blocks
+    FetchShare<T> for_later{};
   };
 
   /// What a thread turns to when nothing is left to take.
@@ -311,8 +320,10 @@ class Gemm {
     const Jobs* jobs = nullptr;
   };
 
-  /// Takes blocks until none is left. @param first the thread that takes them from the front
-  void work(const Jobs& jobs, Claims& claims, bool first, Then then = {}) {
+  /// Takes blocks until none is left. @param share of the work, for each thread one; the first one takes
+  /// blocks from the front
+  void work(const Jobs& jobs, Claims& claims, int64_t share, Then then = {}) {
+    const bool first = share == 0;
     int64_t job = claims.take(first);
     if (job >= jobs.count()) return;
     const auto scratch = [&](Packing packing, const Cut& cut, int64_t all, int width) {
@@ -330,6 +341,7 @@ class Gemm {
               own_b.data(),
               staging.data(),
               copy.data()};
+    if (then.gemm == nullptr) mine.for_later = share_of_fetching(jobs, share);
     const int64_t fair = parallel_ ? ceil_div(jobs.count(), num_threads()) : jobs.count();
     for (int64_t done = 1; job < jobs.count(); job = claims.take(first), ++done) {
       // Probably.
@@ -347,10 +359,19 @@ class Gemm {
     return jobs_of({0, a_.lanes}, {0, b_.lanes}, 0, k_, nullptr, nullptr, c, c_row_stride);
   }
 
+  /// What a thread fetches beside the last jobs of all.
+  FetchShare<T> share_of_fetching(const Jobs& jobs, int64_t share) const {
+    const bool last = jobs.k0 + jobs.k == k_ && jobs.rows.end() == a_.lanes && jobs.columns.end() == b_.lanes;
+    if (far_.empty() || !parallel_ || near_ || !last) return {};
+    const int64_t tiles = ceil_div(jobs.rows.size, kernels_.rows) *
+                          ceil_div(jobs.columns.size, kernels_.columns) * ceil_div(jobs.k, kChunk);
+    return {far_, share, num_threads(), tiles / num_threads(), kernels_.rows};
+  }
+
   void multiply(const Jobs& jobs) {
     Claims claims(jobs.count());
     for_range(std::min<int64_t>(num_threads(), jobs.count()),
-              [&](int64_t begin, int64_t) { work(jobs, claims, begin == 0); });
+              [&](int64_t begin, int64_t) { work(jobs, claims, begin); });
   }
 
   /// Of an operand that each thread packs for itself: values [p, p + kChunk) of k.
@@ -389,7 +410,7 @@ class Gemm {
       else
         then.gemm->add_ahead(ahead, *then.jobs, then.jobs->block(first ? 0 : then.jobs->count() - 1), 0, 0);
       tiles(r.size, q.size, length, a, b, mine.copy, jobs.c + r.begin * jobs.c_row_stride + q.begin,
-            jobs.c_row_stride, k0 + p > 0, addend, ahead);
+            jobs.c_row_stride, k0 + p > 0, addend, ahead, mine.for_later);
     }
   }
 
@@ -437,7 +458,8 @@ class Gemm {
   /// A panel of A stays in the first-level cache while those of B pass by from the second, and the next panel
   /// of A is fetched. One whose rows could not all stay there is copied first.
   void tiles(int64_t rows, int64_t columns, int64_t k, const Panels<T>& a, const Panels<T>& b, T* copy, T* c,
-             int64_t c_row_stride, bool accumulate, Addend<T> addend, Ahead<T>& ahead) {
+             int64_t c_row_stride, bool accumulate, Addend<T> addend, Ahead<T>& ahead,
+             FetchShare<T>& for_later) {
     const int mr = kernels_.rows, nr = kernels_.columns;
     const int64_t group = kPanelsOfB * nr;
     const bool packed = a.lane_stride == 1 && a.k_stride == mr;
@@ -474,7 +496,10 @@ class Gemm {
                        .addend = addend.data ? addend.data + i * addend.row_stride + j : nullptr,
                        .addend_row_stride = addend.row_stride,
                        .near = near_};
-          if (!near_) ahead.fetch_beside(tile);
+          if (!near_) {
+            ahead.fetch_beside(tile);
+            for_later.fetch_beside(tile);
+          }
           if (!near_ && !last)
             tile.next = {pa + a.panel_stride + fetched, packed ? k : a.lane_stride,
                          std::clamp<int64_t>(k - fetched, 0, share)};
@@ -495,6 +520,7 @@ class Gemm {
   const bool parallel_;
   const bool near_;
   const Addend<T> addend_;
+  const std::span<const FarMemory> far_ = Meanwhile::memory();
   Packing packing_a_, packing_b_;
   int64_t row_blocks_ = 1, column_blocks_ = 1;  ///< of all C
   bool rows_clash_ = false;                     ///< those of A, where they lie, in a first-level cache

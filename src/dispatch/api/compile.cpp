@@ -98,6 +98,7 @@ ProgramReport::Step report_of(const compiler::Trace& trace, const compiler::Comp
                         .sizes = {step.space.sizes.begin(), step.space.sizes.end()},
                         .read = 0,
                         .written = 0,
+                        .far = 0,
                         .flops = 0,
                         .nanoseconds = program.times.turn_ns[t] / runs,
                         .share = 0,
@@ -108,6 +109,7 @@ ProgramReport::Step report_of(const compiler::Trace& trace, const compiler::Comp
   }
   if (turn.count > 1) s.name += " x" + std::to_string(turn.count);
   if (s.kernel) return s;
+  for (const int32_t storage : turn.far) s.far += trace.storages[static_cast<size_t>(storage)].nbytes;
   const compiler::TraceRecord& record = trace.records[static_cast<size_t>(step.call)];
   const compiler::TraceCall& call = trace.calls[static_cast<size_t>(record.call)];
   s.name = name_of(trace, record);

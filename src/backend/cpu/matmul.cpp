@@ -112,6 +112,7 @@ class Gemm {
   static constexpr int64_t kFewUses = 8;  ///< of a panel: not worth packing it where it can be read in place
   static constexpr int64_t kCloseRows = 2048;  ///< bytes from row to row of B
   static constexpr int64_t kFewPanelsOfB = 24;
+  static constexpr int64_t kWorthSharing = 128 << 10;  ///< bytes; less is packed by all threads together
   /// Rows. Lower tiles ask for lines of B sooner than they come from other places than a panel: at AVX2 a B
   /// of 512 columns, read in place, takes 1.3 times as long.
   static constexpr int kTallTile = 12;
@@ -160,11 +161,12 @@ class Gemm {
     // Rows of B that lie close together are as good where they are, if a tile does enough with each.
     const bool close_b = !scattered_b && kernels_.rows >= kTallTile && bytes_of(b_.k_stride) <= kCloseRows;
     const bool pack_b = scattered_b || (!small && panels_a > kFewUses && !close_b);
-    // So are columns of A, of which a tile reads adjacent elements, while few panels of B meet each; but rows
-    // 4 KiB apart leave no place in a first-level cache for those of B that are a power of two apart, too.
-    const bool clash = bytes_of(a_.k_stride) % 4096 == 0 && !pack_b && bytes_of(b_.k_stride) % 1024 == 0;
+    // So are columns of A, of which a tile reads adjacent elements, while few panels of B meet each. Rows 4
+    // KiB apart share few places of the first-level cache, and there is none for rows of B that do, too.
+    const bool pages = bytes_of(a_.k_stride) % 4096 == 0;
+    const bool clash = pages && !pack_b && bytes_of(b_.k_stride) % 1024 == 0;
     const bool close_a = a_.form == Form::kPlain && a_.lane_stride == 1 && kernels_.rows >= kTallTile &&
-                         panels_b <= kFewPanelsOfB && !clash;
+                         panels_b <= (pages ? kFewPanelsOfB / 2 : kFewPanelsOfB) && !clash;
     const bool pack_a =
         a_.form != Form::kPlain || (a_.k_stride != 1 && !small && !few_rows && panels_b > 1 && !close_a);
     packing_a_ = pack_a ? Packing::kShared : Packing::kNone;
@@ -199,6 +201,9 @@ class Gemm {
       if (packing_b_ == Packing::kByThread && !scattered_b && panels_a <= kFewUses * threads)
         packing_b_ = Packing::kNone;
     } else if (parallel_) {
+      // With many rows to multiply, to pack B alone takes a thread less than to wait for the others that do.
+      if (pack_b && !pack_a && bytes_of(n * k_) >= kWorthSharing)
+        packing_b_ = packing_beside(m / 4, n, threads);
       row_blocks_ = blocks_a;
       column_blocks_ = ceil_div(panels_b, by_rows ? kPanelsOfB : std::min<int64_t>(panels_of_b, 4));
     }

@@ -122,7 +122,7 @@ class Attention {
         add_rows(ahead, view(query, next), shape_.queries, width);
         add_rows(ahead, view(output, next), shape_.queries, value_width);
       }
-      const Packed keys(kernels_, k, shape_.keys, width, true),
+      const Panels keys(kernels_, k, shape_.keys, width, true),
           values(kernels_, v, shape_.keys, value_width, false);
       Scratch<T> scores(kBlock * scores_stride_);
       Rows near_q(kernels_, q, width);
@@ -154,7 +154,7 @@ class Attention {
         add_rows(ahead, view(grad_value, next), shape_.keys, value_width);
         add_rows(ahead, view(grad_key, next), shape_.keys, width);
       }
-      const Packed keys(kernels_, k, shape_.keys, width, true),
+      const Panels keys(kernels_, k, shape_.keys, width, true),
           key_rows(kernels_, k, shape_.keys, width, false),
           values(kernels_, v, shape_.keys, value_width, true);
       Scratch<T> scores(kBlock * scores_stride_), grads(kBlock * scores_stride_);
@@ -168,7 +168,7 @@ class Attention {
         score(block, value_width, near_g.near(g_block, block.rows), values, d, ahead);
         soften(block, {s, d, const_cast<T*>(statistics) + (head * shape_.queries + i) * 2});
         combine(block, width, d, key_rows, rows_of(gq, i), ahead);
-        const Packed q_rows(kernels_, q_block, block.rows, width, false),
+        const Panels q_rows(kernels_, q_block, block.rows, width, false),
             g_rows(kernels_, g_block, block.rows, value_width, false);
         gather(block, known, value_width, s, g_rows, gv, ahead);
         gather(block, known, width, d, q_rows, gk, ahead);
@@ -189,17 +189,21 @@ class Attention {
     int64_t k_stride;
   };
   /// `x`, [rows, columns] with adjacent columns, or transposed, as a right-hand side: panels of columns,
-  /// `panel_stride` apart.
-  struct Packed {
-    Packed(const GemmKernels<T>& kernels, const View& x, int64_t rows, int64_t columns, bool transposed)
-        : panel_stride(kernels.columns * (transposed ? columns : rows)),
-          memory(ceil_div(transposed ? rows : columns, kernels.columns) * panel_stride),
-          data(memory.data()) {
+  /// `panel_stride` apart; where it lies if it can be read there.
+  struct Panels {
+    Panels(const GemmKernels<T>& kernels, const View& x, int64_t rows, int64_t columns, bool transposed)
+        : lies_well(!transposed && close_rows<T>(kernels.rows, x.row_stride)),
+          panel_stride(lies_well ? kernels.columns : kernels.columns * (transposed ? columns : rows)),
+          k_stride(lies_well ? x.row_stride : kernels.columns),
+          memory(lies_well ? 0 : ceil_div(transposed ? rows : columns, kernels.columns) * panel_stride),
+          data(lies_well ? x.data : memory.data()) {
+      if (lies_well) return;
       kernels.pack_panels(transposed ? rows : columns, kernels.columns, transposed ? columns : rows, x.data,
                           transposed ? x.row_stride : 1, transposed ? 1 : x.row_stride, memory.data(),
                           panel_stride);
     }
-    const int64_t panel_stride;
+    const bool lies_well;
+    const int64_t panel_stride, k_stride;
     Scratch<T> memory;
     const T* const data;
   };
@@ -280,7 +284,7 @@ class Attention {
   // what is not finite among keys that a row does not see stays away from it.)
 
   /// Scores of the block's rows: `rows` times a transposed matrix.
-  void score(const Block& block, int64_t width, const View& rows, const Packed& columns, T* scores,
+  void score(const Block& block, int64_t width, const View& rows, const Panels& columns, T* scores,
              Ahead<T>& ahead) const {
     product(block.rows, block.keys, rows, columns, {scores, scores_stride_, 1}, false, ahead,
             [&](int64_t, int64_t row_end, int64_t column) {
@@ -288,13 +292,13 @@ class Attention {
             });
   }
   /// Sums of rows of `values` by the block's weights.
-  void combine(const Block& block, int64_t width, T* weights, const Packed& values, const View& sums,
+  void combine(const Block& block, int64_t width, T* weights, const Panels& values, const View& sums,
                Ahead<T>& ahead) const {
     product(block.rows, width, {weights, scores_stride_, 1}, values, sums, false, ahead,
             [&](int64_t, int64_t row_end, int64_t) { return Terms{0, seen(block, row_end)}; });
   }
   /// The same for every key, over the block's rows; the first `known` keys' sums hold something already.
-  void gather(const Block& block, int64_t known, int64_t width, T* weights, const Packed& rows,
+  void gather(const Block& block, int64_t known, int64_t width, T* weights, const Panels& rows,
               const View& sums, Ahead<T>& ahead) const {
     const auto part = [&](int64_t begin, int64_t end, bool adds) {
       product(end - begin, width, {weights + begin, 1, scores_stride_}, rows, rows_of(sums, begin), adds,
@@ -319,7 +323,7 @@ class Attention {
   /// c = (adds ? c : 0) + a b, in chunks as every product. @param terms of the tile of rows [begin, end) and
   /// the columns from one on; a tile without any is left out
   template <class TermsOf>
-  void product(int64_t rows, int64_t columns, const View& a, const Packed& b, const View& c, bool adds,
+  void product(int64_t rows, int64_t columns, const View& a, const Panels& b, const View& c, bool adds,
                Ahead<T>& ahead, const TermsOf& terms) const {
     const int mr = kernels_.rows, nr = kernels_.columns;
     const int64_t panels = ceil_div(columns, nr);
@@ -337,8 +341,8 @@ class Attention {
                        .a = a.data + i * a.row_stride + p * a.k_stride,
                        .a_row_stride = a.row_stride,
                        .a_k_stride = a.k_stride,
-                       .b = b.data + panel * b.panel_stride + p * nr,
-                       .b_k_stride = nr,
+                       .b = b.data + panel * b.panel_stride + p * b.k_stride,
+                       .b_k_stride = b.k_stride,
                        .c = c.data + i * c.row_stride + panel * nr,
                        .c_row_stride = c.row_stride,
                        .accumulate = adds || p > k.begin,

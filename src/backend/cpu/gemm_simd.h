@@ -44,6 +44,10 @@ void tile_kernel(const Tile<T>& tile, int last) {
   const int segments = spread ? R : 1;
   const int64_t part = spread ? tile.k / R : 0;
   int64_t left = tile.k - part * R;  // the first row's part is longer by the rest
+  // Panels of B come from the second-level cache, faster than its own prefetcher expects; columns of A may be
+  // read where they lie, in rows that are far from one another. What is near needs no fetching, and what lies
+  // behind it may be another thread's, who writes there.
+  const int64_t b_ahead = tile.near ? 0 : 16 * b_k_stride, a_ahead = tile.near ? 0 : 16 * a_k_stride;
   for (int segment = 0; segment < segments; ++segment) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v)
@@ -56,13 +60,11 @@ void tile_kernel(const Tile<T>& tile, int last) {
     next += tile.next.row_stride;
     later += tile.later.row_stride;
     for (left += part; left > 0; --left) {
-      // Panels of B come from the second-level cache, faster than its own prefetcher expects.
       if constexpr (R > 4)
-        for (int v = 0; v < V; ++v) __builtin_prefetch(b + 16 * b_k_stride + v * L::kWidth);
-      // Columns of A may be read where they lie, whose rows are far from one another.
+        for (int v = 0; v < V; ++v) __builtin_prefetch(b + b_ahead + v * L::kWidth);
       if constexpr (Packed && R > 4) {
-        __builtin_prefetch(base[0] + 16 * a_k_stride);
-        __builtin_prefetch(base[0] + 16 * a_k_stride + R - 1);
+        __builtin_prefetch(base[0] + a_ahead);
+        __builtin_prefetch(base[0] + a_ahead + R - 1);
       }
       Vector bv[V];
 #pragma GCC unroll 4

@@ -110,12 +110,8 @@ class Gemm {
   static constexpr int64_t kPanelsOfB = 12;
   static constexpr int64_t kPanelsOfA = 16;
   static constexpr int64_t kFewUses = 8;  ///< of a panel: not worth packing it where it can be read in place
-  static constexpr int64_t kCloseRows = 2048;  ///< bytes from row to row of B
   static constexpr int64_t kFewPanelsOfB = 24;
-  static constexpr int64_t kWorthSharing = 128 << 10;  ///< bytes; less is packed by all threads together
-  /// Rows. Lower tiles ask for lines of B sooner than they come from other places than a panel: at AVX2 a B
-  /// of 512 columns, read in place, takes 1.3 times as long.
-  static constexpr int kTallTile = 12;
+  static constexpr int64_t kWorthSharing = 128 << 10;    ///< bytes; less is packed by all threads together
   static constexpr int64_t kLine = 64 / sizeof(T);       ///< elements of a cache line
   static constexpr int64_t kCopiedRow = kChunk + kLine;  ///< from one row of a copied panel to the next
   static constexpr int64_t kNearBytes = 512 << 10;       ///< A that may be read again and again
@@ -159,7 +155,7 @@ class Gemm {
     const bool few_rows = panels_a <= 4;
     const bool scattered_b = b_.form != Form::kPlain || (b_.lane_stride != 1 && n > 1);
     // Rows of B that lie close together are as good where they are, if a tile does enough with each.
-    const bool close_b = !scattered_b && kernels_.rows >= kTallTile && bytes_of(b_.k_stride) <= kCloseRows;
+    const bool close_b = !scattered_b && close_rows<T>(kernels_.rows, b_.k_stride);
     const bool pack_b = scattered_b || (!small && panels_a > kFewUses && !close_b);
     // So are columns of A, of which a tile reads adjacent elements, while few panels of B meet each. Rows 4
     // KiB apart share few places of the first-level cache, and there is none for rows of B that do, too.

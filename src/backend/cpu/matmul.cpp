@@ -200,7 +200,8 @@ class Gemm {
       // With many rows to multiply, to pack B alone takes a thread less than to wait for the others that do.
       if (pack_b && !pack_a && bytes_of(n * k_) >= kWorthSharing)
         packing_b_ = packing_beside(m / 4, n, threads);
-      row_blocks_ = blocks_a;
+      // Where nothing is packed, more of them cost nothing.
+      row_blocks_ = pack_a || pack_b ? blocks_a : blocks_of(panels_a, threads, 2, kPanelsOfA, 6);
       column_blocks_ = ceil_div(panels_b, by_rows ? kPanelsOfB : std::min<int64_t>(panels_of_b, 4));
     }
   }

@@ -37,14 +37,15 @@ foreach(room IN LISTS LOHE_ROOMS)
   endif()
 endforeach()
 
-# Files named for an instruction set are compiled for it.
+# Files named for an instruction set are compiled for it. Their inner loops begin where a processor's cache of decoded
+# instructions has a line begin (up to 2 % of a product).
 if(TARGET lohe_backend)
   foreach(level "avx2:-march=x86-64-v3" "avx512:-march=x86-64-v4")
     string(REPLACE ":" ";" level "${level}")
     list(GET level 0 suffix)
     list(GET level 1 flag)
     file(GLOB_RECURSE level_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/backend/cpu/*_${suffix}.cpp")
-    set_source_files_properties(${level_sources} PROPERTIES COMPILE_OPTIONS "${flag}")
+    set_source_files_properties(${level_sources} PROPERTIES COMPILE_OPTIONS "${flag};-falign-loops=64")
   endforeach()
 endif()
 # Headers of a library, for the rooms that wrap it: nobody else can include one.

@@ -62,7 +62,7 @@ void tile_kernel(const Tile<T>& tile, int last) {
     for (left += part; left > 0; --left) {
       if constexpr (R > 4)
         for (int v = 0; v < V; ++v) __builtin_prefetch(b + b_ahead + v * L::kWidth);
-      if constexpr (Packed && R > 4) {
+      if constexpr (Packed && R > 6) {  // low tiles have no time for it, and pack their columns of A
         __builtin_prefetch(base[0] + a_ahead);
         __builtin_prefetch(base[0] + a_ahead + R - 1);
       }

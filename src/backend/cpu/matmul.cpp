@@ -200,8 +200,9 @@ class Gemm {
       // With many rows to multiply, to pack B alone takes a thread less than to wait for the others that do.
       if (pack_b && !pack_a && bytes_of(n * k_) >= kWorthSharing)
         packing_b_ = packing_beside(m / 4, n, threads);
-      // Where nothing is packed, more of them cost nothing.
-      row_blocks_ = pack_a || pack_b ? blocks_a : blocks_of(panels_a, threads, 2, kPanelsOfA, 6);
+      // Where nothing is packed and all of B stays near, more of them cost nothing.
+      const bool free = !pack_a && !pack_b && panels_b <= kPanelsOfB;
+      row_blocks_ = free ? blocks_of(panels_a, threads, 2, kPanelsOfA, 6) : blocks_a;
       column_blocks_ = ceil_div(panels_b, by_rows ? kPanelsOfB : std::min<int64_t>(panels_of_b, 4));
     }
   }

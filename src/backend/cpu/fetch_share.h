@@ -35,7 +35,10 @@ class FetchShare {
       --idle_;
       return;
     }
-    const int64_t lines = tile.rows * lines_, size = lines_ * kLineBytes / static_cast<int64_t>(sizeof(T));
+    // A tile waits for what it asks for faster than memory gives it.
+    const int64_t each = std::min(lines_, tile.k / kWorkPerLine);
+    if (each == 0) return;
+    const int64_t lines = tile.rows * each, size = each * kLineBytes / static_cast<int64_t>(sizeof(T));
     tile.later = {reinterpret_cast<const T*>(at_), size, size};
     at_ += lines * kLineBytes;
     left_ -= lines;
@@ -47,6 +50,7 @@ class FetchShare {
 
  private:
   static constexpr int64_t kLineBytes = 64;
+  static constexpr int64_t kWorkPerLine = 32;  ///< values of k for each line that a row of a tile asks for
 
   void open() {
     if (part_ == memory_.size()) {

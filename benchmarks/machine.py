@@ -6,6 +6,8 @@ import functools
 import os
 import platform
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -81,6 +83,50 @@ def compile_program(source: Path, target: Path, *flags: str, compiler: str = "g+
     if done.returncode:
         raise RuntimeError(f"{source.name}: {done.stderr.strip()[-800:]}")
     return target
+
+
+class Placement:
+    """Where a virtual machine's processors lie at the moment, by the round trip of a store between two of them.
+
+    A host may move them while it runs: cores that share a third-level cache answer within some 100 ns, others take
+    several times as long, and programs of several threads with them, each in its own measure. What is compared is
+    compared in the first placement.
+    """
+
+    FAR = 250e-9  # seconds
+    PATIENCE = 120.0  # seconds in all; a machine whose processors stay far apart is measured as it is
+
+    def __init__(self, measure: Callable[[], float | None], sleep: Callable[[float], None] = time.sleep):
+        self._measure = measure
+        self._sleep = sleep
+        self._left = self.PATIENCE
+        self.seconds: float | None = None  # the last round trip; None: not known
+
+    @classmethod
+    def of_this_machine(cls, build: Path) -> Placement:
+        try:
+            source = HERE / "programs" / "round_trip.cpp"
+            program = compile_program(source, build / "round_trip", "-std=c++20", "-pthread")
+        except (RuntimeError, OSError):
+            return cls(lambda: None)
+
+        def measure() -> float | None:
+            done = subprocess.run([str(program)], capture_output=True, text=True, check=True, timeout=60)
+            return float(done.stdout) * 1e-9 if done.stdout.strip() else None
+
+        return cls(measure)
+
+    def settle(self) -> bool:
+        """Waits while the processors are far apart and patience lasts. Returns whether they are near, or not known."""
+        while True:
+            self.seconds = self._measure()
+            if self.seconds is None or self.seconds < self.FAR:
+                self._left = self.PATIENCE
+                return True
+            if self._left <= 0:
+                return False
+            self._left -= 1.0
+            self._sleep(1.0)
 
 
 class Limits:

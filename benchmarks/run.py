@@ -313,6 +313,7 @@ def compared_rows(
 ) -> list[report.Comparison]:
     """The cases of one of TABLES, and for patterns their geometric means before them."""
     about = TABLES[table]
+    placement = machine.Placement.of_this_machine(settings.build)
     sides = {}
     for label in about.sides:
         module, peer = SIDES[label]
@@ -327,11 +328,13 @@ def compared_rows(
         limit = limits.get(case.name.partition("; ")[0])
         row = report.Comparison(case.name, {label: [] for label in sides}, bars, limit=limit)
         asked = dict(sides)
+        far_rounds = 0
         if suite == "patterns" and not sides[about.sides[0]].ask(do="equal", case=key).get("equal"):
             row.note = "compiled and eager results differ"
         for run in range(-1, settings.runs + MORE_RUNS):  # the first round prepares all and is not counted
             if run == settings.runs and not row.close(about.rivals, CLOSE):
                 break
+            far_rounds += not placement.settle()
             for label, side in list(asked.items()):
                 answer = side.ask(do="fastest", case=key, seconds=settings.block_seconds)
                 if label in about.optional and "error" in answer:
@@ -349,6 +352,8 @@ def compared_rows(
                 break
         for side in sides.values():
             side.ask(do="drop")
+        if far_rounds:
+            row.note += f"{'; ' if row.note else ''}{far_rounds} rounds with processors far apart"
         rows.append(row)
         print(row.markdown(about.rivals), flush=True)
     for side in sides.values():
@@ -449,7 +454,8 @@ def compared_blocks(suite: str, heading: str, settings: Settings, lohe_flags: st
         about = TABLES[name]
         text = (
             f"{heading} Times are medians; a ratio within {CLOSE:.0%} of its bar is the median of {MORE_RUNS} runs more; "
-            f"PyTorch's threads are bound and spin. {about.text}"
+            f"PyTorch's threads are bound and spin; rounds wait while a store takes {machine.Placement.FAR * 1e9:.0f} ns or more "
+            f"to another processor and back. {about.text}"
         )
         title = name if suite == name else f"{suite}, {name}"
         steps = steps_and_limits(settings) if name == "training steps" else {}

@@ -94,7 +94,7 @@ class Placement:
     """
 
     FAR = 250e-9  # seconds
-    PATIENCE = 120.0  # seconds in all; a machine whose processors stay far apart is measured as it is
+    PATIENCE = 120.0  # seconds for a phase to end; a machine whose processors stay far apart is measured as it is
 
     def __init__(self, measure: Callable[[], float | None], sleep: Callable[[float], None] = time.sleep):
         self._measure = measure

@@ -115,9 +115,9 @@ TEST(Meanwhile, ProductsAreTheSameAndMemoryNeedNotBeThere) {
   for (size_t i = 0; i < a.size(); ++i) a[i] = static_cast<float>(i % 997) * 0.01f - 4;
   const std::vector<float> alone = products(a, kRows, kColumns);
   std::vector<char> there(100 * 64);
-  const std::array<FarMemory, 4> far{
-      FarMemory{there.data(), static_cast<int64_t>(there.size())}, FarMemory{kNowhere, 1 << 20},
-      FarMemory{reinterpret_cast<const char*>(uintptr_t{1} << 46), 1 << 20}, FarMemory{there.data(), 3}};
+  const std::array<FarMemory, 4> far{FarMemory{there.data(), static_cast<int64_t>(there.size())},
+                                     FarMemory{kNowhere, 1 << 20}, FarMemory{nullptr, 0},
+                                     FarMemory{there.data(), 3}};
   const Meanwhile meanwhile(far);
   EXPECT_EQ(products(a, kRows, kColumns), alone);
 }

@@ -1,19 +1,27 @@
-"""When a benchmark's table says that a bar is met."""
+"""When a benchmark's table says that a bar is met, and when a round waits for the machine."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-_PATH = Path(__file__).resolve().parents[2] / "benchmarks" / "report.py"
-_SPEC = importlib.util.spec_from_file_location("benchmark_report", _PATH)
-assert _SPEC is not None and _SPEC.loader is not None
-report = importlib.util.module_from_spec(_SPEC)
-sys.modules[_SPEC.name] = report  # dataclasses ask for it
-_SPEC.loader.exec_module(report)
+
+def _load(name: str) -> ModuleType:
+    path = Path(__file__).resolve().parents[2] / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses ask for it
+    spec.loader.exec_module(module)
+    return module
+
+
+report, machine = _load("report"), _load("machine")
 
 
 @pytest.mark.parametrize(
@@ -45,3 +53,31 @@ def test_the_median_of_alternating_runs_is_judged_against_the_best_rival() -> No
 def test_ratios_on_either_side_of_a_bar_are_close_to_it(ratio: float, close: bool) -> None:
     row = report.Comparison("case", {"ours": [1.0], "theirs": [ratio]}, {"theirs": 1.3})
     assert row.close({"theirs": ("theirs",)}, 0.1) is close
+
+
+def _placement(trips: Iterator[float | None], waits: list[float]) -> machine.Placement:
+    return machine.Placement(lambda: next(trips), waits.append)
+
+
+def test_a_round_waits_while_processors_are_far_apart() -> None:
+    waits: list[float] = []
+    placement = _placement(iter([500e-9, 490e-9, 95e-9]), waits)
+    assert placement.settle()
+    assert len(waits) == 2
+    assert placement.seconds == 95e-9
+
+
+def test_it_does_not_wait_where_they_are_near_or_nothing_is_known() -> None:
+    waits: list[float] = []
+    assert _placement(iter([40e-9]), waits).settle()
+    assert _placement(iter([None]), waits).settle()
+    assert waits == []
+
+
+def test_it_gives_up_and_says_so_on_a_machine_whose_processors_stay_far_apart() -> None:
+    waits: list[float] = []
+    placement = _placement(iter([500e-9] * 1000), waits)
+    assert not placement.settle()
+    assert sum(waits) == machine.Placement.PATIENCE
+    assert not placement.settle()
+    assert sum(waits) == machine.Placement.PATIENCE

@@ -32,6 +32,7 @@ struct CompiledTrace {
     std::vector<int32_t> begin, end;
     std::vector<int32_t> begin_blocks, end_blocks;
     std::vector<const Launch*> together;  ///< of several steps
+    static constexpr size_t kMostFar = 16;
     std::vector<int32_t> far;  ///< of a call: storages to fetch for those that follow, see foresee()
   };
   std::vector<FusedStep> steps;

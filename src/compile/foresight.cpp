@@ -9,7 +9,6 @@ namespace lohe::compiler {
 namespace {
 
 constexpr int64_t kWorthIt = 4096;  ///< bytes
-constexpr size_t kMostStorages = 16;
 
 std::span<const FusedStep> steps_of(const CompiledTrace& compiled, size_t turn) {
   const CompiledTrace::Turn& t = compiled.turns[turn];
@@ -41,7 +40,7 @@ void foresee(const Trace& trace, CompiledTrace& compiled) {
       const TraceStorage& storage = trace.storages[s];
       // What the trace makes and no turn before this one has used is not there yet.
       const bool is_far = last[s] == kNever ? !storage.fresh : now - last[s] >= backend::Meanwhile::kFar;
-      if (is_far && storage.nbytes >= kWorthIt && far.size() < kMostStorages &&
+      if (is_far && storage.nbytes >= kWorthIt && far.size() < CompiledTrace::Turn::kMostFar &&
           std::find(far.begin(), far.end(), number) == far.end())
         far.push_back(number);
     };

@@ -112,10 +112,11 @@ class Blocks {
   int held_ = 0;
 };
 
+using Far = InlineVector<backend::FarMemory, CompiledTrace::Turn::kMostFar>;
+
 /// Where the storages lie that a turn's call may fetch, of those that lie anywhere by now.
 void find_far(const CompiledTrace& compiled, const CompiledTrace::Turn& turn, const Trace& trace,
-              const Storages& storages, std::span<char* const> memory,
-              InlineVector<backend::FarMemory, 16>& far) {
+              const Storages& storages, std::span<char* const> memory, Far& far) {
   far.clear();
   for (const int32_t n : turn.far) {
     const auto s = static_cast<size_t>(n);
@@ -138,7 +139,7 @@ void run_compiled(const CompiledTrace& compiled, const Trace& trace, std::span<c
   const CompiledTrace::FrameUse frame(compiled, trace);
   profile::Session* session = profile::current();
   size_t next_call = 0;
-  InlineVector<backend::FarMemory, 16> far;
+  Far far;
   using Clock = std::chrono::steady_clock;
   const bool timed = profiling.load(std::memory_order_relaxed);
   Clock::time_point last = timed ? Clock::now() : Clock::time_point();

@@ -3,7 +3,7 @@
 #include <array>
 #include <vector>
 
-#include "backend/cpu/fetch_share.h"
+#include "backend/cpu/ahead.h"
 #include "backend/library.h"
 
 namespace lohe::backend {
@@ -73,17 +73,19 @@ TEST(FetchShare, FewTilesFetchNoMoreThanTheyHaveTimeFor) {
   EXPECT_EQ(Fetched(far, kNowhere, 0, 2, 10, 20).lines.size(), 0u);
 }
 
-TEST(FetchShare, LeavesTilesAloneThatFetchForThemselves) {
-  std::vector<char> memory(64 * 64);
-  const std::array<FarMemory, 1> far{FarMemory{memory.data(), 64 * 64}};
+TEST(Ahead, ComesBeforeWhatLaterStepsRead) {
+  const std::array<FarMemory, 1> far{FarMemory{kNowhere, 64 * 64}};
   FetchShare<float> part(far, 0, 1, 1, kRows);
-  const float own = 0;
-  Tile<float> tile{};
-  tile.rows = kRows;
-  tile.k = kChunk;
-  tile.later = {&own, 1, 1};
-  part.fetch_beside(tile);
-  EXPECT_EQ(tile.later.at, &own);
+  Ahead<float> ahead(part);
+  const float own[16] = {};
+  ahead.add(own, 16, 1, 16);
+  for (const void* wanted : {static_cast<const void*>(own), static_cast<const void*>(kNowhere)}) {
+    Tile<float> tile{};
+    tile.rows = kRows;
+    tile.k = kChunk;
+    ahead.fetch_beside(tile);
+    EXPECT_EQ(tile.later.at, wanted);
+  }
 }
 
 TEST(FetchShare, HasNothingToFetchForNoMemory) {

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "backend/cpu/fetch_share.h"
 #include "backend/cpu/gemm.h"
 
 namespace lohe::backend {
@@ -18,6 +19,10 @@ class Ahead {
   /// Bytes that find room in a second-level cache beside the work that goes on.
   static constexpr int64_t kRoom = 256 << 10;
 
+  Ahead() = default;
+  /// @param then whom tiles fetch for when nothing of this is left
+  explicit Ahead(FetchShare<T>& then) : then_(&then) {}
+
   /// `count` rows of `width` adjacent elements, or as many as there is room for.
   void add(const T* data, int64_t row_stride, int64_t count, int64_t width) {
     count = std::min(count, room_ / std::max<int64_t>(width * static_cast<int64_t>(sizeof(T)), 1));
@@ -28,7 +33,10 @@ class Ahead {
 
   /// Gives a tile its share.
   void fetch_beside(Tile<T>& tile) {
-    if (part_ == size_) return;
+    if (part_ == size_) {
+      if (then_ != nullptr) then_->fetch_beside(tile);
+      return;
+    }
     const Part& p = parts_[part_];
     tile.later = {p.data + row_ * p.row_stride, p.row_stride, p.width};
     row_ += tile.rows;
@@ -42,6 +50,7 @@ class Ahead {
     const T* data;
     int64_t row_stride, count, width;
   };
+  FetchShare<T>* then_ = nullptr;
   std::array<Part, 8> parts_;
   size_t size_ = 0, part_ = 0;
   int64_t row_ = 0, room_ = kRoom;

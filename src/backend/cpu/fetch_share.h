@@ -28,9 +28,9 @@ class FetchShare {
     open();
   }
 
-  /// Gives a tile that fetches nothing else its part.
+  /// Gives a tile its part.
   void fetch_beside(Tile<T>& tile) {
-    if (left_ <= 0 || tile.later.size > 0) return;
+    if (left_ <= 0) return;
     if (idle_ > 0) {
       --idle_;
       return;

@@ -43,8 +43,8 @@ struct Tile {
   const T* addend = nullptr;
   int64_t addend_row_stride = 0;
   bool near = false;  ///< C is in a near cache: it is not fetched
-  /// What later tiles read: adjacent elements of each of as many rows are fetched into the second-level cache
-  /// meanwhile. Any address is allowed.
+  /// What later tiles, or later steps of a program, read: adjacent elements of each of as many rows are
+  /// fetched into the second-level cache meanwhile. Any address is allowed.
   struct Fetch {
     const T* at = nullptr;
     int64_t row_stride = 0;

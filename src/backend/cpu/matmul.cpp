@@ -405,7 +405,7 @@ class Gemm {
       Addend<T> addend;
       if (addend_.data && k0 + p + length == k_)
         addend = {addend_.data + r.begin * addend_.row_stride + q.begin, addend_.row_stride};
-      Ahead<T> ahead;
+      Ahead<T> ahead(mine.for_later);
       if (p + length < k)
         add_ahead(ahead, jobs, at, p + length, mine.packed);
       else if (then.gemm == nullptr)
@@ -413,7 +413,7 @@ class Gemm {
       else
         then.gemm->add_ahead(ahead, *then.jobs, then.jobs->block(first ? 0 : then.jobs->count() - 1), 0, 0);
       tiles(r.size, q.size, length, a, b, mine.copy, jobs.c + r.begin * jobs.c_row_stride + q.begin,
-            jobs.c_row_stride, k0 + p > 0, addend, ahead, mine.for_later);
+            jobs.c_row_stride, k0 + p > 0, addend, ahead);
     }
   }
 
@@ -461,8 +461,7 @@ class Gemm {
   /// A panel of A stays in the first-level cache while those of B pass by from the second, and the next panel
   /// of A is fetched. One whose rows could not all stay there is copied first.
   void tiles(int64_t rows, int64_t columns, int64_t k, const Panels<T>& a, const Panels<T>& b, T* copy, T* c,
-             int64_t c_row_stride, bool accumulate, Addend<T> addend, Ahead<T>& ahead,
-             FetchShare<T>& for_later) {
+             int64_t c_row_stride, bool accumulate, Addend<T> addend, Ahead<T>& ahead) {
     const int mr = kernels_.rows, nr = kernels_.columns;
     const int64_t group = kPanelsOfB * nr;
     const bool packed = a.lane_stride == 1 && a.k_stride == mr;
@@ -499,10 +498,7 @@ class Gemm {
                        .addend = addend.data ? addend.data + i * addend.row_stride + j : nullptr,
                        .addend_row_stride = addend.row_stride,
                        .near = near_};
-          if (!near_) {
-            ahead.fetch_beside(tile);
-            for_later.fetch_beside(tile);
-          }
+          if (!near_) ahead.fetch_beside(tile);
           if (!near_ && !last)
             tile.next = {pa + a.panel_stride + fetched, packed ? k : a.lane_stride,
                          std::clamp<int64_t>(k - fetched, 0, share)};

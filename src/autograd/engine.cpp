@@ -109,14 +109,16 @@ class Recording {
     dispatch::mode_word &= ~dispatch::kInexact;
     dispatch::mode_word |= dispatch::kRecording | (inexact ? dispatch::kInexact : 0u);
   }
+  /// Not the tensor: nobody may hold it when the work is done, or it has to be in memory.
   void note(const TensorPtr& t) {
-    if (on_ && t->storage().pending.load(std::memory_order_relaxed) != nullptr) last_ = t->storage_ptr();
+    PendingWork* work = on_ ? t->storage().pending.load(std::memory_order_relaxed) : nullptr;
+    if (work != nullptr && work->holds_storages) recorder_ = work;
   }
   /// Does the work. @throws what it raises.
   void end() {
     if (!on_) return;
     stop();
-    if (last_) last_->data();
+    if (recorder_ != nullptr) recorder_->settle();
   }
 
  private:
@@ -127,7 +129,7 @@ class Recording {
   }
   bool on_ = false;
   uint32_t before_ = 0;  ///< dispatch::kInexact, where that held outside
-  Intrusive<Storage> last_;
+  PendingWork* recorder_ = nullptr;  ///< a thread's; those live as long as the process
 };
 
 constexpr const char* kHooks = "a backward pass runs hooks";

@@ -52,6 +52,23 @@ SmallVector<int64_t, 8> origin_of(const Dims& sizes, const Dims& fine) {
   return from;
 }
 
+bool refine(Access& access, const Dims& sizes, const Dims& fine, const SmallVector<int64_t, 8>& from) {
+  access.strides = refined_strides(access.strides, fine, from);
+  if (access.window.everywhere()) return true;
+  Window result{Dims(fine.size()), fine};
+  for (size_t d = 0; d < sizes.size(); ++d) {
+    // The edge of a dim is one of the outermost dim that comes from it.
+    size_t f = 0;
+    while (from[f] != static_cast<int64_t>(d)) ++f;
+    const int64_t inner = sizes[d] / fine[f], low = access.window.low[d], high = access.window.high[d];
+    if (low % inner != 0 || high % inner != 0) return false;
+    result.low[f] = low / inner;
+    result.high[f] = high / inner;
+  }
+  access.window = std::move(result);
+  return true;
+}
+
 Dims refined_strides(const Dims& strides, const Dims& fine, const SmallVector<int64_t, 8>& from) {
   Dims result(fine.size());
   int64_t inner = 1;

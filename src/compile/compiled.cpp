@@ -67,7 +67,8 @@ int64_t prepare(FusedStep& step) {
     while (step.operands[first].storage != step.operands[i].storage ||
            step.operands[first].offset != step.operands[i].offset)
       ++first;
-    bound.push_back({Preparation::operand(static_cast<int32_t>(first)), step.operands[i].strides});
+    const Window* window = i < step.windows.size() ? &step.windows[i] : nullptr;
+    bound.push_back({Preparation::operand(static_cast<int32_t>(first)), step.operands[i].strides, window});
   }
   Preparation preparation;
   Space space = step.space;

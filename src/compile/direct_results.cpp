@@ -65,7 +65,7 @@ class Placing {
   /// What step `at` copies, if it does nothing else and all of it can be written there at once.
   std::vector<Copy> copies_of(size_t at) const {
     const FusedStep& step = steps_[at];
-    if (step.program == nullptr) return {};
+    if (step.program == nullptr || !step.windows.empty()) return {};
     const ir::Graph& graph = step.program->graph();
     if (!graph.checks.empty()) return {};
     std::vector<Copy> copies;

@@ -1,10 +1,10 @@
 #include "compile/fuse.h"
 
 #include <algorithm>
+#include <functional>
 #include <optional>
 
-#include "compile/access.h"
-#include "compile/nest.h"
+#include "compile/group.h"
 #include "ir/node.h"
 #include "ir/primitives.h"
 #include "lohe/error.h"
@@ -23,8 +23,6 @@ using namespace ir;
 constexpr size_t kWindow = 24;
 /// Beyond these a kernel takes long to make, and spills.
 constexpr size_t kMostNodes = 192, kMostOperands = 32;
-/// Bytes of a row that is swept twice from a near cache.
-constexpr int64_t kNearRow = 256 << 10;
 
 /// What is placed: a record, or, of an elementwise one with several results, what makes one of them. The two
 /// gradients of a product, say, are needed by different sums.
@@ -32,37 +30,6 @@ struct Unit {
   int32_t record;
   int32_t output = -1;  ///< -1: all
 };
-
-struct Member {
-  int32_t unit;
-  std::vector<Access> inputs, outputs;
-};
-
-/// Records that run as one step, over one space.
-struct Group {
-  bool open = false;  ///< others may join
-  Dims sizes;
-  SmallVector<uint8_t, 6> groups;
-  std::vector<Member> members;
-  std::vector<Access> loads, stores;     ///< from and to memory; a store that is overwritten is not listed
-  std::vector<int32_t> reads, writes;    ///< storages
-  std::vector<int32_t> late;             ///< of `writes`: what waits for a reduction of the group
-  bool reduces = false, counts = false;  ///< holds reductions; holds positions or numbers of elements
-  bool both_ways = false;                ///< reduces columns, too: a norm's gradient
-  Dims leader;                           ///< strides by which the reductions' loops are ordered
-  size_t nodes = 0;
-  bool may_raise = false;
-};
-
-bool has(const std::vector<int32_t>& list, int32_t x) {
-  return std::find(list.begin(), list.end(), x) != list.end();
-}
-void add(std::vector<int32_t>& list, int32_t x) {
-  if (!has(list, x)) list.push_back(x);
-}
-bool has(const std::vector<Access>& list, const Access& x) {
-  return std::find(list.begin(), list.end(), x) != list.end();
-}
 
 /// The nodes that output `output` (-1: all of them, and the checks) comes from.
 std::vector<bool> needed_for(const Graph& g, int32_t output) {
@@ -82,17 +49,6 @@ bool reduces_columns(const Graph& g, int32_t output) {
   return false;
 }
 
-/// The dtype of each input; kUndefined for those that nothing needs (what an in-place row overwrites).
-std::vector<Dtype> input_dtypes(const Graph& g, const std::vector<bool>& needed, size_t inputs) {
-  std::vector<Dtype> dtypes(inputs, Dtype::kUndefined);
-  for (size_t i = 0; i < g.nodes.size(); ++i) {
-    const GraphNode& n = g.nodes[i];
-    if (needed[i] && n.prim == Prim::kInput && n.imm < static_cast<int64_t>(inputs))
-      dtypes[static_cast<size_t>(n.imm)] = n.dtype;
-  }
-  return dtypes;
-}
-
 class Fusion {
  public:
   Fusion(const Trace& trace, bool fuse) : trace_(trace), fuse_(fuse) {
@@ -102,13 +58,28 @@ class Fusion {
       if (parts == 0) units_.push_back({record});
       for (int32_t o = 0; o < parts; ++o) units_.push_back({record, o});
     }
+    if (fuse) find_assemblies();
     note_uses();
+  }
+
+  /// Those whose readers may join others when they read pieces: a reduction keeps its loops.
+  void find_assemblies() {
+    assemblies_.emplace(trace_);
+    for (size_t u = 0; u < units_.size();) {
+      const int32_t record = units_[u].record;
+      const auto number = static_cast<int32_t>(u++);
+      if (is_spared(number) || !assemblies_->reads_assembly(record) || single(number).open) continue;
+      assemblies_->make_whole_for(record);
+      u = 0;
+    }
   }
 
   std::vector<FusedStep> run(Grouping& grouping) {
     if (!follow(grouping)) {
       groups_.clear();
-      for (size_t u = 0; u < units_.size(); ++u) place(static_cast<int32_t>(u));
+      for (size_t u = 0; u < units_.size(); ++u) {
+        if (!is_spared(static_cast<int32_t>(u))) place(static_cast<int32_t>(u));
+      }
       join_readers();
       grouping.clear();
       for (const Group& g : groups_) {
@@ -156,21 +127,12 @@ class Fusion {
     const TraceRecord& record = record_of(number);
     Group g;
     Member m{number, {}, {}};
-    SmallVector<int64_t, 8> dims;  // of size other than 1
     const bool program = record.program != nullptr;
     if (program) {
-      for (size_t d = 0; d < record.space.sizes.size(); ++d) {
-        if (record.space.sizes[d] == 1) continue;
-        dims.push_back(static_cast<int64_t>(d));
-        g.sizes.push_back(record.space.sizes[d]);
-        g.groups.push_back(record.space.groups[d]);
-      }
+      g.sizes = moving_sizes(record);
+      for (const int64_t d : moving_dims(record))
+        g.groups.push_back(record.space.groups[static_cast<size_t>(d)]);
     }
-    const auto access = [&](const TraceOperand& o, Dtype dtype) {
-      Access a{o.storage, o.offset, {}, dtype};
-      for (const int64_t d : dims) a.strides.push_back(o.strides[static_cast<size_t>(d)]);
-      return a;
-    };
     const std::vector<bool> needed =
         program ? needed_for(record.program->graph(), unit.output) : std::vector<bool>();
     const std::vector<Dtype> dtypes =
@@ -178,21 +140,29 @@ class Fusion {
                 : std::vector<Dtype>();
     int at = 0;
     for (const TraceOperand& o : trace_.inputs(record)) {
-      m.inputs.push_back(access(o, program ? dtypes[static_cast<size_t>(at++)] : Dtype::kUndefined));
-      if (!program || m.inputs.back().dtype != Dtype::kUndefined) add(g.reads, o.storage);
+      Source source{access_of(record, o, program ? dtypes[static_cast<size_t>(at++)] : Dtype::kUndefined),
+                    {}};
+      if (source.access.dtype != Dtype::kUndefined && assemblies_ &&
+          assemblies_->reads_assembly(unit.record, o.storage)) {
+        source.pieces = assemblies_->pieces(source.access, g.sizes);
+        count_nodes(source.pieces, g);
+      }
+      if (!program) add(g.reads, o.storage);
+      m.inputs.push_back(std::move(source));
     }
     for (int32_t i = 0; i < record.outputs; ++i) {
       if (unit.output >= 0 && unit.output != i) continue;
       const TraceOperand& o = trace_.outputs(record)[static_cast<size_t>(i)];
       const Graph* graph = program ? &record.program->graph() : nullptr;
-      m.outputs.push_back(access(o, graph != nullptr
-                                        ? graph->node(graph->outputs[static_cast<size_t>(i)]).dtype
-                                        : Dtype::kUndefined));
+      m.outputs.push_back(access_of(
+          record, o,
+          graph != nullptr ? graph->node(graph->outputs[static_cast<size_t>(i)]).dtype : Dtype::kUndefined));
       add(g.writes, o.storage);
     }
-    for (const Access& a : m.inputs) {
-      if (a.dtype != Dtype::kUndefined) g.loads.push_back(a);
-    }
+    each_load(m.inputs, [&](const Access& a) {
+      if (!has(g.loads, a)) g.loads.push_back(a);
+      add(g.reads, a.storage);
+    });
     g.stores = m.outputs;
     g.open = program && fuse_;
     if (!program) {
@@ -203,7 +173,7 @@ class Fusion {
       }
     } else {
       const Graph& graph = record.program->graph();
-      g.nodes = static_cast<size_t>(std::count(needed.begin(), needed.end(), true));
+      g.nodes += static_cast<size_t>(std::count(needed.begin(), needed.end(), true));
       g.may_raise = !graph.checks.empty();
       if (g.may_raise || record.space.iota_base != 0) g.open = false;
       // Reductions of nothing.
@@ -241,10 +211,22 @@ class Fusion {
         }
       }
       if (g.reduces) g.late = g.writes;
+      if (g.reduces && has_windows(g) && (g.both_ways || !has_short_rows(g))) g.open = false;
       if (g.reduces && g.open) lead(record, m, g);
     }
     g.members.push_back(std::move(m));
     return g;
+  }
+
+  void count_nodes(const std::vector<Piece>& pieces, Group& g) const {
+    for (const Piece& p : pieces) {
+      g.nodes += trace_.records[static_cast<size_t>(p.record)].program->graph().nodes.size() + 1;
+      for (const Source& s : p.inputs) count_nodes(s.pieces, g);
+    }
+  }
+
+  bool is_spared(int32_t unit) const {
+    return assemblies_ && assemblies_->spares(units_[static_cast<size_t>(unit)].record);
   }
 
   /// Finds what the loops of a reduction are ordered by; closes the group where that is not one operand.
@@ -254,24 +236,11 @@ class Fusion {
         g.open = false;
         return;
       }
-      const Dims& strides = m.inputs[static_cast<size_t>(leader)].strides;
+      const Dims& strides = m.inputs[static_cast<size_t>(leader)].access.strides;
       if (g.leader.empty()) g.leader = strides;
       g.open = g.open && g.leader == strides;
     }
     g.open = g.open && steady(g);
-  }
-
-  /// Whether the group's reductions go down the loops that they go down alone.
-  static bool steady(const Group& g) {
-    Space space;
-    space.sizes = g.sizes;
-    space.groups = g.groups;
-    space.leader = g.leader;
-    std::vector<Binding> operands;
-    for (const auto* list : {&g.loads, &g.stores}) {
-      for (const Access& a : *list) operands.push_back({nullptr, a.strides});
-    }
-    return is_steady(space, operands);
   }
 
   /// Whether `later` may not run before `earlier`.
@@ -364,7 +333,7 @@ class Fusion {
   /// The two as one group, or nothing. `r` has one member.
   std::optional<Group> joined(const Group& g, const Group& r) const {
     if (g.nodes + r.nodes > kMostNodes) return std::nullopt;
-    if (r.both_ways || (g.both_ways && !goes_on_with_elements(g, r))) return std::nullopt;
+    if (r.both_ways || (g.both_ways && (has_windows(r) || !goes_on_with_elements(g, r)))) return std::nullopt;
     Group a = g, b = r;
     if (!align(a, b)) return std::nullopt;
     const Member& m = b.members[0];
@@ -390,7 +359,8 @@ class Fusion {
         if (has(b.writes, i.storage) && !has(a.stores, i) && !(has(m.outputs, i) && moves(i)))
           return std::nullopt;
       }
-      if (!worth_sweeping(a, b)) return std::nullopt;
+      if (!worth_sweeping(a, b) || (!has_short_rows(a) && (has_windows(a) || has_windows(b))))
+        return std::nullopt;
     }
     for (const Access& i : b.loads) {
       if (!has(a.stores, i) && !has(a.loads, i)) a.loads.push_back(i);
@@ -416,20 +386,6 @@ class Fusion {
     return a;
   }
 
-  /// Whether each element of the space has its own.
-  static bool moves(const Access& x) {
-    return std::all_of(x.strides.begin(), x.strides.end(), [](int64_t s) { return s != 0; });
-  }
-
-  /// Whether `r` makes one element of each of the group's: the group's reductions of columns stay what they
-  /// are.
-  static bool goes_on_with_elements(const Group& g, const Group& r) {
-    if (r.reduces || r.counts || g.sizes != r.sizes) return false;
-    return std::all_of(r.stores.begin(), r.stores.end(), moves) &&
-           std::all_of(r.loads.begin(), r.loads.end(),
-                       [&](const Access& x) { return !has(g.writes, x.storage) || moves(x); });
-  }
-
   /// Places that the group's kernel has to know: a result that only its own members use never gets to memory.
   size_t operands(const Group& g) const {
     size_t count = g.loads.size();
@@ -450,6 +406,14 @@ class Fusion {
   /// Joins as `grouping` says; false where there is none, or sizes forbid it here. The order of steps does
   /// not depend on sizes.
   bool follow(const Grouping& grouping) {
+    std::vector<bool> placed(units_.size());
+    for (const std::vector<int32_t>& members : grouping) {
+      for (const int32_t u : members) placed[static_cast<size_t>(u)] = true;
+    }
+    // What puts an assembly together there may have to be in memory here.
+    for (size_t u = 0; u < placed.size() && !grouping.empty(); ++u) {
+      if (!placed[u] && !is_spared(static_cast<int32_t>(u))) return false;
+    }
     for (const std::vector<int32_t>& members : grouping) {
       std::optional<Group> g = single(members[0]);
       for (size_t i = 1; i < members.size(); ++i) {
@@ -467,42 +431,13 @@ class Fusion {
   bool align(Group& a, Group& b) const {
     if (a.sizes != b.sizes && !onto_kept(a, b) && !onto_all(a, b)) {
       const std::optional<Dims> fine = common_refinement(a.sizes, b.sizes);
-      if (!fine || fine->size() > 8) return false;
-      refine(a, *fine);
-      refine(b, *fine);
+      if (!fine || fine->size() > 8 || !refine(a, *fine) || !refine(b, *fine)) return false;
     }
     if (a.groups == b.groups) return true;
     // Whoever speaks of groups keeps them.
     const bool a_fixed = a.reduces || a.counts, b_fixed = b.reduces || b.counts;
     if (a_fixed && b_fixed) return false;
     (a_fixed ? b : a).groups = a_fixed ? a.groups : b.groups;
-    return true;
-  }
-
-  /// Elementwise work on what a reduction leaves: it does not move along the reduced dims.
-  static bool onto_kept(const Group& a, Group& b) {
-    if (!a.reduces || b.reduces || b.counts) return false;
-    Dims kept;
-    for (size_t d = 0; d < a.sizes.size(); ++d) {
-      if (a.groups[d] == kOuter) kept.push_back(a.sizes[d]);
-    }
-    if (kept != b.sizes) return false;
-    const auto spread = [&](Access& x) {
-      Dims strides(a.sizes.size());
-      size_t at = 0;
-      for (size_t d = 0; d < a.sizes.size(); ++d) {
-        if (a.groups[d] == kOuter) strides[d] = x.strides[at++];
-      }
-      x.strides = strides;
-    };
-    for (Member& m : b.members) {
-      for (Access& x : m.inputs) spread(x);
-      for (Access& x : m.outputs) spread(x);
-    }
-    for (Access& x : b.loads) spread(x);
-    for (Access& x : b.stores) spread(x);
-    b.sizes = a.sizes;
-    b.groups = a.groups;
     return true;
   }
 
@@ -513,73 +448,29 @@ class Fusion {
       const int32_t inner = inner_users(a, o.storage) + (uses(b.members[0].unit, o.storage) ? 1 : 0);
       if (lasts(o.storage) || inner < users_[static_cast<size_t>(o.storage)]) return false;
     }
-    const Dims still(b.sizes.size());
-    for (Member& m : a.members) {
-      for (Access& x : m.inputs) x.strides = still;
-      for (Access& x : m.outputs) x.strides = still;
-    }
-    for (Access& x : a.loads) x.strides = still;
-    for (Access& x : a.stores) x.strides = still;
+    const auto hold = [still = Dims(b.sizes.size())](Access& x) {
+      x.strides = still;
+      return true;
+    };
+    for (Member& m : a.members) each_access(m, hold);
+    for (Access& x : a.loads) hold(x);
+    for (Access& x : a.stores) hold(x);
     a.sizes = b.sizes;
     a.groups = b.groups;
     return true;
   }
 
-  static void refine(Group& g, const Dims& fine) {
-    if (g.sizes == fine) return;
-    const SmallVector<int64_t, 8> from = origin_of(g.sizes, fine);
-    const auto change = [&](std::vector<Access>& list) {
-      for (Access& a : list) a.strides = refined_strides(a.strides, fine, from);
-    };
-    for (Member& m : g.members) {
-      change(m.inputs);
-      change(m.outputs);
-    }
-    change(g.loads);
-    change(g.stores);
-    if (!g.leader.empty()) g.leader = refined_strides(g.leader, fine, from);
-    SmallVector<uint8_t, 6> groups;
-    for (const int64_t d : from) groups.push_back(g.groups[static_cast<size_t>(d)]);
-    g.groups = groups;
-    g.sizes = fine;
-  }
-
-  /// Whether what a reduction of the group would be computed from, or computes, is written in the same sweep,
-  /// or in one that finds the row still near.
-  bool worth_sweeping(const Group& a, const Group& b) const {
-    const Dims& leader = a.reduces ? a.leader : b.leader;
-    int64_t row = 1;
-    bool dense = false;
-    for (size_t d = 0; d < a.sizes.size(); ++d) {
-      if (a.groups[d] != kRow) continue;
-      row *= a.sizes[d];
-      dense = dense || leader[d] == 1;
-    }
-    if (dense && row * 4 * static_cast<int64_t>(a.loads.size() + 1) < kNearRow) return true;
-    // Further sweeps would read all of it again; and not find what is overwritten.
-    for (const Access& l : a.loads) {
-      if (has(a.writes, l.storage)) return false;
-    }
-    const Group& second = a.reduces ? b : a;
-    const auto moves_along_row = [&a](const Access& o) {
-      for (size_t d = 0; d < a.sizes.size(); ++d) {
-        if (a.groups[d] == kRow && o.strides[d] != 0) return true;
-      }
-      return false;
-    };
-    return !waits(second, a.late) ||
-           std::none_of(second.stores.begin(), second.stores.end(), moves_along_row);
-  }
-  /// Whether `g` reads any of these.
-  static bool waits(const Group& g, const std::vector<int32_t>& storages) {
-    return std::any_of(g.reads.begin(), g.reads.end(), [&](int32_t s) { return has(storages, s); });
-  }
-
   /// Calls `f` with every storage that a unit reads or writes.
   void each_storage(int32_t unit, auto&& f) const {
     const TraceRecord& record = record_of(unit);
-    const int32_t output = units_[static_cast<size_t>(unit)].output;
-    for (const TraceOperand& o : trace_.inputs(record)) f(o.storage);
+    const auto [number, output] = units_[static_cast<size_t>(unit)];
+    for (const TraceOperand& o : trace_.inputs(record)) {
+      if (!assemblies_ || o.storage < 0 || !assemblies_->reads_assembly(number, o.storage)) {
+        f(o.storage);
+      } else {
+        for (const int32_t s : assemblies_->sources(o.storage)) f(s);
+      }
+    }
     for (int32_t i = 0; i < record.outputs; ++i) {
       if (output < 0 || output == i) f(trace_.outputs(record)[static_cast<size_t>(i)].storage);
     }
@@ -595,6 +486,7 @@ class Fusion {
     users_.assign(trace_.storages.size(), 0);
     std::vector<int32_t> last(trace_.storages.size(), -1);
     for (size_t u = 0; u < units_.size(); ++u) {
+      if (is_spared(static_cast<int32_t>(u))) continue;
       each_storage(static_cast<int32_t>(u), [&](int32_t storage) {
         const auto s = static_cast<size_t>(storage);
         if (last[s] != static_cast<int32_t>(u)) ++users_[s];
@@ -609,7 +501,9 @@ class Fusion {
     const Unit& unit = units_[static_cast<size_t>(g.members[0].unit)];
     const TraceRecord& first = record_of(g.members[0].unit);
     if (is_dead(g, used)) return step;
-    if (g.members.size() == 1 && unit.output < 0 && !may_make_less(g, used)) {
+    const bool in_pieces = std::any_of(g.members[0].inputs.begin(), g.members[0].inputs.end(),
+                                       [](const Source& s) { return !s.pieces.empty(); });
+    if (g.members.size() == 1 && unit.output < 0 && !in_pieces && !may_make_less(g, used)) {
       step.program = first.program;
       if (first.program == nullptr) step.call = unit.record;
       step.space = first.space;
@@ -673,6 +567,10 @@ class Fusion {
                                        [&](int32_t s) { return is_dead(static_cast<size_t>(s), used); });
   }
 
+  static bool has_edge(const Window& w, size_t dim, const Dims& sizes) {
+    return !w.everywhere() && (w.low[dim] > 0 || w.high[dim] < sizes[dim]);
+  }
+
   /// The members' graphs as one.
   void build(const Group& g, const std::vector<bool>& used, FusedStep& step) const {
     Graph graph;
@@ -684,19 +582,36 @@ class Fusion {
       }
       ir::Space space = 0;
       for (size_t d = 0; d < g.sizes.size(); ++d) {
-        if (a.strides[d] != 0) space |= g.groups[d];
+        if (a.strides[d] != 0 || has_edge(a.window, d, g.sizes)) space |= g.groups[d];
       }
       const Node node = graph.input(static_cast<int>(inputs.size()), a.dtype, space);
       inputs.push_back(a);
       known.emplace_back(a, node);
       return node;
     };
-    std::string name = "fused";
-    for (const Member& m : g.members) {
-      const TraceRecord& record = record_of(m.unit);
+    std::function<std::vector<Node>(const TraceRecord&, const std::vector<Source>&, int32_t)> results_of;
+    const auto value_of = [&](const Source& s) {
+      if (s.access.dtype == Dtype::kUndefined) return Node{};
+      if (s.pieces.empty()) return value_at(s.access);
+      Node value;
+      for (const Piece& p : s.pieces) {
+        const Node piece = results_of(trace_.records[static_cast<size_t>(p.record)], p.inputs, -1)[0];
+        if (!value.defined()) {
+          value = piece;
+          continue;
+        }
+        // Nothing is loaded for the sake of the window, so that any place will do.
+        const int32_t place = g.loads.empty() ? g.stores[0].storage : g.loads[0].storage;
+        const Access window{place, 0, Dims(g.sizes.size()), Dtype::kBool, p.place.window};
+        const Node mask = value_at(window);
+        value = select(graph.inside(mask), piece, value);
+      }
+      return value;
+    };
+    results_of = [&](const TraceRecord& record, const std::vector<Source>& sources, int32_t output) {
       const Graph& from = record.program->graph();
       std::vector<Node> in, numbers;
-      for (const Access& a : m.inputs) in.push_back(a.dtype == Dtype::kUndefined ? Node{} : value_at(a));
+      for (const Source& s : sources) in.push_back(value_of(s));
       for (int32_t s = 0; s < record.scalars; ++s) {
         Dtype dtype = Dtype::kFloat64;
         for (const GraphNode& n : from.nodes) {
@@ -708,9 +623,13 @@ class Fusion {
         if (known == step.scalars.end()) step.scalars.push_back(record.scalar + s);
       }
       std::vector<int32_t> roots = from.outputs;
-      if (const int32_t o = units_[static_cast<size_t>(m.unit)].output; o >= 0)
-        roots = {from.outputs[static_cast<size_t>(o)]};
-      const std::vector<Node> out = inline_graph(from, roots, graph, in, numbers);
+      if (output >= 0) roots = {from.outputs[static_cast<size_t>(output)]};
+      return inline_graph(from, roots, graph, in, numbers);
+    };
+    std::string name = "fused";
+    for (const Member& m : g.members) {
+      const TraceRecord& record = record_of(m.unit);
+      const std::vector<Node> out = results_of(record, m.inputs, units_[static_cast<size_t>(m.unit)].output);
       for (size_t o = 0; o < out.size(); ++o) {
         const Access& a = m.outputs[o];
         const auto old =
@@ -722,7 +641,12 @@ class Fusion {
       }
       if (name.size() < 48) name += "_" + record.program->name();
     }
-    for (const Access& a : inputs) step.operands.push_back({a.storage, a.offset, a.strides});
+    for (const Access& a : inputs) {
+      step.operands.push_back({a.storage, a.offset, a.strides});
+      step.windows.push_back(a.window);
+    }
+    if (std::all_of(step.windows.begin(), step.windows.end(), [](const Window& w) { return w.everywhere(); }))
+      step.windows.clear();
     step.inputs = static_cast<int32_t>(inputs.size());
     for (const Access& a : g.stores) {
       const auto s = static_cast<size_t>(a.storage);
@@ -742,6 +666,7 @@ class Fusion {
   const Trace& trace_;
   bool fuse_;
   std::vector<Unit> units_;
+  std::optional<Assemblies> assemblies_;
   std::vector<Group> groups_;
   std::vector<int32_t> users_;  ///< how many units use a storage
 };

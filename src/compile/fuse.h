@@ -3,6 +3,7 @@
 #include <memory>
 #include <vector>
 
+#include "compile/access.h"
 #include "compile/relax.h"
 #include "compile/trace.h"
 
@@ -17,6 +18,7 @@ struct FusedStep {
   int32_t call = -1;             ///< record of a call, where `program` is null
   Space space;
   std::vector<TraceOperand> operands;  ///< inputs, then outputs
+  std::vector<Window> windows;         ///< of inputs, where any is not read everywhere; else empty
   int32_t inputs = 0;
   std::vector<int32_t> scalars;  ///< numbers of the trace, in the order of the program's
   std::vector<int32_t> records;  ///< that it carries out

@@ -128,6 +128,12 @@ class Lowering {
         strides_[{o, d}] =
             slot({Slot::kStride, static_cast<int16_t>(o), static_cast<int16_t>(d)}, Type::kI64);
       }
+      for (size_t d = 0; d < spec_.dims.size(); ++d) {
+        if ((operand.edges >> d & 1) == 0) continue;
+        const auto a = static_cast<int16_t>(o), b = static_cast<int16_t>(d);
+        const V low = slot({Slot::kLow, a, b}, Type::kI64);
+        edges_[{o, d}] = {low, slot({Slot::kHigh, a, b}, Type::kI64)};
+      }
     }
     for (size_t i = 0; i < graph_.nodes.size(); ++i) {
       const GraphNode& g = graph_.nodes[i];
@@ -171,9 +177,25 @@ class Lowering {
     return o.step == Step::kUnit && (o.dims >> spec_.vector_dim & 1) != 0;
   }
 
+  /// Whether the current element is in an input's window; none where that is everywhere.
+  V inside(size_t number) {
+    V all;
+    for (size_t d = 0; d < spec_.dims.size(); ++d) {
+      const auto edge = edges_.find({number, d});
+      if (edge == edges_.end()) continue;
+      // In 32 bits, of which a vector has as many as of numbers.
+      const auto narrow = [this](V x) { return b_.cast(x, Type::kI32); };
+      const V at = narrow(at_[d]);
+      const V in = (narrow(edge->second.first) <= at) & (at < narrow(edge->second.second));
+      all = all.builder == nullptr ? in : all & in;
+    }
+    return all;
+  }
+
   Registers load_input(const GraphNode& g) {
     const auto number = static_cast<size_t>(g.imm);
     const Operand& o = spec_.inputs[number];
+    const V window = inside(number);
     if (o.step == Step::kTurned) return {load_turned(number), {}};
     const V base = address(number, o);
     const int16_t buffer = buffers_[number];
@@ -183,8 +205,8 @@ class Lowering {
       index = index + index;
       return {b_.load(buffer, index), b_.load(buffer, index + 1)};
     }
-    if (!moves_by_unit(o)) return {b_.load(buffer, base), {}};
-    return {b_.load_unit(buffer, base, rows_ahead(number, o, base)), {}};
+    if (!moves_by_unit(o)) return {b_.load(buffer, base, window), {}};
+    return {b_.load_unit(buffer, base, rows_ahead(number, o, base), window), {}};
   }
 
   /// What operand `number` reads or writes so many rows later; none, where nothing is to be fetched.
@@ -237,6 +259,11 @@ class Lowering {
       case Prim::kInput:
         r = load_input(g);
         return;
+      case Prim::kInside: {
+        const V in = inside(static_cast<size_t>(g.imm));
+        r = {in.builder == nullptr ? b_.constant_bits(Type::kBool, 1) : in, {}};
+        return;
+      }
       case Prim::kIota:
         if (g.dtype == Dtype::kInt32) {
           r = {position(g.span, Type::kI32), {}};
@@ -713,6 +740,7 @@ class Lowering {
   std::vector<V> at_;  ///< loop indices where we are
   std::map<int, V> extents_;
   std::map<std::pair<size_t, size_t>, V> strides_;
+  std::map<std::pair<size_t, size_t>, std::pair<V, V>> edges_;  ///< by input and loop
   std::map<int, V> iota_base_, iota_step_;
   std::map<int32_t, int16_t> scratch_buffers_, scratch_;
   std::map<size_t, int16_t> turned_;                 ///< scratch of an input's tile

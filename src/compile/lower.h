@@ -25,6 +25,7 @@ struct Operand {
   Dtype dtype;        ///< in memory
   uint32_t dims = 0;  ///< bit i: moves along loop i
   Step step = Step::kZero;
+  uint32_t edges = 0;       ///< bit i: its window begins or ends along loop i
   bool overwrites = false;  ///< an output in the place of an input: no sweep that reads it may follow
   bool operator==(const Operand&) const = default;
 };
@@ -52,6 +53,8 @@ struct Slot {
     kIotaBase,  ///< what positions in group `a` start from
     kIotaStep,  ///< logical distance of neighbours along loop `a` in its group
     kStride,    ///< of operand `a` along loop `b`, in elements
+    kLow,       ///< where the window of operand `a` begins along loop `b`
+    kHigh,      ///< where it ends
     kScalar,    ///< number `a`, as `dtype`; b: 0 real part, 1 imaginary part
   };
   Kind kind;

@@ -21,6 +21,11 @@ void sort_few(SmallVector<int64_t, 8>& list, Before before) {
   }
 }
 
+bool has_edge(const Binding& b, size_t dim, const Space& space) {
+  return b.window != nullptr && !b.window->everywhere() &&
+         (b.window->low[dim] > 0 || b.window->high[dim] < space.sizes[dim]);
+}
+
 }  // namespace
 
 void put_first(Loops& loops, Loop loop) {
@@ -43,7 +48,7 @@ Nest make_nest(const Space& space, std::span<const Binding> operands, size_t inp
   const auto moves = [&](size_t d) {
     if (space.sizes[d] == 0) return true;
     for (size_t o = 0; o < moving; ++o) {
-      if (stride(o, d) != 0) return true;
+      if (stride(o, d) != 0 || (o < count && has_edge(operands[o], d, space))) return true;
     }
     return false;
   };
@@ -76,14 +81,24 @@ Nest make_nest(const Space& space, std::span<const Binding> operands, size_t inp
   Loops& loops = nest.loops;
   for (const int64_t dim : order) {
     const auto d = static_cast<size_t>(dim);
-    Loop l{space.sizes[d], space.groups[d], is_reduced(d), Dims(moving), logical_of[d]};
-    for (size_t o = 0; o < moving; ++o) l.strides[o] = stride(o, d);
+    Loop l{space.sizes[d], space.groups[d], is_reduced(d), Dims(moving), logical_of[d], {}};
+    for (size_t o = 0; o < moving; ++o) {
+      l.strides[o] = stride(o, d);
+      if (o < count && has_edge(operands[o], d, space))
+        l.edges.push_back({o, operands[o].window->low[d], operands[o].window->high[d]});
+    }
     if (!loops.empty()) {
       Loop& p = loops.back();
       bool merges =
           p.group == l.group && p.reduced == l.reduced && (!positions || p.logical == l.logical * l.size);
       for (size_t o = 0; o < moving && merges; ++o) merges = p.strides[o] == l.strides[o] * l.size;
+      // Whole rows of a window stay one.
+      merges = merges && l.edges.empty() && (p.edges.empty() || p.size * l.size < INT32_MAX);
       if (merges) {
+        for (Edge& e : p.edges) {
+          e.low *= l.size;
+          e.high *= l.size;
+        }
         p.size *= l.size;
         p.strides = l.strides;
         p.logical = l.logical;
@@ -92,8 +107,8 @@ Nest make_nest(const Space& space, std::span<const Binding> operands, size_t inp
     }
     loops.push_back(std::move(l));
   }
-  if (loops.empty() || loops.front().reduced) put_first(loops, Loop{1, kOuter, false, Dims(moving), 0});
-  if (reduced != 0 && !loops.back().reduced) loops.push_back(Loop{1, reduced, true, Dims(moving), 0});
+  if (loops.empty() || loops.front().reduced) put_first(loops, Loop{1, kOuter, false, Dims(moving), 0, {}});
+  if (reduced != 0 && !loops.back().reduced) loops.push_back(Loop{1, reduced, true, Dims(moving), 0, {}});
   while (nest.kept < loops.size() && !loops[nest.kept].reduced) ++nest.kept;
   if (reduced != 0 && count > 0) {
     const Loop &row = loops.back(), &column = loops[nest.kept - 1];

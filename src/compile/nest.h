@@ -13,6 +13,12 @@ namespace lohe::compiler {
 struct Binding;
 struct Space;
 
+/// Where along a loop an operand's window begins and ends.
+struct Edge {
+  size_t operand;
+  int64_t low, high;
+};
+
 /// One loop after dims were dropped, ordered and merged.
 struct Loop {
   int64_t size;
@@ -20,6 +26,7 @@ struct Loop {
   bool reduced;
   Dims strides;         ///< by operand, then of the leader
   int64_t logical = 1;  ///< distance of neighbours in the group's row-major order
+  SmallVector<Edge, 1> edges;
 };
 using Loops = InlineVector<Loop, 6>;
 

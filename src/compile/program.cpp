@@ -21,7 +21,7 @@ namespace {
 using namespace ir;
 
 /// Rows longer than this are summed in blocks of this length: the tree depends on the shape alone.
-constexpr int64_t kBlock = 16384;
+constexpr int64_t kBlock = Program::kShortRow;
 /// About 5 microseconds of simple instructions: what is worth handing to another core, whose worker waits
 /// awake where regions come close together.
 constexpr int64_t kGrainWork = 1 << 16;
@@ -173,6 +173,8 @@ void Program::plan(bool split, std::vector<std::unique_ptr<Stage>>& steps) {
       Node c;
       if (g.prim == Prim::kInput) {
         c = input(static_cast<int32_t>(g.imm), g.dtype, g.space);
+      } else if (g.prim == Prim::kInside) {
+        c = step->graph.inside(input(static_cast<int32_t>(g.imm), Dtype::kBool, g.space));
       } else if (is_reduction(g.prim) && !in_step(id)) {
         c = input(temporaries.at(id), g.dtype, g.space);
       } else {
@@ -527,7 +529,7 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
     Loop& row = loops.back();
     whole_blocks = row.size / kBlock;
     tail = row.size % kBlock;
-    Loop block{whole_blocks, row.group, false, Dims(moving), row.logical * kBlock};
+    Loop block{whole_blocks, row.group, false, Dims(moving), row.logical * kBlock, {}};
     for (size_t o = 0; o < count; ++o) block.strides[o] = row.strides[o] * kBlock;
     row.size = kBlock;
     put_first(loops, std::move(block));
@@ -571,7 +573,12 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
       if (loops[d].strides[o] != 0 && loops[d].size != 1) operand.dims |= uint32_t{1} << d;
     }
     if ((operand.dims >> v & 1) != 0) operand.step = loops[v].strides[o] == 1 ? Step::kUnit : Step::kStrided;
-    if (step.reduced == 0 && o < step.inputs.size() && operand.step == Step::kStrided) {
+    for (size_t d = 0; d < loops.size(); ++d) {
+      for (const Edge& e : loops[d].edges) {
+        if (e.operand == o) operand.edges |= uint32_t{1} << d;
+      }
+    }
+    if (step.reduced == 0 && o < step.inputs.size() && operand.step == Step::kStrided && operand.edges == 0) {
       const int turned = dense_loop(loops, o);
       if (turned >= 0 && (spec.tile_dim < 0 || spec.tile_dim == turned)) {
         spec.tile_dim = turned;
@@ -615,6 +622,12 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
           break;
         case Slot::kStride:
           value = nest[static_cast<size_t>(s.b)].strides[static_cast<size_t>(s.a)];
+          break;
+        case Slot::kLow:
+        case Slot::kHigh:
+          for (const Edge& edge : nest[static_cast<size_t>(s.b)].edges) {
+            if (edge.operand == static_cast<size_t>(s.a)) value = s.kind == Slot::kLow ? edge.low : edge.high;
+          }
           break;
         case Slot::kScalar:
           l.numbers.push_back({static_cast<int16_t>(l.params.size()), s.a, s.dtype, s.b == 1});

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/small_vector.h"
+#include "compile/access.h"
 #include "compile/launch.h"
 #include "compile/lower.h"
 #include "lohe/scalar.h"
@@ -22,6 +23,7 @@ namespace lohe::compiler {
 struct Binding {
   char* data = nullptr;
   Dims strides;  ///< elements, one for each dim of the space; 0 where the operand does not move
+  const Window* window = nullptr;  ///< of an input: outside of it nothing is read; null: everywhere
 };
 
 /// The iteration space of a call.
@@ -39,6 +41,8 @@ class Program {
  public:
   /// Inputs and outputs of the graph have their memory dtypes.
   Program(ir::Graph graph, std::string name);
+  /// Rows up to this length are reduced in one go.
+  static constexpr int64_t kShortRow = 16384;
   /// Inputs with numbers from here on are read by nothing and have no operand in a call.
   static constexpr int kUnread = 1000;
   ~Program();

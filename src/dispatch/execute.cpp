@@ -446,7 +446,7 @@ Results run_view(const OpDef& op, Args args) {
 /// copying some thousand numbers.
 bool worth_parts(const OpDef& op, Args args, const Results& results) {
   constexpr int64_t kFewParts = 8, kManyNumbers = 16384;
-  return op.by_ops && args[0].kind == Arg::kTensors && args[0].count <= kFewParts &&
+  return op.by_ops && (args[0].kind != Arg::kTensors || args[0].count <= kFewParts) &&
          results[0]->numel() >= kManyNumbers;
 }
 

@@ -77,19 +77,21 @@ V Builder::constant(Type type, double value) {
   return constant_bits(type, type == Type::kF32 ? single : evaluate(Op::kCast, type, Type::kF32, single));
 }
 
-V Builder::load(int16_t buffer, V index) {
+V Builder::load(int16_t buffer, V index, V condition) {
   return emit({.op = Op::kLoad,
                .type = kernel_.buffers.at(static_cast<size_t>(buffer)).type,
                .buffer = buffer,
-               .a = index.id});
+               .a = index.id,
+               .c = condition.builder == nullptr ? kNoValue : condition.id});
 }
 
-V Builder::load_unit(int16_t buffer, V base, V next) {
+V Builder::load_unit(int16_t buffer, V base, V next, V condition) {
   return emit({.op = Op::kLoadUnit,
                .type = kernel_.buffers.at(static_cast<size_t>(buffer)).type,
                .buffer = buffer,
                .a = base.id,
-               .b = next.builder == nullptr ? kNoValue : next.id});
+               .b = next.builder == nullptr ? kNoValue : next.id,
+               .c = condition.builder == nullptr ? kNoValue : condition.id});
 }
 
 void Builder::store(int16_t buffer, V index, V value) {

@@ -39,9 +39,10 @@ class Builder {
   V constant_int(Type type, int64_t value);
   V constant_bits(Type type, uint64_t bits);
 
-  V load(int16_t buffer, V index);  ///< bool buffers hold bytes; any non-zero byte is true
+  /// Bool buffers hold bytes; any non-zero byte is true. @param condition, if given: else zero
+  V load(int16_t buffer, V index, V condition = {});
   /// In a vector loop: buffer[base + i]. @param next base of what will be read soon, a hint
-  V load_unit(int16_t buffer, V base, V next = {});
+  V load_unit(int16_t buffer, V base, V next = {}, V condition = {});
   void store(int16_t buffer, V index, V value);
   void store_unit(int16_t buffer, V base, V value, V next = {});  ///< as load_unit()
   void check(V condition, int32_t code);

@@ -123,13 +123,17 @@ class Checker {
     const int count = operand_count(i.op);
     const Value operands[] = {i.a, i.b, i.c};
     bool varying = i.op == Op::kLoadUnit;
+    if (is_load(i.op) && i.c != kNoValue) {
+      use(i.c, Type::kBool);
+      varying = varying || varies(i.c);
+    }
     if (i.op == Op::kLoadUnit && i.b != kNoValue) {
       use(i.b, Type::kI64);
       require(!varies(i.b), "what is read soon begins at a uniform place");
     }
     for (int k = 0; k < 3; ++k) {
       if (k >= count) {
-        if (i.op == Op::kLoadUnit && k == 1) continue;
+        if ((i.op == Op::kLoadUnit && k == 1) || (is_load(i.op) && k == 2)) continue;
         require(operands[k] == kNoValue, "takes ", count, " operands");
         continue;
       }

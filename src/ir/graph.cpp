@@ -46,6 +46,12 @@ Node Graph::iota(Space group, Dtype dtype) {
   return add({.prim = Prim::kIota, .dtype = dtype, .space = group, .span = group});
 }
 
+Node Graph::inside(Node input) {
+  const GraphNode& n = node(input.id());
+  LOHE_INTERNAL_ASSERT(n.prim == Prim::kInput, "only inputs have windows");
+  return add({.prim = Prim::kInside, .dtype = Dtype::kBool, .space = n.space, .imm = n.imm});
+}
+
 Node Graph::philox(Node counter, Node key, int word) {
   LOHE_INTERNAL_ASSERT(
       counter.dtype() == Dtype::kInt64 && key.dtype() == Dtype::kInt64 && word >= 0 && word < 4,

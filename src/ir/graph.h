@@ -24,6 +24,7 @@ enum class Prim : uint8_t {
   kConst,   ///< real, imag
   kExtent,  ///< number of elements of the groups in `span`, as `dtype`
   kIota,    ///< position within the group in `span` (row-major over its dims)
+  kInside,  ///< imm: input number; whether its operand's window has the element; kBool
   // Elementwise, arithmetic. Operands have one dtype (except kCast, kSelect's condition, complex parts).
   kAdd,
   kSub,
@@ -115,7 +116,7 @@ enum class Prim : uint8_t {
 };
 
 inline bool is_reduction(Prim p) { return p >= Prim::kSum && p < Prim::kCount; }
-inline bool is_leaf(Prim p) { return p <= Prim::kIota; }
+inline bool is_leaf(Prim p) { return p <= Prim::kInside; }
 
 struct GraphNode {
   Prim prim;
@@ -164,6 +165,8 @@ class Graph {
   Node constant_int(Dtype dtype, int64_t value);
   Node extent(Dtype dtype, Space groups);
   Node iota(Space group, Dtype dtype);
+  /// Of an input, for the sake of whose window alone it may be one.
+  Node inside(Node input);
   /// Word `word` (0 to 3) of Philox 4x32-10 at an int64 counter and key, as an int64 in [0, 2^32).
   Node philox(Node counter, Node key, int word);
   /// Elementwise; casts nothing. @throws internal error on mixed dtypes.

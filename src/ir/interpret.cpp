@@ -83,8 +83,11 @@ void fill(char* at, int size) {
 }
 
 template <class T>
-void gather(char* r, const char* memory, const int64_t* index, int n) {
-  for (int i = 0; i < n; ++i) reinterpret_cast<T*>(r)[i] = reinterpret_cast<const T*>(memory)[index[i]];
+void gather(char* r, const char* memory, const int64_t* index, const char* condition, int n) {
+  for (int i = 0; i < n; ++i) {
+    const bool there = condition == nullptr || condition[i] != 0;
+    reinterpret_cast<T*>(r)[i] = there ? reinterpret_cast<const T*>(memory)[index[i]] : T{0};
+  }
 }
 template <class T>
 void scatter(char* memory, const char* value, const int64_t* index, int n) {
@@ -156,6 +159,7 @@ class Interpreter {
         if (vary && inst.op != Op::kLoadUnit) {
           for (const Value v : {inst.a, inst.b, inst.c}) read_wide(v);
         }
+        if (inst.op == Op::kLoadUnit) read_wide(inst.c);
       } else if (const auto* store = std::get_if<Store>(&stmt)) {
         if (store->unit) {
           read_wide(store->value);
@@ -321,23 +325,23 @@ class Interpreter {
           const auto* index = reinterpret_cast<const int64_t*>(step.a);
           switch (step.size) {
             case 1:
-              gather<uint8_t>(step.r, step.memory, index, n);
+              gather<uint8_t>(step.r, step.memory, index, step.c, n);
               break;
             case 2:
-              gather<uint16_t>(step.r, step.memory, index, n);
+              gather<uint16_t>(step.r, step.memory, index, step.c, n);
               break;
             case 4:
-              gather<uint32_t>(step.r, step.memory, index, n);
+              gather<uint32_t>(step.r, step.memory, index, step.c, n);
               break;
             default:
-              gather<uint64_t>(step.r, step.memory, index, n);
+              gather<uint64_t>(step.r, step.memory, index, step.c, n);
               break;
           }
           if (step.is_bool) make_bool(step.r, n);
           break;
         }
         case Step::Kind::kLoadUnit:
-          std::memcpy(step.r, unit_address(step), static_cast<size_t>(n) * step.size);
+          load_unit(step, n);
           if (step.is_bool) make_bool(step.r, n);
           break;
         case Step::Kind::kStore: {
@@ -386,6 +390,18 @@ class Interpreter {
   }
   char* unit_address(const Step& step) const {
     return step.memory + (*reinterpret_cast<const int64_t*>(step.a) + unit_index_) * step.size;
+  }
+
+  void load_unit(const Step& step, int n) const {
+    const size_t size = step.size;
+    if (step.c == nullptr) {
+      std::memcpy(step.r, unit_address(step), static_cast<size_t>(n) * size);
+      return;
+    }
+    std::memset(step.r, 0, static_cast<size_t>(n) * size);
+    for (size_t i = 0; i < static_cast<size_t>(n); ++i) {
+      if (step.c[i] != 0) std::memcpy(step.r + i * size, unit_address(step) + i * size, size);
+    }
   }
 
   void run_serial(LoopPlan& loop, int width) {

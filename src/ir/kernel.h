@@ -49,7 +49,8 @@ enum class Op : uint8_t {
   kIndex,  ///< a loop's index (i64); defined by its Loop
   kCarry,  ///< an accumulator or right-hand side inside a Reduce's combine block, or the result of a Reduce
            ///< or Rare; defined there
-  // Memory. Indices count elements of the buffer's type.
+  // Memory. Indices count elements of the buffer's type. Of a load, c, if given: where it is false nothing is
+  // read, and the result is zero.
   kLoad,      ///< buffer[a]; a varies over lanes: gather
   kLoadUnit,  ///< buffer[a + i], i the index of the enclosing vector loop, a uniform: one vector load.
               ///< b, if given: buffer[b + i] will be read soon, a hint that asks nothing of b's value

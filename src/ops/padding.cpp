@@ -190,6 +190,7 @@ const OpFamily padding(
               b.set(0, pad(b.grad(), back));
             })
             .gradient_reads({})
+            .filled_by_ops()
             .function_only()
             .describe("A border of one number."),
         function("reflection_pad1d(Tensor self, int[2] padding) -> Tensor",

@@ -42,7 +42,7 @@ class PendingWork {
   /// The storage, which names this work, is about to be freed.
   virtual void forget(Storage& storage) { (void)storage; }
 
-  const bool holds_storages;
+  const bool holds_storages;  ///< then it also outlives them all
 };
 
 /// A block of bytes and its history. Every tensor that aliases these bytes holds the same Storage.

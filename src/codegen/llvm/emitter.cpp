@@ -176,6 +176,13 @@ class Emitter {
                : llvm::Constant::getAllOnesValue(arithmetic_.type(Type::kBool, step_.width));
   }
 
+  /// The lanes of a load; null: all.
+  llvm::Value* loaded_lanes(ir::Value condition) {
+    if (condition == ir::kNoValue) return step_.mask;
+    llvm::Value* lanes = vector(condition);
+    return step_.mask == nullptr ? lanes : b_.CreateAnd(step_.mask, lanes);
+  }
+
   llvm::Value* load(const ir::Inst& inst) {
     const Type t = kernel_.buffers[inst.buffer].type;
     const llvm::Align align(static_cast<uint64_t>(ir::size_of(t)));
@@ -184,22 +191,43 @@ class Emitter {
     if (inst.op == Op::kLoadUnit) {
       llvm::Type* type = memory_type(t, step_.width);
       llvm::Value* from = address(inst.buffer, b_.CreateAdd(index, step_.index));
+      llvm::Value* lanes = loaded_lanes(inst.c);
       if (inst.b != ir::kNoValue) fetch(inst.buffer, inst.b, false);
-      result = step_.mask == nullptr
+      result = lanes == nullptr
                    ? static_cast<llvm::Value*>(b_.CreateAlignedLoad(type, from, align))
-                   : b_.CreateMaskedLoad(type, from, align, step_.mask, llvm::Constant::getNullValue(type));
+                   : b_.CreateMaskedLoad(type, from, align, lanes, llvm::Constant::getNullValue(type));
     } else if (index->getType()->isVectorTy()) {
       llvm::Type* type = memory_type(t, step_.width);
+      llvm::Value* lanes = loaded_lanes(inst.c);
       const auto gathered = [&]() -> llvm::Value* {
-        return b_.CreateMaskedGather(type, address(inst.buffer, index), align, all_lanes(),
+        return b_.CreateMaskedGather(type, address(inst.buffer, index), align,
+                                     lanes != nullptr ? lanes : all_lanes(),
                                      llvm::Constant::getNullValue(type));
       };
       const std::optional<Strided::Index> at = strided(inst.a);
-      result = at && masks_well(t) ? strided_access(inst.buffer, type, *at).load(gathered) : gathered();
+      result =
+          at && masks_well(t) ? strided_access(inst.buffer, type, *at, lanes).load(gathered) : gathered();
     } else {
-      result = b_.CreateAlignedLoad(memory_type(t, 0), address(inst.buffer, index), align);
+      result = load_one(t, address(inst.buffer, index), inst.c);
     }
     return arithmetic_.from_memory(result, t);
+  }
+
+  /// One element, of lanes or for all of them.
+  llvm::Value* load_one(Type t, llvm::Value* from, ir::Value condition) {
+    llvm::Type* type = memory_type(t, 0);
+    const llvm::Align align(static_cast<uint64_t>(ir::size_of(t)));
+    if (condition == ir::kNoValue) return b_.CreateAlignedLoad(type, from, align);
+    // A zero of our own is read instead of what may not be there.
+    llvm::Value* lanes = scalar(condition);
+    const bool wide = lanes->getType()->isVectorTy();
+    llvm::Value* any = wide ? b_.CreateOrReduce(lanes) : lanes;
+    llvm::AllocaInst* zero = allocate(type);
+    b_.CreateAlignedStore(llvm::Constant::getNullValue(type), zero, align);
+    llvm::Value* x = b_.CreateAlignedLoad(type, b_.CreateSelect(any, from, zero), align);
+    if (!wide) return x;
+    return b_.CreateSelect(lanes, b_.CreateVectorSplat(static_cast<unsigned>(step_.width), x),
+                           llvm::Constant::getNullValue(memory_type(t, step_.width)));
   }
 
   /// The index of a load or store, if lanes are at equal distances.
@@ -224,8 +252,8 @@ class Emitter {
   /// Whether single lanes of a vector of this type are loaded and stored by one instruction.
   bool masks_well(Type t) const { return level_ != CpuLevel::kV2 && ir::size_of(t) >= 4; }
 
-  Strided strided_access(int16_t buffer, llvm::Type* type, const Strided::Index& at) {
-    return {b_, llvm::cast<llvm::FixedVectorType>(type), pointers_[buffer], at, step_.mask};
+  Strided strided_access(int16_t buffer, llvm::Type* type, const Strided::Index& at, llvm::Value* lanes) {
+    return {b_, llvm::cast<llvm::FixedVectorType>(type), pointers_[buffer], at, lanes};
   }
 
   /// Into the first-level cache, to be read or written.
@@ -256,7 +284,7 @@ class Emitter {
       };
       const std::optional<Strided::Index> at = strided(store.index);
       if (at && masks_well(t))
-        strided_access(store.buffer, value->getType(), *at).store(value, scatter);
+        strided_access(store.buffer, value->getType(), *at, step_.mask).store(value, scatter);
       else
         scatter();
     } else {

@@ -286,6 +286,11 @@ bool Assemblies::reads_assembly(int32_t record) const {
   });
 }
 
+const std::vector<int32_t>& Assemblies::readers(int32_t record) const {
+  const TraceOperand& o = trace_.outputs(trace_.records[static_cast<size_t>(record)])[0];
+  return uses_[static_cast<size_t>(o.storage)].readers;
+}
+
 void Assemblies::make_whole_for(int32_t record) {
   for (const TraceOperand& o : trace_.inputs(trace_.records[static_cast<size_t>(record)])) {
     if (o.storage >= 0 && reads_assembly(record, o.storage)) make_whole(o.storage);

@@ -47,6 +47,8 @@ class Assemblies {
   bool reads_assembly(int32_t record, int32_t storage) const;
   /// Of an assembly, as `read` sees it over a space of these sizes.
   std::vector<Piece> pieces(const Access& read, const Dims& sizes) const;
+  /// The records that read the assembly which this one, spared, writes.
+  const std::vector<int32_t>& readers(int32_t record) const;
   /// The storages that an assembly is made from.
   const std::vector<int32_t>& sources(int32_t storage) const {
     return sources_[static_cast<size_t>(storage)];

@@ -95,7 +95,26 @@ class Fusion {
       for (const TraceOperand& o : steps[g].operands) used[static_cast<size_t>(o.storage)] = true;
     }
     std::erase_if(steps, [](const FusedStep& s) { return s.program == nullptr && s.call < 0; });
+    if (assemblies_) finish_spared(steps);
     return steps;
+  }
+
+  /// A spared record is done when the last step is that reads what it would have written.
+  void finish_spared(std::vector<FusedStep>& steps) const {
+    std::vector<size_t> last(trace_.records.size(), SIZE_MAX);
+    for (size_t s = 0; s < steps.size(); ++s) {
+      for (const int32_t r : steps[s].records) last[static_cast<size_t>(r)] = s;
+    }
+    // Readers come after writers.
+    for (size_t r = trace_.records.size(); r-- > 0;) {
+      const auto record = static_cast<int32_t>(r);
+      if (!assemblies_->spares(record)) continue;
+      for (const int32_t reader : assemblies_->readers(record)) {
+        const size_t step = last[static_cast<size_t>(reader)];
+        if (step != SIZE_MAX && (last[r] == SIZE_MAX || last[r] < step)) last[r] = step;
+      }
+      if (last[r] != SIZE_MAX) steps[last[r]].records.push_back(record);
+    }
   }
 
  private:

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 
+#include "compile/sweeps.h"
 #include "ir/builder.h"
 #include "ir/primitives.h"
 #include "lohe/error.h"
@@ -25,13 +26,17 @@ constexpr int kRowsAhead = 2;
 class Lowering {
  public:
   Lowering(const Graph& graph, const KernelSpec& spec, std::string name)
-      : graph_(graph), spec_(spec), b_(std::move(name)), values_(graph.nodes.size()) {}
+      : graph_(graph),
+        spec_(spec),
+        sweeps_(graph, spec),
+        kept_(kept_dims(spec)),
+        b_(std::move(name)),
+        values_(graph.nodes.size()) {
+    result_.cost = sweeps_.cost;
+  }
 
   LoweredKernel run() {
     declare_buffers();
-    analyse();
-    kept_ = 0;
-    while (kept_ < spec_.dims.size() && !spec_.dims[kept_].reduced) ++kept_;
     const bool vector_kept = spec_.vector_dim < static_cast<int>(kept_);
     std::vector<std::pair<V, V>> outer;
     for (size_t i = 0; i < kept_; ++i) {
@@ -43,7 +48,9 @@ class Lowering {
     }
     for (size_t i = kept_; i < spec_.dims.size(); ++i) extent(static_cast<int>(i));
     declare_parameters();
-    if (spec_.tile_dim >= 0) {
+    if (spec_.row > 0) {
+      short_rows(outer);
+    } else if (spec_.tile_dim >= 0) {
       turned_tiles(outer);
     } else if (spec_.by_rows) {
       const std::vector<std::pair<V, V>> serial(outer.begin(), outer.end() - 1);
@@ -85,37 +92,6 @@ class Lowering {
   }
   static Type memory_type(Dtype d) { return type_of(info(d).value_dtype); }
 
-  /// For every node: does it change along reduced loops, and after how many sweeps can it be known.
-  void analyse() {
-    Space reduced = 0;
-    for (const LoopDim& d : spec_.dims) {
-      if (d.reduced) reduced |= d.group;
-    }
-    const size_t n = graph_.nodes.size();
-    row_.resize(n);
-    depth_.resize(n);
-    needed_ = graph_.needed();
-    for (size_t i = 0; i < n; ++i) {
-      const GraphNode& g = graph_.nodes[i];
-      if (is_leaf(g.prim)) {
-        row_[i] = (g.space & reduced) != 0;
-      } else {
-        for (const int32_t x : {g.a, g.b, g.c}) {
-          if (x < 0) continue;
-          row_[i] = row_[i] || row_[static_cast<size_t>(x)];
-          depth_[i] = std::max(depth_[i], depth_[static_cast<size_t>(x)]);
-        }
-        if (needed_[i]) result_.cost += primitive(g.prim).cost;
-        if (is_reduction(g.prim)) {
-          // A reduction of what does not vary still counts its terms.
-          row_[i] = false;
-          ++depth_[i];
-          sweeps_ = std::max(sweeps_, depth_[i]);
-        }
-      }
-    }
-  }
-
   void declare_parameters() {
     // Strides first, then scalars: the order in which the nodes ask for them does not matter to anybody.
     for (size_t o = 0; o < spec_.inputs.size() + spec_.outputs.size(); ++o) {
@@ -137,7 +113,7 @@ class Lowering {
     }
     for (size_t i = 0; i < graph_.nodes.size(); ++i) {
       const GraphNode& g = graph_.nodes[i];
-      if (!needed_[i]) continue;
+      if (!sweeps_.needed[i]) continue;
       if (g.prim == Prim::kScalar) {
         const Type type = memory_type(g.dtype);
         const auto number = static_cast<int16_t>(g.imm);
@@ -305,9 +281,9 @@ class Lowering {
     made_.assign(graph_.nodes.size(), false);
     const bool sweeps_vector = spec_.vector_dim >= static_cast<int>(kept_);
     const std::vector<std::pair<V, V>> bounds = reduced_bounds();
-    for (int sweep = 1; sweep <= sweeps_; ++sweep) {
-      const std::vector<int32_t> reductions = reductions_of(sweep);
-      const std::vector<bool> want = closure(targets_of(sweep));
+    for (int sweep = 1; sweep <= sweeps_.count; ++sweep) {
+      const std::vector<int32_t> reductions = sweeps_.reductions_of(sweep);
+      const std::vector<bool> want = closure(sweeps_.targets_of(sweep));
       make_kept(want);
       std::vector<int32_t> keep = sweeps_vector ? worth_keeping(want, sweep) : std::vector<int32_t>{};
       std::vector<Builder::Reduction> folds;
@@ -338,38 +314,22 @@ class Lowering {
         made_[static_cast<size_t>(reductions[i])] = true;
       }
     }
-    if (const std::vector<int32_t> targets = finished_in(kAfter); !targets.empty()) {
+    if (const std::vector<int32_t> targets = sweeps_.finished_in(Sweeps::kAfter); !targets.empty()) {
       make_kept(closure(targets));
-      finish(kAfter);
+      finish(Sweeps::kAfter);
     }
-    if (const std::vector<int32_t> targets = finished_in(sweeps_ + 1); !targets.empty()) {
+    if (const std::vector<int32_t> targets = sweeps_.finished_in(sweeps_.count + 1); !targets.empty()) {
       const std::vector<bool> want = closure(targets);
       make_kept(want);
       b_.loop(bounds, sweeps_vector, [&](const std::vector<V>& at) {
         enter(outer, at);
         make_row(want);
-        finish(sweeps_ + 1);
+        finish(sweeps_.count + 1);
       });
       at_ = outer;
     }
   }
 
-  std::vector<int32_t> reductions_of(int sweep) const {
-    std::vector<int32_t> found;
-    for (size_t i = 0; i < graph_.nodes.size(); ++i) {
-      if (needed_[i] && is_reduction(graph_.nodes[i].prim) && depth_[i] == sweep)
-        found.push_back(static_cast<int32_t>(i));
-    }
-    return found;
-  }
-  std::vector<int32_t> operands_of(const std::vector<int32_t>& reductions) const {
-    std::vector<int32_t> found;
-    for (const int32_t r : reductions) {
-      found.push_back(node(r).a);
-      if (node(r).b >= 0) found.push_back(node(r).b);
-    }
-    return found;
-  }
   static bool finds_position(Prim p) { return p == Prim::kArgmax || p == Prim::kArgmin; }
   /// What a reduction folds at the current indices.
   std::vector<V> elements_of(int32_t reduction) {
@@ -385,49 +345,19 @@ class Lowering {
     return {parts[0], parts.size() > 1 ? parts[1] : V{}};
   }
 
-  /// When results and checks are finished that do not vary over the reduced dims: after the reductions.
-  static constexpr int kAfter = 0;
-  /// The sweep that finishes an output or a check: the first that knows its value.
-  int sweep_of(int32_t value, bool row) const {
-    return row ? depth_[static_cast<size_t>(value)] + 1 : kAfter;
-  }
-  int sweep_of_output(size_t o) const {
-    const bool row = in_row(o);
-    return row && spec_.outputs[o].overwrites ? sweeps_ + 1 : sweep_of(graph_.outputs[o], row);
-  }
-  int sweep_of_check(const Graph::Check& c) const {
-    return sweep_of(c.condition, row_[static_cast<size_t>(c.condition)] != 0);
-  }
-  std::vector<int32_t> finished_in(int sweep) const {
-    std::vector<int32_t> targets;
-    for (size_t o = 0; o < graph_.outputs.size(); ++o) {
-      if (sweep_of_output(o) == sweep) targets.push_back(graph_.outputs[o]);
-    }
-    for (const Graph::Check& c : graph_.checks) {
-      if (sweep_of_check(c) == sweep) targets.push_back(c.condition);
-    }
-    return targets;
-  }
   void finish(int sweep) {
     int code = 0;
     for (const Graph::Check& c : graph_.checks) {
       ++code;
-      if (sweep_of_check(c) == sweep) b_.check(values_[static_cast<size_t>(c.condition)].re, code);
+      if (sweeps_.sweep_of_check(c) == sweep) b_.check(values_[static_cast<size_t>(c.condition)].re, code);
     }
     for (size_t o = 0; o < graph_.outputs.size(); ++o) {
-      if (sweep_of_output(o) == sweep) store_output(o, values_[static_cast<size_t>(graph_.outputs[o])]);
+      if (sweeps_.sweep_of_output(o) == sweep)
+        store_output(o, values_[static_cast<size_t>(graph_.outputs[o])]);
     }
   }
-  /// What a sweep computes: its reductions' operands, and what it finishes.
-  std::vector<int32_t> targets_of(int sweep) const {
-    std::vector<int32_t> targets = operands_of(reductions_of(sweep));
-    const std::vector<int32_t> finished = finished_in(sweep);
-    targets.insert(targets.end(), finished.begin(), finished.end());
-    return targets;
-  }
-
-  // Turned tiles: a tile of each turned input is read along its own dense dim into scratch, whose rows lie an
-  // odd number of elements apart, and from there along the vector dim; cache lines are used whole either way.
+  // Turned tiles: a tile of each turned input is read along its own dense dim and lies in scratch as the
+  // vector dim goes; cache lines are used whole.
 
   /// b_.loop, or the body alone where there is nothing to loop over.
   void over(const std::vector<std::pair<V, V>>& bounds, const Builder::Body& body) {
@@ -444,18 +374,33 @@ class Lowering {
   }
 
   static int64_t tile_side(Type t) { return size_of(t) == 8 ? kTurnedTile / 2 : kTurnedTile; }
-  /// Gathers know elements of 4 and 8 bytes.
+  /// See ir::Transpose.
   static Type turned_type(Type t) { return size_of(t) < 4 ? Type::kI32 : t; }
 
-  void turned_tiles(const std::vector<std::pair<V, V>>& bounds) {
-    const auto d = static_cast<size_t>(spec_.tile_dim), v = static_cast<size_t>(spec_.vector_dim);
+  /// Scratch for the tiles; how long and wide they are.
+  int64_t declare_tiles() {
     int64_t side = kTurnedTile;
     for (size_t i = 0; i < spec_.inputs.size(); ++i) {
       if (spec_.inputs[i].step != Step::kTurned) continue;
       const Type type = turned_type(memory_type(spec_.inputs[i].dtype));
       side = std::min(side, tile_side(type));
-      turned_.emplace(i, scratch(type, {kTurnedTile * (kTurnedTile + 1) * size_of(type), false}));
+      turned_.emplace(i, scratch(type, {kTurnedTile * kTurnedPitch * size_of(type), false}));
     }
+    return side;
+  }
+
+  /// Fills them from `rows` of the vector dim and `columns` of the tile's.
+  void fill_tiles(V begin, V rows, V columns) {
+    for (const auto& [number, buffer] : turned_) {
+      const V stride = strides_.at({number, static_cast<size_t>(spec_.vector_dim)});
+      const V base = address(number, spec_.inputs[number]) + begin;
+      b_.transpose({buffers_[number], buffer, base.id, stride.id, rows.id, columns.id, kTurnedPitch});
+    }
+  }
+
+  void turned_tiles(const std::vector<std::pair<V, V>>& bounds) {
+    const auto d = static_cast<size_t>(spec_.tile_dim), v = static_cast<size_t>(spec_.vector_dim);
+    const int64_t side = declare_tiles();
     std::vector<std::pair<V, V>> serial;
     for (size_t i = 0; i < bounds.size(); ++i) {
       if (i != d && i != v) serial.push_back(bounds[i]);
@@ -469,20 +414,17 @@ class Lowering {
       over_pieces(bounds[d], side, [&](V d_begin, V d_end) {
         over_pieces(bounds[v], side, [&](V v_begin, V v_end) {
           tile_at_ = {d_begin, v_begin};
-          for (const auto& [number, buffer] : turned_) {
-            b_.loop({{v_begin, v_end}}, false, [&](const std::vector<V>& j) {
-              at_[v] = j[0];
-              b_.loop({{d_begin, d_end}}, true, [&](const std::vector<V>&) { fill_turned(number, buffer); });
-            });
-          }
+          at_[d] = d_begin;
+          at_[v] = v_begin;
+          fill_tiles(d_begin, v_end - v_begin, d_end - d_begin);
           b_.loop({{d_begin, d_end}}, false, [&](const std::vector<V>& i) {
             at_[d] = i[0];
             b_.loop({{v_begin, v_end}}, true, [&](const std::vector<V>& j) {
               at_[v] = j[0];
               scratch_.clear();
               made_.assign(graph_.nodes.size(), false);
-              make_kept(closure(finished_in(kAfter)));
-              finish(kAfter);
+              make_kept(closure(sweeps_.finished_in(Sweeps::kAfter)));
+              finish(Sweeps::kAfter);
             });
           });
         });
@@ -490,21 +432,68 @@ class Lowering {
     });
   }
 
-  static constexpr int64_t kTurnedPitch = kTurnedTile + 1;
+  /// Columns of a tile lie so far apart that a first-level cache keeps neighbours in different places.
+  static constexpr int64_t kTurnedPitch = kTurnedTile + 16;
 
-  void fill_turned(size_t number, int16_t buffer) {
-    const Operand& o = spec_.inputs[number];
-    V x = b_.load_unit(buffers_[number], address(number, o));
-    if (is_half(x.type())) x = b_.bitcast(x, Type::kI16);
-    const V row = at_[static_cast<size_t>(spec_.vector_dim)] - tile_at_.second;
-    b_.store_unit(buffer, row * kTurnedPitch - tile_at_.first, b_.cast(x, turned_type(memory_type(o.dtype))));
-  }
   V load_turned(size_t number) {
     const Type type = memory_type(spec_.inputs[number].dtype);
-    const V row = b_.cast(at_[static_cast<size_t>(spec_.vector_dim)] - tile_at_.second, Type::kI32);
-    const V column = b_.cast(at_[static_cast<size_t>(spec_.tile_dim)] - tile_at_.first, Type::kI32);
-    const V x = b_.load(turned_.at(number), b_.cast(row * kTurnedPitch + column, Type::kI64));
+    const V column = at_[static_cast<size_t>(spec_.tile_dim)] - tile_at_.first;
+    const V x = b_.load_unit(turned_.at(number), column * kTurnedPitch - tile_at_.second);
     return is_half(type) ? b_.bitcast(b_.cast(x, Type::kI16), type) : b_.cast(x, type);
+  }
+
+  // Short rows: vectors go along the last kept dim; of a row, each element is code of its own.
+
+  void short_rows(const std::vector<std::pair<V, V>>& bounds) {
+    const size_t v = bounds.size() - 1;
+    const int64_t side = declare_tiles();
+    over({bounds.begin(), bounds.end() - 1}, [&](const std::vector<V>& outer) {
+      over_pieces(bounds[v], side, [&](V begin, V end) {
+        const V zero = b_.constant_int(Type::kI64, 0);
+        tile_at_ = {zero, begin};
+        at_ = outer;
+        at_.push_back(begin);
+        fill_tiles(zero, end - begin, b_.constant_int(Type::kI64, spec_.row));
+        b_.loop({{begin, end}}, true, [&](const std::vector<V>& at) {
+          at_ = outer;
+          at_.push_back(at[0]);
+          short_row();
+        });
+      });
+    });
+  }
+
+  void short_row() {
+    scratch_.clear();
+    made_.assign(graph_.nodes.size(), false);
+    const auto in_row = [&](const std::vector<bool>& want, int sweep, const std::function<void()>& then) {
+      make_kept(want);
+      for (int i = 0; i < spec_.row; ++i) {
+        at_.push_back(b_.constant_int(Type::kI64, i));
+        make_row(want);
+        finish(sweep);
+        then();
+        at_.pop_back();
+      }
+    };
+    for (int sweep = 1; sweep <= sweeps_.count; ++sweep) {
+      const std::vector<int32_t> reductions = sweeps_.reductions_of(sweep);
+      std::map<int32_t, std::vector<std::vector<V>>> elements;
+      in_row(closure(sweeps_.targets_of(sweep)), sweep, [&] {
+        for (const int32_t r : reductions) elements[r].push_back(elements_of(r));
+      });
+      for (const int32_t r : reductions) {
+        values_[static_cast<size_t>(r)] =
+            result_of(r, reduction_of_few(b_, node(r).prim, node(node(r).a).dtype, std::move(elements[r])));
+        made_[static_cast<size_t>(r)] = true;
+      }
+    }
+    if (const std::vector<int32_t> targets = sweeps_.finished_in(Sweeps::kAfter); !targets.empty()) {
+      make_kept(closure(targets));
+      finish(Sweeps::kAfter);
+    }
+    if (const std::vector<int32_t> targets = sweeps_.finished_in(sweeps_.count + 1); !targets.empty())
+      in_row(closure(targets), sweeps_.count + 1, [] {});
   }
 
   // By rows: a tile of columns at a time, with what is known of each column in scratch.
@@ -515,22 +504,22 @@ class Lowering {
       scratch_.clear();
       columns_.clear();
       tile_at_ = {begin, end};
-      for (int sweep = 1; sweep <= sweeps_; ++sweep) sweep_rows(outer, sweep, unrolled);
-      if (const std::vector<int32_t> targets = finished_in(kAfter); !targets.empty()) {
+      for (int sweep = 1; sweep <= sweeps_.count; ++sweep) sweep_rows(outer, sweep, unrolled);
+      if (const std::vector<int32_t> targets = sweeps_.finished_in(Sweeps::kAfter); !targets.empty()) {
         const std::vector<bool> want = closure(targets);
         over_columns(outer, [&] {
           make_kept(want);
-          finish(kAfter);
+          finish(Sweeps::kAfter);
         });
       }
-      if (const std::vector<int32_t> targets = finished_in(sweeps_ + 1); !targets.empty()) {
+      if (const std::vector<int32_t> targets = sweeps_.finished_in(sweeps_.count + 1); !targets.empty()) {
         const std::vector<bool> want = closure(targets);
         b_.loop(reduced_bounds(), false, [&](const std::vector<V>& rows) {
           over_columns(outer, [&] {
             make_kept(want);
             at_.insert(at_.end(), rows.begin(), rows.end());
             make_row(want);
-            finish(sweeps_ + 1);
+            finish(sweeps_.count + 1);
           });
         });
       }
@@ -556,8 +545,8 @@ class Lowering {
   }
 
   void sweep_rows(const std::vector<V>& outer, int sweep, int unrolled) {
-    const std::vector<int32_t> reductions = reductions_of(sweep);
-    const std::vector<bool> want = closure(targets_of(sweep));
+    const std::vector<int32_t> reductions = sweeps_.reductions_of(sweep);
+    const std::vector<bool> want = closure(sweeps_.targets_of(sweep));
     const V base = -tile_at_.first;
     const auto store = [&](const std::vector<int16_t>& buffers, const std::vector<V>& parts) {
       for (size_t i = 0; i < parts.size(); ++i) b_.store_unit(buffers[i], base, parts[i]);
@@ -609,16 +598,17 @@ class Lowering {
   /// Puts the values of a column that later rows read, and that can be known now, into scratch.
   void settle(const std::vector<V>& outer, int sweep) {
     std::vector<int32_t> later;
-    for (int s = sweep + 1; s <= sweeps_ + 1; ++s) {
-      const std::vector<int32_t> targets = targets_of(s);
+    for (int s = sweep + 1; s <= sweeps_.count + 1; ++s) {
+      const std::vector<int32_t> targets = sweeps_.targets_of(s);
       later.insert(later.end(), targets.begin(), targets.end());
     }
     const std::vector<bool> want = closure(later);
     std::vector<int32_t> settled;
     for (size_t i = 0; i < want.size(); ++i) {
-      if (!want[i] || !row_[i]) continue;
+      if (!want[i] || !sweeps_.row[i]) continue;
       for (const int32_t x : {graph_.nodes[i].a, graph_.nodes[i].b, graph_.nodes[i].c}) {
-        if (x < 0 || row_[static_cast<size_t>(x)] || depth_[static_cast<size_t>(x)] > sweep) continue;
+        if (x < 0 || sweeps_.row[static_cast<size_t>(x)] || sweeps_.depth[static_cast<size_t>(x)] > sweep)
+          continue;
         const GraphNode& g = node(x);
         if (is_leaf(g.prim) || is_reduction(g.prim) || columns_.contains(x) ||
             (g.space & spec_.dims[static_cast<size_t>(spec_.vector_dim)].group) == 0)
@@ -657,12 +647,6 @@ class Lowering {
     return bounds;
   }
 
-  /// A result is written in the last sweep if its memory moves along reduced dims, even where its value does
-  /// not.
-  bool in_row(size_t output) const {
-    return row_[static_cast<size_t>(graph_.outputs[output])] != 0 || spec_.outputs[output].dims >> kept_ != 0;
-  }
-
   void enter(const std::vector<V>& outer, const std::vector<V>& at) {
     at_ = outer;
     at_.insert(at_.end(), at.begin(), at.end());
@@ -670,7 +654,7 @@ class Lowering {
 
   void make_kept(const std::vector<bool>& want) {
     for (size_t i = 0; i < want.size(); ++i) {
-      if (!want[i] || row_[i] || made_[i] || is_reduction(graph_.nodes[i].prim)) continue;
+      if (!want[i] || sweeps_.row[i] || made_[i] || is_reduction(graph_.nodes[i].prim)) continue;
       make(static_cast<int32_t>(i));
       made_[i] = true;
     }
@@ -678,7 +662,7 @@ class Lowering {
 
   void make_row(const std::vector<bool>& want) {
     for (size_t i = 0; i < want.size(); ++i) {
-      if (!want[i] || !row_[i]) continue;
+      if (!want[i] || !sweeps_.row[i]) continue;
       const auto kept = scratch_.find(static_cast<int32_t>(i));
       if (kept != scratch_.end()) {
         values_[i] = {b_.load_unit(kept->second, scratch_base()), {}};
@@ -698,16 +682,16 @@ class Lowering {
 
   std::vector<int32_t> worth_keeping(const std::vector<bool>& want, int sweep) {
     std::vector<int32_t> later_targets;
-    for (int s = sweep + 1; s <= sweeps_ + 1; ++s) {
-      const std::vector<int32_t> targets = targets_of(s);
+    for (int s = sweep + 1; s <= sweeps_.count + 1; ++s) {
+      const std::vector<int32_t> targets = sweeps_.targets_of(s);
       later_targets.insert(later_targets.end(), targets.begin(), targets.end());
     }
     std::vector<bool> later = closure(later_targets);
     std::vector<int32_t> keep;
     for (size_t i = graph_.nodes.size(); i-- > 0;) {
       const GraphNode& g = graph_.nodes[i];
-      if (!want[i] || !later[i] || !row_[i] || is_leaf(g.prim) || is_complex(g.dtype) || is_half(g.dtype) ||
-          g.dtype == Dtype::kBool || scratch_.contains(static_cast<int32_t>(i)) ||
+      if (!want[i] || !later[i] || !sweeps_.row[i] || is_leaf(g.prim) || is_complex(g.dtype) ||
+          is_half(g.dtype) || g.dtype == Dtype::kBool || scratch_.contains(static_cast<int32_t>(i)) ||
           primitive(g.prim).cost < kDear) {
         continue;
       }
@@ -727,14 +711,11 @@ class Lowering {
 
   const Graph& graph_;
   const KernelSpec& spec_;
+  const Sweeps sweeps_;
+  const size_t kept_;
   Builder b_;
   LoweredKernel result_;
-  size_t kept_ = 0;
-  int sweeps_ = 0;
   std::vector<int16_t> buffers_;
-  std::vector<char> row_;
-  std::vector<bool> needed_;
-  std::vector<int> depth_;
   std::vector<Registers> values_;
   std::vector<char> made_;
   std::vector<V> at_;  ///< loop indices where we are

@@ -39,6 +39,10 @@ struct KernelSpec {
   /// chain for every element, so the same bits; it reads memory row by row, where the other form goes down
   /// one column of vectors after the other with its accumulators in registers.
   bool by_rows = false;
+  /// Elements of the one reduced dim, where they are so few that the code has each of them beside the others
+  /// and vectors go along the last kept dim; 0: any number. The same tree for every element, so the same
+  /// bits.
+  int row = 0;
   bool unit_iota = false;           ///< neighbours along the vector dim are one apart in their group
   SmallVector<Operand, 6> inputs;   ///< by input number of the graph
   SmallVector<Operand, 3> outputs;  ///< by output of the graph
@@ -68,10 +72,12 @@ struct Scratch {
   bool per_row;  ///< for each element of the reduced dims
 };
 
+/// Up to so many elements, KernelSpec::row; and up to so many of a row whose elements are written.
+inline constexpr int64_t kShortRow = 16, kShortWrittenRow = 8;
 /// Elements of the vector dim that a kernel of kind `by_rows` takes at a time, and the sides of a tile:
 /// ranges of the outermost loop that are handed to it had better not be shorter.
 inline constexpr int64_t kColumnTile = 1024;
-inline constexpr int64_t kTurnedTile = 64;
+inline constexpr int64_t kTurnedTile = ir::Transpose::kTile;
 
 struct LoweredKernel {
   ir::Kernel kernel;

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <bit>
 
+#include "compile/lower.h"
 #include "compile/program.h"
+#include "tensor/shape.h"
 
 namespace lohe::compiler {
 namespace {
@@ -24,6 +26,23 @@ void sort_few(SmallVector<int64_t, 8>& list, Before before) {
 bool has_edge(const Binding& b, size_t dim, const Space& space) {
   return b.window != nullptr && !b.window->everywhere() &&
          (b.window->low[dim] > 0 || b.window->high[dim] < space.sizes[dim]);
+}
+
+/// Makes two loops of the first one, so that there are enough iterations for threads when the second goes
+/// elsewhere; false where its size has no fitting divisor.
+bool cut_first(Loops& loops) {
+  constexpr int64_t kShortest = 64, kLongest = 4096;
+  Loop& first = loops[0];
+  int64_t inner = std::min(kLongest, first.size / 2);
+  while (inner >= kShortest && first.size % inner != 0) --inner;
+  if (inner < kShortest || !first.edges.empty()) return false;
+  Loop outer = first;
+  outer.size /= inner;
+  outer.logical *= inner;
+  for (int64_t& s : outer.strides) s *= inner;
+  first.size = inner;
+  put_first(loops, std::move(outer));
+  return true;
 }
 
 }  // namespace
@@ -116,6 +135,56 @@ Nest make_nest(const Space& space, std::span<const Binding> operands, size_t inp
                          column.size >= kColumns;
   }
   return nest;
+}
+
+int dense_loop(const Loops& loops, size_t o) {
+  constexpr int64_t kLong = 8;
+  if (loops.back().size < kLong) return -1;
+  for (size_t d = 0; d + 1 < loops.size(); ++d) {
+    if (loops[d].strides[o] == 1 && loops[d].size >= kLong) return static_cast<int>(d);
+  }
+  return -1;
+}
+
+void put_best_last(Loops& loops, size_t inputs, size_t count) {
+  constexpr int64_t kVector = 16;
+  if (loops.back().size >= kVector) return;
+  const auto cost = [&](const Loop& l) {
+    double sum = 1;
+    for (size_t o = 0; o < count; ++o) {
+      const int64_t s = std::abs(l.strides[o]);
+      sum += s <= 1 ? 1 : s == 2 ? 3 : kVector;
+    }
+    return sum / static_cast<double>(std::min(l.size, kVector));
+  };
+  size_t best = loops.size() - 1;
+  for (size_t d = 0; d + 1 < loops.size(); ++d) {
+    if (cost(loops[d]) < cost(loops[best])) best = d;
+  }
+  if (best + 1 == loops.size()) return;
+  // An element that is written twice keeps what comes last.
+  for (size_t o = inputs; o < count; ++o) {
+    Dims sizes, strides;
+    for (const Loop& l : loops) {
+      sizes.push_back(l.size);
+      strides.push_back(l.strides[o]);
+    }
+    if (may_overlap(sizes, strides)) return;
+  }
+  if (best == 0 && !cut_first(loops)) return;
+  if (best == 0) best = 1;
+  std::rotate(loops.begin() + best, loops.begin() + best + 1, loops.end());
+}
+
+bool has_short_rows(const Loops& loops, size_t kept, size_t inputs, size_t count) {
+  constexpr int64_t kManyRows = 32;
+  const Loop& row = loops.back();
+  if (loops.size() != kept + 1 || row.size < 2 || row.size > kShortRow || loops[kept - 1].size < kManyRows)
+    return false;
+  for (size_t o = inputs; o < count; ++o) {
+    if (row.strides[o] != 0 && row.size > kShortWrittenRow) return false;
+  }
+  return true;
 }
 
 bool is_steady(const Space& space, std::span<const Binding> operands) {

@@ -43,6 +43,13 @@ struct Nest {
 Nest make_nest(const Space& space, std::span<const Binding> operands, size_t inputs, ir::Space reduced,
                bool positions);
 void put_first(Loops& loops, Loop loop);
+/// The loop, other than the last, along which operand `o` is dense, if that and the last are long enough for
+/// tiles; else -1.
+int dense_loop(const Loops& loops, size_t o);
+/// Where the innermost loop of elementwise work is short, vectors go along another one if that takes less.
+void put_best_last(Loops& loops, size_t inputs, size_t count);
+/// Whether rows are so short, and columns so long, that vectors go along the columns.
+bool has_short_rows(const Loops& loops, size_t kept, size_t inputs, size_t count);
 
 /// Whether a reduction over kRow has the same loops, up to merging of kept ones, whatever subset of these
 /// operands a kernel has beside its leader: one row loop, and vectors along the same dim.

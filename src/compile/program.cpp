@@ -27,6 +27,8 @@ constexpr int64_t kBlock = Program::kShortRow;
 constexpr int64_t kGrainWork = 1 << 16;
 /// From this many columns on their accumulators are kept in memory, and rows are read in order.
 constexpr int64_t kByRows = 32;
+/// Nodes of a graph times elements of a row that become straight code.
+constexpr int64_t kUnrolledRow = 256;
 constexpr size_t kMaxBuffers = 64, kMaxScratch = 32, kMostFlatParams = 64;
 
 }  // namespace
@@ -306,21 +308,6 @@ Program::Entry& Program::entry(Stage& step, const KernelSpec& spec) {
   return *made;
 }
 
-namespace {
-
-/// The loop, other than the last, along which operand `o` is dense, if that and the last are long enough for
-/// tiles; else -1.
-int dense_loop(const Loops& loops, size_t o) {
-  constexpr int64_t kLong = 8;
-  if (loops.back().size < kLong) return -1;
-  for (size_t d = 0; d + 1 < loops.size(); ++d) {
-    if (loops[d].strides[o] == 1 && loops[d].size >= kLong) return static_cast<int>(d);
-  }
-  return -1;
-}
-
-}  // namespace
-
 Program::Entry& Program::flat_entry(size_t operands, uint32_t moves) {
   std::atomic<Entry*>* cached = moves < flat_.size() ? &flat_[moves] : nullptr;
   if (Entry* e = cached != nullptr ? cached->load(std::memory_order_acquire) : nullptr) return *e;
@@ -557,6 +544,10 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
   }
 
   // 2. The kernel of this class.
+  if (step.reduced == 0 && loops.size() > 1) {
+    put_best_last(loops, step.inputs.size(), count);
+    kept = loops.size();
+  }
   KernelSpec spec;
   for (const Loop& l : loops) spec.dims.push_back({l.group, l.reduced});
   const size_t last = loops.size() - 1;
@@ -564,6 +555,14 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
   if (shape.along_columns) {
     spec.vector_dim = static_cast<int>(kept) - 1;
     spec.by_rows = loops[kept - 1].size >= kByRows;
+  }
+  if (step.reduced == kRow && !split && !shape.along_columns &&
+      has_short_rows(loops, kept, step.inputs.size(), count)) {
+    const auto work = static_cast<int64_t>(step.graph.nodes.size()) * loops.back().size;
+    if (work <= kUnrolledRow) {
+      spec.row = static_cast<int>(loops.back().size);
+      spec.vector_dim = static_cast<int>(kept) - 1;
+    }
   }
   const auto v = static_cast<size_t>(spec.vector_dim);
   spec.unit_iota = step.uses_iota && loops[v].logical == 1;
@@ -577,6 +576,11 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
       for (const Edge& e : loops[d].edges) {
         if (e.operand == o) operand.edges |= uint32_t{1} << d;
       }
+    }
+    if (spec.row > 0 && o < step.inputs.size() && operand.step == Step::kStrided && operand.edges == 0 &&
+        !is_complex(step.input_dtypes[o]) && loops[last].strides[o] == 1) {
+      spec.tile_dim = static_cast<int>(last);
+      operand.step = Step::kTurned;
     }
     if (step.reduced == 0 && o < step.inputs.size() && operand.step == Step::kStrided && operand.edges == 0) {
       const int turned = dense_loop(loops, o);

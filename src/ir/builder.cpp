@@ -94,6 +94,8 @@ V Builder::load_unit(int16_t buffer, V base, V next, V condition) {
                .c = condition.builder == nullptr ? kNoValue : condition.id});
 }
 
+void Builder::transpose(const Transpose& tile) { blocks_.back().block->push_back(tile); }
+
 void Builder::store(int16_t buffer, V index, V value) {
   blocks_.back().block->push_back(Store{buffer, false, index.id, value.id});
 }

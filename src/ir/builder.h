@@ -43,6 +43,7 @@ class Builder {
   V load(int16_t buffer, V index, V condition = {});
   /// In a vector loop: buffer[base + i]. @param next base of what will be read soon, a hint
   V load_unit(int16_t buffer, V base, V next = {}, V condition = {});
+  void transpose(const Transpose& tile);
   void store(int16_t buffer, V index, V value);
   void store_unit(int16_t buffer, V base, V value, V next = {});  ///< as load_unit()
   void check(V condition, int32_t code);

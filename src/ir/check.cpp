@@ -77,6 +77,9 @@ class Checker {
       } else if (const auto* store = std::get_if<Store>(&stmt)) {
         place_ = "store to buffer " + std::to_string(store->buffer);
         visit(*store, context);
+      } else if (const auto* t = std::get_if<Transpose>(&stmt)) {
+        place_ = "transpose of buffer " + std::to_string(t->from);
+        visit(*t, context);
       } else if (const auto* check = std::get_if<Check>(&stmt)) {
         place_ = "check with code " + std::to_string(check->code);
         require(!context.arithmetic_only, kArithmeticOnly);
@@ -108,6 +111,16 @@ class Checker {
       require(!varies(store.next), "what is written soon begins at a uniform place");
     }
     if (store.unit) unit_access(store.index, context);
+  }
+
+  void visit(const Transpose& t, Context context) {
+    require(!context.arithmetic_only, kArithmeticOnly);
+    require(!context.in_vector, "a vector loop has no tiles");
+    for (const Value v : {t.base, t.stride, t.rows, t.columns}) use(v, Type::kI64);
+    const Buffer &from = buffer(t.from), &to = buffer(t.to);
+    require(to.written && to.scratch, "only scratch takes tiles");
+    require(to.type == (size_of(from.type) < 4 ? Type::kI32 : from.type), "scratch of another type");
+    require(t.pitch >= Transpose::kTile, "columns overlap");
   }
 
   void unit_access(Value base, Context context) const {

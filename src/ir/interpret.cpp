@@ -17,7 +17,17 @@ struct LoopPlan;
 struct RarePlan;
 
 struct Step {
-  enum class Kind : uint8_t { kCompute, kLoad, kLoadUnit, kStore, kStoreUnit, kCheck, kLoop, kRare };
+  enum class Kind : uint8_t {
+    kCompute,
+    kLoad,
+    kLoadUnit,
+    kStore,
+    kStoreUnit,
+    kTranspose,
+    kCheck,
+    kLoop,
+    kRare
+  };
   Kind kind;
   bool varying = false;
   bool spread = false;   ///< uniform, and read by varying steps
@@ -30,6 +40,7 @@ struct Step {
   char* memory = nullptr;
   LoopPlan* loop = nullptr;
   RarePlan* rare = nullptr;
+  const Transpose* transpose = nullptr;
 };
 using Steps = std::vector<Step>;
 
@@ -220,6 +231,10 @@ class Interpreter {
         step.a = at(store->index);
         step.b = at(store->value);
         steps.push_back(step);
+      } else if (const auto* t = std::get_if<Transpose>(&stmt)) {
+        Step step{Step::Kind::kTranspose};
+        step.transpose = t;
+        steps.push_back(step);
       } else if (const auto* check = std::get_if<Check>(&stmt)) {
         Step step{Step::Kind::kCheck};
         step.varying = varies(check->condition);
@@ -365,6 +380,9 @@ class Interpreter {
         case Step::Kind::kStoreUnit:
           std::memcpy(unit_address(step), step.b, static_cast<size_t>(n) * step.size);
           break;
+        case Step::Kind::kTranspose:
+          transpose(*step.transpose);
+          break;
         case Step::Kind::kCheck:
           if (std::memchr(step.a, 0, static_cast<size_t>(n)) != nullptr)
             failed_ = std::max(failed_, step.code);
@@ -390,6 +408,21 @@ class Interpreter {
   }
   char* unit_address(const Step& step) const {
     return step.memory + (*reinterpret_cast<const int64_t*>(step.a) + unit_index_) * step.size;
+  }
+
+  void transpose(const Transpose& t) {
+    const auto from_size = static_cast<int64_t>(size_of(kernel_.buffers[static_cast<size_t>(t.from)].type));
+    const auto to_size = static_cast<int64_t>(size_of(kernel_.buffers[static_cast<size_t>(t.to)].type));
+    const auto* from = static_cast<const char*>(buffers_[t.from]) + *integer(t.base) * from_size;
+    auto* to = static_cast<char*>(buffers_[t.to]);
+    for (int64_t row = 0; row < *integer(t.rows); ++row) {
+      for (int64_t column = 0; column < *integer(t.columns); ++column) {
+        char* element = to + (column * t.pitch + row) * to_size;
+        std::memset(element, 0, static_cast<size_t>(to_size));
+        std::memcpy(element, from + (row * *integer(t.stride) + column) * from_size,
+                    static_cast<size_t>(from_size));
+      }
+    }
   }
 
   void load_unit(const Step& step, int n) const {

@@ -125,7 +125,18 @@ struct Define {
   Value value;
 };  ///< computes insts[value] here
 
-using Stmt = std::variant<Define, Store, Check, std::unique_ptr<Loop>, std::unique_ptr<Rare>>;
+/// Outside of vector loops: to[column * pitch + row] = from[base + row * stride + column] for `rows` rows and
+/// `columns` columns of a tile, at least one of each and at most kTile. `to` is scratch of from's type, or,
+/// for narrower elements, of kI32, which gets their bits with zeros above; it has room for
+/// pitch * kTile elements, of which others may be overwritten.
+struct Transpose {
+  static constexpr int64_t kTile = 64;
+  int16_t from, to;
+  Value base, stride, rows, columns;
+  int64_t pitch;  ///< at least kTile
+};
+
+using Stmt = std::variant<Define, Store, Check, Transpose, std::unique_ptr<Loop>, std::unique_ptr<Rare>>;
 using Block = std::vector<Stmt>;
 
 /// results = condition ? computed : usual, lane by lane, whatever the other lanes hold. The body, arithmetic

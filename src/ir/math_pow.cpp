@@ -124,11 +124,9 @@ void take_apart(V x, int digits, V* significand, V* exponent) {
   *exponent = select(normal, biased, integer(bits, 1));
 }
 
-}  // namespace
-
-// x mod y = (m_x 2^n mod m_y) 2^e_y for integers m: modular exponentiation takes log2(n) multiplications,
-// whatever the ratio of x and y.
-V fmod(V x, V y) {
+/// x mod y = (m_x 2^n mod m_y) 2^e_y for integers m: modular exponentiation takes log2(n) multiplications,
+/// whatever the ratio of x and y.
+V fmod_any(V x, V y) {
   const bool f32 = single(x);
   const int digits = f32 ? 23 : 52;
   V mx, ex, my, ey;
@@ -186,6 +184,21 @@ V fmod(V x, V y) {
   V result = select(shrinks, copy_sign(remainder, x), x);
   result = select((b == 0) | (a == infinity(x)), not_a_number(x), result);
   return select(is_nan(x), x, select(is_nan(y), y, result));
+}
+
+}  // namespace
+
+// The quotient, rounded and cut, is the integral one or, where rounding reached the next, one more. As long
+// as it has no more digits than a float, x - q y is a multiple of y's unit and no larger than y, so that one
+// fma gives it exactly.
+V fmod(V x, V y) {
+  const V a = abs(x), b = abs(y);
+  const V q = trunc(a / b);
+  const V r = fma(-q, b, a);
+  const V rest = select(a < b, a, select(r < 0, r + b, r));
+  const V few_digits = q < literal(x, single(x) ? 0x1p23 : 0x1p52);
+  return x.builder->rare(~few_digits, {copy_sign(rest, x)},
+                         [&]() -> std::vector<V> { return {fmod_any(x, y)}; })[0];
 }
 
 }  // namespace lohe::ir::math

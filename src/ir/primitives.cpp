@@ -1,5 +1,6 @@
 #include "ir/primitives.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -587,6 +588,27 @@ std::vector<V> reduction_combine(Builder& b, Prim prim, Dtype dtype, const std::
       break;
   }
   raise(ErrorKind::kInternal, "not a reduction: ", primitive(prim).name);
+}
+
+std::vector<V> reduction_of_few(Builder& b, Prim prim, Dtype dtype, std::vector<std::vector<V>> elements) {
+  const std::vector<V> init = reduction_identity(b, prim, dtype);
+  const auto combine = [&](const std::vector<V>& l, const std::vector<V>& r) {
+    return reduction_combine(b, prim, dtype, l, r);
+  };
+  for (std::vector<V>& lane : elements) lane = combine(init, lane);
+  // What has met the identity once is not changed by another one, if it is a single real number.
+  const bool again = init.size() > 1;
+  const size_t count = elements.size();
+  for (auto half = static_cast<size_t>(reduction_lanes(init.size(), init[0].type())) / 2; half >= 1;
+       half /= 2) {
+    for (size_t i = 0; i < std::min(half, count); ++i) {
+      if (i + half < count)
+        elements[i] = combine(elements[i], elements[i + half]);
+      else if (again)
+        elements[i] = combine(elements[i], init);
+    }
+  }
+  return elements[0];
 }
 
 }  // namespace lohe::ir

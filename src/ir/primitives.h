@@ -41,5 +41,7 @@ constexpr int reduction_lanes(size_t registers, Type element) {
 }
 std::vector<V> reduction_combine(Builder& b, Prim prim, Dtype dtype, const std::vector<V>& left,
                                  const std::vector<V>& right);
+/// As a vector loop folds the elements of a row that has no more of them than lanes.
+std::vector<V> reduction_of_few(Builder& b, Prim prim, Dtype dtype, std::vector<std::vector<V>> elements);
 
 }  // namespace lohe::ir

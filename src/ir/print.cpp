@@ -69,6 +69,10 @@ class Printer {
         line(depth, std::string(store->unit ? "store_unit" : "store") + " buffer " +
                         std::to_string(store->buffer) + " " + number(store->index) + " " +
                         number(store->value) + (store->next == kNoValue ? "" : " " + number(store->next)));
+      } else if (const auto* t = std::get_if<Transpose>(&stmt)) {
+        line(depth, "transpose buffer " + std::to_string(t->from) + " into " + std::to_string(t->to) +
+                        list({t->base, t->stride, t->rows, t->columns}) + " pitch " +
+                        std::to_string(t->pitch));
       } else if (const auto* check = std::get_if<Check>(&stmt)) {
         line(depth, "check " + number(check->condition) + " code " + std::to_string(check->code));
       } else if (const auto* rare = std::get_if<std::unique_ptr<Rare>>(&stmt)) {

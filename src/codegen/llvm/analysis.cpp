@@ -86,7 +86,7 @@ class WidestType {
                               take(kernel_.buffers[store.buffer].type);
                               if (!store.unit && varying_[store.index]) take(kGathered);
                             },
-                            [&](const ir::Check&) {},
+                            [&](const ir::Check&) {}, [&](const ir::Transpose&) {},
                             [&](const std::unique_ptr<ir::Rare>& rare) {
                               for (Value value : rare->results) visit(value);
                             },

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "codegen/llvm/control.h"
 #include "codegen/llvm/strided.h"
 #include "lohe/error.h"
 
@@ -297,6 +298,16 @@ class Emitter {
     }
   }
 
+  void emit(const ir::Transpose& t) {
+    const Type from = kernel_.buffers[t.from].type, to = kernel_.buffers[t.to].type;
+    const int bits = 8 * ir::size_of(from), lanes = register_bytes(level_) / ir::size_of(to);
+    llvm::Type* type = from == to ? memory_type(from, 0) : b_.getIntNTy(static_cast<unsigned>(bits));
+    emit_transposed(b_,
+                    {type, address(t.from, scalar(t.base)), scalar(t.stride), memory_type(to, 0),
+                     pointers_[t.to], static_cast<uint64_t>(t.pitch), scalar(t.rows), scalar(t.columns)},
+                    static_cast<unsigned>(lanes));
+  }
+
   static bool has_checks(const ir::Block& block) {
     return std::any_of(block.begin(), block.end(), [](const ir::Stmt& stmt) {
       const auto* loop = std::get_if<std::unique_ptr<ir::Loop>>(&stmt);
@@ -340,6 +351,8 @@ class Emitter {
       emit(*s);
     } else if (const auto* c = std::get_if<ir::Check>(&stmt)) {
       emit(*c);
+    } else if (const auto* transpose = std::get_if<ir::Transpose>(&stmt)) {
+      emit(*transpose);
     } else if (const auto* rare = std::get_if<std::unique_ptr<ir::Rare>>(&stmt)) {
       emit(**rare);
     } else {
@@ -348,43 +361,9 @@ class Emitter {
     }
   }
 
-  using Values = std::vector<llvm::Value*>;
-  using Body = std::function<Values(llvm::Value* index, const Values& carried)>;
-
-  /// for (i = begin; i < end; i += step), carrying values; already rotated, so that LICM has a place to hoist
-  /// to.
-  Values emit_loop(llvm::Value* begin, llvm::Value* end, uint64_t step, const Values& initial,
-                   const Body& body) {
-    llvm::BasicBlock* before = b_.GetInsertBlock();
-    llvm::BasicBlock* inside = new_block("loop");
-    llvm::BasicBlock* after = new_block("after");
-    b_.CreateCondBr(b_.CreateICmpSLT(begin, end), inside, after);
-
-    b_.SetInsertPoint(inside);
-    llvm::PHINode* index = b_.CreatePHI(b_.getInt64Ty(), 2);
-    index->addIncoming(begin, before);
-    Values carried;
-    for (llvm::Value* value : initial) {
-      llvm::PHINode* phi = b_.CreatePHI(value->getType(), 2);
-      phi->addIncoming(value, before);
-      carried.push_back(phi);
-    }
-    const Values next = body(index, carried);
-    llvm::Value* next_index = b_.CreateAdd(index, b_.getInt64(step), "", false, true);
-    llvm::BasicBlock* latch = b_.GetInsertBlock();
-    b_.CreateCondBr(b_.CreateICmpSLT(next_index, end), inside, after);
-    index->addIncoming(next_index, latch);
-
-    b_.SetInsertPoint(after);
-    Values results;
-    for (size_t i = 0; i < initial.size(); ++i) {
-      llvm::cast<llvm::PHINode>(carried[i])->addIncoming(next[i], latch);
-      llvm::PHINode* phi = b_.CreatePHI(initial[i]->getType(), 2);
-      phi->addIncoming(initial[i], before);
-      phi->addIncoming(next[i], latch);
-      results.push_back(phi);
-    }
-    return results;
+  using Body = FunctionRef<Values(llvm::Value* index, const Values& carried)>;
+  Values emit_loop(llvm::Value* begin, llvm::Value* end, uint64_t step, const Values& initial, Body body) {
+    return counted_loop(b_, begin, end, step, initial, body);
   }
 
   void emit(const ir::Rare& rare) {

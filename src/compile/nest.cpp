@@ -177,10 +177,14 @@ void put_best_last(Loops& loops, size_t inputs, size_t count) {
 }
 
 bool has_short_rows(const Loops& loops, size_t kept, size_t inputs, size_t count) {
-  constexpr int64_t kManyRows = 32;
+  // A kernel is made for each length of a row: the work must be worth it.
+  constexpr int64_t kManyRows = 32, kManyElements = 16384;
   const Loop& row = loops.back();
   if (loops.size() != kept + 1 || row.size < 2 || row.size > kShortRow || loops[kept - 1].size < kManyRows)
     return false;
+  int64_t elements = 1;
+  for (const Loop& l : loops) elements *= l.size;
+  if (elements < kManyElements) return false;
   for (size_t o = inputs; o < count; ++o) {
     if (row.strides[o] != 0 && row.size > kShortWrittenRow) return false;
   }

@@ -55,6 +55,28 @@ Value gelu(Value x, Str approximate) {
 constexpr double kSeluAlpha = 1.6732632423543772848170429916717,
                  kSeluScale = 1.0507009873554804934193349852946;
 
+/// 0 where both scales of elu are one, which is nearly always: then nothing is multiplied by them, and its
+/// exponential is that of others of the same tensor.
+uint8_t has_elu_scales(Args a) {
+  const auto is_one = [](const Arg& x) {
+    return x.is_number() && x.kind != Arg::kComplex && x.scalar().to_double() == 1;
+  };
+  return is_one(a[2]) && is_one(a[3]) ? 0 : 1;
+}
+
+Value elu(GraphCall& c) {
+  const Value x = c.nodes[0], alpha = c.nodes[1], scale = c.nodes[2], input_scale = c.nodes[3];
+  if (has_elu_scales(c.attributes) == 0) return select(x <= 0.0, expm1(x) * alpha, x);
+  return select(x <= 0.0, expm1(x * input_scale) * (alpha * scale), x * scale);
+}
+
+Value elu_gradient(GraphCall& c) {
+  const Value x = c.nodes[0], alpha = c.nodes[1], scale = c.nodes[2], input_scale = c.nodes[3],
+              g = c.nodes[4];
+  if (has_elu_scales(c.attributes) == 0) return select(x <= 0.0, g * alpha * exp(x), g);
+  return select(x <= 0.0, g * input_scale * (alpha * scale) * exp(x * input_scale), g * scale);
+}
+
 Value selu(Value x) { return select(x <= 0.0, expm1(x) * kSeluAlpha, x) * kSeluScale; }
 
 Value bounded(Value x, Value low, Value high) { return minimum(high, maximum(low, x)); }
@@ -151,12 +173,9 @@ const OpFamily activation_family(
             .inplace()
             .describe("self where positive, else negative_slope * self."),
         activation("elu(Tensor self, Scalar alpha=1, Scalar scale=1, Scalar input_scale=1) -> Tensor",
-                   [](Value x, Value alpha, Value scale, Value input_scale) {
-                     return select(x <= 0.0, expm1(x * input_scale) * (alpha * scale), x * scale);
-                   })
-            .derivative([](Value g, Value, Value x, Value alpha, Value scale, Value input_scale) {
-              return select(x <= 0.0, g * input_scale * (alpha * scale) * exp(x * input_scale), g * scale);
-            })
+                   [](GraphCall& c) { return elu(c); })
+            .varies_with(has_elu_scales)
+            .derivative([](GraphCall& c) { return elu_gradient(c); })
             .in("nn")
             .inplace()
             .describe("scale * (self where positive, else alpha * (exp(input_scale * self) - 1))."),

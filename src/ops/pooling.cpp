@@ -1,6 +1,7 @@
 #include "backend/pooling.h"
 
 #include "lohe/error.h"
+#include "lohe/options.h"
 #include "ops/call.h"
 #include "tensor/shape.h"
 
@@ -225,6 +226,18 @@ Results average_pool_call(Args a) {
                       a[5].integer != 0, divisor);
 }
 
+/// One window that is everything: a sum of rows, which other work may join.
+Results whole_average(const Arg& x, size_t spatial) {
+  static const OpRef mean("mean.dim"), clone("clone");
+  const TensorImpl& t = *x.tensor;
+  Dims dims;
+  for (size_t k = 0; k < spatial; ++k) dims.push_back(t.dim() - 1 - static_cast<int64_t>(k));
+  const TensorPtr result = mean(x, dims, true);
+  if (t.contiguous() || !is_channels_last(t.sizes(), t.strides())) return Results(result);
+  return Results(clone(result, static_cast<int64_t>(t.dim() == 5 ? MemoryFormat::kChannelsLast3d
+                                                                 : MemoryFormat::kChannelsLast)));
+}
+
 template <size_t kSpatial>
 Results adaptive_average(Args a) {
   const std::string op = "adaptive_avg_pool" + std::to_string(kSpatial) + "d";
@@ -236,6 +249,9 @@ Results adaptive_average(Args a) {
     return Results(empty(a[0], result_sizes(x.sizes(), rule.rule)));
   }
   check_floating(x, op);
+  if (x.numel() > 0 && std::all_of(rule.rule.adaptive.begin(), rule.rule.adaptive.end(),
+                                   [](int64_t size) { return size == 1; }))
+    return whole_average(a[0], kSpatial);
   return average_call(a[0], rule, true, Arg());
 }
 template <size_t kSpatial>

@@ -280,7 +280,8 @@ class RandomKernelMaker {
       // In a column form `index` does not step with the lane, so only the gather is right there.
       const bool unit = random_.chance(60) && steps_with_lane(base, index);
       const V next = random_.chance(25) ? base + extent_ : V{};
-      add(unit ? b_.load_unit(buffer, base, next) : b_.load(buffer, index));
+      const V there = random_.chance(20) ? b_.constant_int(ir::Type::kI64, random_.below(40)) < index : V{};
+      add(unit ? b_.load_unit(buffer, base, next, there) : b_.load(buffer, index, there));
     }
     if (random_.chance(40)) add(b_.load(static_cast<int16_t>(random_.below(inputs)), wild_index()));
   }

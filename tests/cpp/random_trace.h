@@ -74,9 +74,12 @@ class RandomTrace {
   std::vector<int64_t> shape() {
     static constexpr int64_t small[][8] = {
         {1, 2, 3, 4, 5, 8, 17, 33}, {1, 3, 4, 5, 6, 9, 18, 37}, {1, 2, 4, 7, 3, 5, 8, 64}};
-    if (large_ && chance(30))
-      return chance(50) ? std::vector<int64_t>{pick(40000, 70000)}
-                        : std::vector<int64_t>{pick(100, 300), pick(60, 260)};
+    if (large_ && chance(30)) {
+      const int64_t kind = pick(0, 2);
+      if (kind == 0) return {pick(40000, 70000)};
+      if (kind == 1) return {pick(100, 300), pick(60, 260)};
+      return {pick(3000, 9000), pick(2, 18)};
+    }
     std::vector<int64_t> sizes;
     for (int64_t d = pick(0, 3); d > 0; --d) sizes.push_back(small[sizes_][pick(0, 7)]);
     return sizes;
@@ -239,6 +242,21 @@ class RandomTrace {
         return x.flatten();
     }
   }
+  /// A border around `x`, pieces side by side, or both: fills and copies into parts of fresh memory.
+  Tensor assembled(const Tensor& x) {
+    std::vector<int64_t> sizes;
+    for (const int64_t n : x.sizes()) sizes.push_back(n + pick(0, 2));
+    if (x.dim() > 0 && chance(40)) sizes[static_cast<size_t>(pick(0, x.dim() - 1))] *= 2;
+    Tensor y = full(sizes, chance(50) ? 0.0 : 0.75, x.scalar_type());
+    const int64_t pieces = pick(1, 3);
+    for (int64_t i = 0; i < pieces; ++i) {
+      Tensor part = y;
+      for (int64_t d = 0; d < x.dim(); ++d) part = part.narrow(d, pick(0, y.size(d) - x.size(d)), x.size(d));
+      part.copy_(chance(60) ? x : pointwise(x));
+      if (x.dim() > 0 && chance(15)) part.slice(0, 0, part.size(0), 2).fill_(0.5);
+    }
+    return y;
+  }
   void write(const Tensor& target) {
     Tensor t = target;
     switch (pick(0, 8)) {
@@ -354,9 +372,12 @@ class RandomTrace {
       keep(view(x));
     else if (kind < 84)
       write(chance(40) ? view(x) : x);
-    else if (kind < 90)
+    else if (kind < 88)
       primitive(x);
-    else if (kind < 93)
+    else if (kind < 91) {
+      const Tensor y = assembled(x);
+      keep(chance(70) ? chance(60) ? pairwise(y) : reduction(y) : y);
+    } else if (kind < 93)
       keep(x.to(chance(80) ? float_type() : kInt));
     else if (kind < 95)
       keep(x.detach());

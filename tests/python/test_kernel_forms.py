@@ -87,6 +87,53 @@ def test_several_reductions_down_columns_agree_with_rows() -> None:
         assert torch.allclose(ours.to(torch.float64), theirs.to(torch.float64), rtol=1e-13), name
 
 
+@pytest.mark.parametrize("columns", range(1, 20))
+def test_sums_of_short_rows_are_the_tree_of_lanes(columns: int) -> None:
+    for rows in (5, 1000, 16401):
+        x = torch.randn(rows, columns)
+        lanes = [
+            x.numpy()[:, j] + np.float32(0) if j < columns else np.zeros(rows, np.float32) for j in range(64)
+        ]
+        while len(lanes) > 1:
+            half = len(lanes) // 2
+            lanes = [lanes[j] + lanes[j + half] for j in range(half)]
+        assert (x.sum(1).numpy() == lanes[0]).all()
+        assert (torch.stack([x, -x]).sum(2)[0].numpy() == lanes[0]).all()
+
+
+@pytest.mark.parametrize("columns", (2, 3, 4, 7, 8, 9, 16, 17))
+def test_short_rows_agree_with_long_ones(columns: int) -> None:
+    """Of a small matrix they take the other form."""
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        x = torch.randn(10000, columns).to(dtype)
+        x[3, 1], x[7, 0], x[8] = float("nan"), float("inf"), float("-inf")
+        for function in (
+            lambda x: x.max(-1),
+            lambda x: x.argmin(-1),
+            lambda x: x.softmax(-1),
+            lambda x: x.prod(-1),
+            lambda x: x / x.norm(dim=-1, keepdim=True),
+            lambda x: torch.nn.functional.layer_norm(x, (columns,)),
+        ):
+            whole = function(x)
+            for i in range(0, 10000, 500):
+                part = function(x[i : i + 500])
+                pairs = zip(whole, part, strict=True) if isinstance(whole, tuple) else [(whole, part)]
+                for w, p in pairs:
+                    assert torch.equal(w[i : i + 500].nan_to_num(5).double(), p.nan_to_num(5).double())
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 2), (200, 33, 4), (40960, 3), (7, 11, 13, 2), (1000, 2, 2)], ids=str)
+def test_short_innermost_dims_are_copied_from_everywhere(shape: tuple[int, ...]) -> None:
+    x, array = integers(shape, "int32")
+    turned = torch.arange(x.numel(), dtype=torch.int32).reshape(shape[::-1])
+    expected = array + turned.numpy().transpose()
+    assert ((x + turned.permute(*range(x.dim() - 1, -1, -1))).numpy() == expected).all()
+    assert (x.transpose(-1, -2).contiguous().numpy() == array.swapaxes(-1, -2)).all()
+    split = x.reshape(*shape[:-1], 1, shape[-1]).transpose(-1, -3).contiguous()
+    assert (split.numpy() == array.reshape(*shape[:-1], 1, shape[-1]).swapaxes(-1, -3)).all()
+
+
 PROGRAM = """
 import hashlib, lohe as torch
 torch.manual_seed(3)

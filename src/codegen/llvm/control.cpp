@@ -1,5 +1,7 @@
 #include "codegen/llvm/control.h"
 
+#include <numeric>
+
 namespace lohe::codegen {
 
 llvm::BasicBlock* new_block(llvm::IRBuilder<>& b, const char* label) {
@@ -52,22 +54,13 @@ class Square {
         piece_(16 / static_cast<int>(element_bytes)),
         pieces_(static_cast<int>(lanes) / piece_) {}
 
+  int piece() const { return piece_; }
+
   Values transposed(const Values& rows) {
-    Values inner(rows.size());
-    for (int first = 0; first < static_cast<int>(rows.size()); first += piece_) {
-      const auto at = [&](int i) -> llvm::Value*& { return inner[static_cast<size_t>(first + i)]; };
-      const auto row = [&](int i) { return rows[static_cast<size_t>(first + i)]; };
-      if (piece_ == 2) {
-        at(0) = interleaved(row(0), row(1), 1, 0);
-        at(1) = interleaved(row(0), row(1), 1, 1);
-        continue;
-      }
-      for (int half = 0; half < 2; ++half) {
-        llvm::Value* low = interleaved(row(0), row(1), 1, half);
-        llvm::Value* high = interleaved(row(2), row(3), 1, half);
-        at(2 * half) = interleaved(low, high, 2, 0);
-        at(2 * half + 1) = interleaved(low, high, 2, 1);
-      }
+    Values inner;
+    for (auto row = rows.begin(); row != rows.end(); row += piece_) {
+      const Values group = within({row, row + piece_});
+      inner.insert(inner.end(), group.begin(), group.end());
     }
     Values columns(rows.size());
     for (int c = 0; c < piece_; ++c) {
@@ -78,6 +71,33 @@ class Square {
         columns[static_cast<size_t>(k * piece_ + c)] = across[static_cast<size_t>(k)];
     }
     return columns;
+  }
+
+  /// Of as many vectors as a piece has elements: element i of each piece of vector k to element k of that
+  /// piece of vector i.
+  Values within(const Values& v) {
+    if (piece_ == 2) return {interleaved(v[0], v[1], 1, 0), interleaved(v[0], v[1], 1, 1)};
+    Values result;
+    for (const int half : {0, 1}) {
+      llvm::Value* low = interleaved(v[0], v[1], 1, half);
+      llvm::Value* high = interleaved(v[2], v[3], 1, half);
+      for (const int second : {0, 1}) result.push_back(interleaved(low, high, 2, second));
+    }
+    return result;
+  }
+
+  /// A vector of pieces.
+  llvm::Value* joined(Values pieces) {
+    for (; pieces.size() > 1; pieces.resize(pieces.size() / 2)) {
+      for (size_t i = 0; i < pieces.size() / 2; ++i) {
+        const int size =
+            static_cast<int>(llvm::cast<llvm::FixedVectorType>(pieces[2 * i]->getType())->getNumElements());
+        std::vector<int> places(static_cast<size_t>(2 * size));
+        std::iota(places.begin(), places.end(), 0);
+        pieces[i] = b_.CreateShuffleVector(pieces[2 * i], pieces[2 * i + 1], places);
+      }
+    }
+    return pieces[0];
   }
 
  private:
@@ -124,50 +144,80 @@ class Square {
 }  // namespace
 
 void emit_transposed(llvm::IRBuilder<>& b, const TransposedTile& t, unsigned lanes) {
-  auto* from_type = llvm::FixedVectorType::get(t.from_type, lanes);
-  auto* to_type = llvm::FixedVectorType::get(t.to_type, lanes);
   const llvm::Align from_align(t.from_type->getPrimitiveSizeInBits() / 8);
   const llvm::Align to_align(t.to_type->getPrimitiveSizeInBits() / 8);
   llvm::Value* zero = b.getInt64(0);
   llvm::Value* last_row = b.CreateSub(t.rows, b.getInt64(1));
-  std::vector<llvm::Constant*> numbers;
-  for (unsigned i = 0; i < lanes; ++i) numbers.push_back(b.getInt32(i));
   Square square(b, lanes, static_cast<unsigned>(t.to_type->getPrimitiveSizeInBits() / 8));
-  const auto blocks = [&](llvm::Value* column, llvm::Value* mask) {
+  const auto piece = static_cast<unsigned>(square.piece());
+  // `width` elements of a row; of rows beyond the last, that one's.
+  const auto load = [&](llvm::Value* row, unsigned i, llvm::Value* column, unsigned width,
+                        llvm::Value* mask) {
+    auto* type = llvm::FixedVectorType::get(t.from_type, width);
+    llvm::Value* at =
+        b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, b.CreateAdd(row, b.getInt64(i)), last_row);
+    llvm::Value* index = b.CreateAdd(b.CreateMul(at, t.from_stride), column);
+    llvm::Value* from = b.CreateGEP(t.from_type, t.from, index);
+    llvm::Value* x = mask == nullptr ? static_cast<llvm::Value*>(b.CreateAlignedLoad(type, from, from_align))
+                                     : b.CreateMaskedLoad(type, from, from_align, mask,
+                                                          llvm::Constant::getNullValue(type));
+    return t.from_type == t.to_type ? x : b.CreateZExt(x, llvm::FixedVectorType::get(t.to_type, width));
+  };
+  const auto store = [&](const Values& columns, llvm::Value* row, llvm::Value* column) {
+    for (size_t i = 0; i < columns.size(); ++i) {
+      llvm::Value* first = b.CreateMul(b.CreateAdd(column, b.getInt64(i)), b.getInt64(t.pitch));
+      b.CreateAlignedStore(columns[i], b.CreateGEP(t.to_type, t.to, b.CreateAdd(first, row)), to_align);
+    }
+  };
+  const auto over_rows = [&](llvm::Value* column, const auto& columns_of) {
     counted_loop(b, zero, t.rows, lanes, {}, [&](llvm::Value* row, const Values&) {
-      Values block;
-      for (unsigned i = 0; i < lanes; ++i) {
-        // Of rows beyond the last, that one is read.
-        llvm::Value* at =
-            b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, b.CreateAdd(row, b.getInt64(i)), last_row);
-        llvm::Value* index = b.CreateAdd(b.CreateMul(at, t.from_stride), column);
-        llvm::Value* from = b.CreateGEP(t.from_type, t.from, index);
-        llvm::Value* x = mask == nullptr
-                             ? static_cast<llvm::Value*>(b.CreateAlignedLoad(from_type, from, from_align))
-                             : b.CreateMaskedLoad(from_type, from, from_align, mask,
-                                                  llvm::Constant::getNullValue(from_type));
-        block.push_back(from_type == to_type ? x : b.CreateZExt(x, to_type));
-      }
-      block = square.transposed(block);
-      for (unsigned i = 0; i < lanes; ++i) {
-        llvm::Value* index =
-            b.CreateAdd(b.CreateMul(b.CreateAdd(column, b.getInt64(i)), b.getInt64(t.pitch)), row);
-        b.CreateAlignedStore(block[i], b.CreateGEP(t.to_type, t.to, index), to_align);
-      }
+      store(columns_of(row), row, column);
       return Values{};
     });
   };
+  const auto whole_vectors = [&](llvm::Value* column, llvm::Value* mask) {
+    over_rows(column, [&](llvm::Value* row) {
+      Values rows;
+      for (unsigned i = 0; i < lanes; ++i) rows.push_back(load(row, i, column, lanes, mask));
+      return square.transposed(rows);
+    });
+  };
+  // Few columns are one piece of a row: vectors of pieces of every so many rows.
+  const auto pieces = [&](llvm::Value* column, llvm::Value* mask) {
+    over_rows(column, [&](llvm::Value* row) {
+      Values vectors;
+      for (unsigned first = 0; first < piece; ++first) {
+        Values rows;
+        for (unsigned i = first; i < lanes; i += piece) rows.push_back(load(row, i, column, piece, mask));
+        vectors.push_back(square.joined(rows));
+      }
+      return square.within(vectors);
+    });
+  };
+  const auto below = [&](unsigned width, llvm::Value* limit) {
+    std::vector<llvm::Constant*> numbers;
+    for (unsigned i = 0; i < width; ++i) numbers.push_back(b.getInt32(i));
+    return b.CreateICmpSLT(llvm::ConstantVector::get(numbers), b.CreateVectorSplat(width, limit));
+  };
+
   llvm::Value* whole = b.CreateAnd(t.columns, b.getInt64(~uint64_t{lanes - 1}));
   counted_loop(b, zero, whole, lanes, {}, [&](llvm::Value* column, const Values&) {
-    blocks(column, nullptr);
+    whole_vectors(column, nullptr);
     return Values{};
   });
   llvm::BasicBlock* rest = new_block(b, "last_columns");
+  llvm::BasicBlock* few = new_block(b, "few_columns");
+  llvm::BasicBlock* more = new_block(b, "more_columns");
   llvm::BasicBlock* after = new_block(b, "after_columns");
   b.CreateCondBr(b.CreateICmpSLT(whole, t.columns), rest, after);
   b.SetInsertPoint(rest);
   llvm::Value* left = b.CreateTrunc(b.CreateSub(t.columns, whole), b.getInt32Ty());
-  blocks(whole, b.CreateICmpSLT(llvm::ConstantVector::get(numbers), b.CreateVectorSplat(lanes, left)));
+  b.CreateCondBr(b.CreateICmpSLE(left, b.getInt32(piece)), few, more);
+  b.SetInsertPoint(few);
+  pieces(whole, below(piece, left));
+  b.CreateBr(after);
+  b.SetInsertPoint(more);
+  whole_vectors(whole, below(lanes, left));
   b.CreateBr(after);
   b.SetInsertPoint(after);
 }

@@ -128,7 +128,7 @@ class Recording {
     on_ = false;
   }
   bool on_ = false;
-  uint32_t before_ = 0;  ///< dispatch::kInexact, where that held outside
+  uint32_t before_ = 0;              ///< dispatch::kInexact, where that held outside
   PendingWork* recorder_ = nullptr;  ///< a thread's; those live as long as the process
 };
 

@@ -45,11 +45,60 @@ V copysign(V x, V y) {
   return b.bitcast((b.bitcast(x, bits) & ~mask) | (b.bitcast(y, bits) & mask), x.type());
 }
 
+/// Integral quotient and remainder, cut towards zero: those that are asked for.
+struct Division {
+  V quotient, rest;
+};
+
+/// Processors divide integers one at a time, and floats by vectors. The quotient of floats, rounded and cut,
+/// is the integral one or, where rounding reached the next, one more; up to 2^52 (2^16 for kF32) all products
+/// and differences are exact.
+Division divided(V x, V y, bool quotient, bool rest) {
+  Builder& b = *x.builder;
+  const Type own = x.type();
+  const bool narrow = size_of(own) < 4;
+  if (own == Type::kU32 || own == Type::kU64 || own == Type::kBool) return {x / y, x % y};
+  const Type wide = narrow ? Type::kI32 : Type::kI64;
+  const V n = b.cast(x, wide), d = b.cast(y, wide), none = literal(n, 0);
+  const V size = abs(n), by = abs(d);
+  V easy = by != none;
+  if (own == Type::kI64) easy = easy & (((size | by) >> literal(size, 52)) == none);
+  // Of integers below 2^52, whose bits are those of a double's fraction.
+  const V unit = b.bitcast(b.constant(Type::kF64, 0x1p52), Type::kI64);
+  const V fraction = b.constant_int(Type::kI64, (int64_t{1} << 52) - 1);
+  const auto to_float = [&](V u) {
+    return narrow ? b.cast(u, Type::kF32) : b.bitcast(u | unit, Type::kF64) - 0x1p52;
+  };
+  const auto to_int = [&](V f) {
+    return narrow ? b.cast(f, Type::kI32) : b.bitcast(f + 0x1p52, Type::kI64) & fraction;
+  };
+  const V fn = to_float(size), fd = to_float(by);
+  V q = trunc(fn / fd), r = fn - q * fd;
+  const V too_large = r < 0;
+  std::vector<V> usual;
+  if (quotient) {
+    const V found = to_int(select(too_large, q - 1, q));
+    usual.push_back(b.cast(select((n < none) != (d < none), -found, found), own));
+  }
+  if (rest) {
+    const V found = to_int(select(too_large, r + fd, r));
+    usual.push_back(b.cast(select(n < none, -found, found), own));
+  }
+  const std::vector<V> results = b.rare(~easy, usual, [&]() -> std::vector<V> {
+    std::vector<V> slow;
+    if (quotient) slow.push_back(x / y);
+    if (rest) slow.push_back(x % y);
+    return slow;
+  });
+  return {results.front(), results.back()};
+}
+
 V floor_div(V x, V y) {
   if (!floating(x)) {
-    const V q = x / y;
-    if (!is_signed_int(x.type())) return q;
-    return select((x % y != zero(x)) & ((x < zero(x)) != (y < zero(y))), q - one(q), q);
+    if (!is_signed_int(x.type())) return divided(x, y, true, false).quotient;
+    const Division d = divided(x, y, true, true);
+    const V q = d.quotient;
+    return select((d.rest != zero(x)) & ((x < zero(x)) != (y < zero(y))), q - one(q), q);
   }
   // As Python's float floor division: through the exact remainder.
   const V mod = math::fmod(x, y);
@@ -63,7 +112,7 @@ V floor_div(V x, V y) {
 
 V remainder(V x, V y) {
   if (!floating(x)) {
-    const V r = x % y;
+    const V r = divided(x, y, false, true).rest;
     if (!is_signed_int(x.type())) return r;
     return select((r != zero(r)) & ((r < zero(r)) != (y < zero(y))), r + y, r);
   }
@@ -166,11 +215,11 @@ V lower_real(Builder& b, const GraphNode& n, V x, V y, V z) {
     case Prim::kFloorDiv:
       return floor_div(x, y);
     case Prim::kTruncDiv:
-      return floating(x) ? ir::trunc(x / y) : x / y;
+      return floating(x) ? ir::trunc(x / y) : divided(x, y, true, false).quotient;
     case Prim::kRemainder:
       return remainder(x, y);
     case Prim::kFmod:
-      return floating(x) ? math::fmod(x, y) : x % y;
+      return floating(x) ? math::fmod(x, y) : divided(x, y, false, true).rest;
     case Prim::kMinimum:
       return minimum(x, y, false);
     case Prim::kMaximum:

@@ -104,6 +104,7 @@ def test_pieces_give_the_bits_of_the_whole(name: str, shape: tuple[int, int]) ->
             assert torch.equal(got.nan_to_num(7), want.nan_to_num(7))
 
 
+@pytest.mark.eager
 def test_nothing_is_put_together_that_is_only_read_piece_by_piece() -> None:
     def shift(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return x * weight + F.pad(x, (0, 0, 1, -1)) * (1 - weight)

@@ -12,7 +12,7 @@ namespace {
 using namespace ir;
 
 /// Beyond these a reader had better find the whole in memory: every piece is a load for each element.
-constexpr size_t kMostPieces = 4, kMostReaders = 4;
+constexpr size_t kMostPieces = 4, kMostReaders = 4, kMostInAll = 12;
 /// Simple instructions of a piece, which each reader does again.
 constexpr int kMostCost = 6;
 /// Positions in windows are counted in 32 bits.
@@ -202,6 +202,7 @@ Assemblies::Assemblies(const Trace& trace)
       uses_(trace.storages.size()),
       assembly_(trace.storages.size()),
       spared_(trace.records.size()),
+      pieces_(trace.storages.size()),
       sources_(trace.storages.size()) {
   note_uses();
   // What is read first may be a piece of what is read later.
@@ -323,6 +324,7 @@ bool Assemblies::decide(int32_t storage) {
   if (!s.fresh || (!u.replaced && (s.observed || s.kept))) return false;
   // Worth it where something is written that its reader need not read, or copied that is in memory anyway.
   bool saves = false;
+  size_t in_all = u.writers.size();
   std::vector<int32_t> from;
   for (const int32_t w : u.writers) {
     const TraceRecord& record = trace_.records[static_cast<size_t>(w)];
@@ -338,6 +340,7 @@ bool Assemblies::decide(int32_t storage) {
       const TraceStorage& source = trace_.storages[static_cast<size_t>(x)];
       if (x == storage) return false;
       const bool pieces = reads_assembly(w, x);
+      if (pieces) in_all += pieces_[static_cast<size_t>(x)];
       saves = saves || pieces || !source.fresh || source.observed ||
               uses_[static_cast<size_t>(x)].readers.size() > 1;
       const std::vector<int32_t> memory = pieces ? sources(x) : std::vector<int32_t>{x};
@@ -348,7 +351,8 @@ bool Assemblies::decide(int32_t storage) {
     }
     saves = saves || constant;
   }
-  if (!saves) return false;
+  if (!saves || in_all > kMostInAll) return false;
+  pieces_[number] = in_all;
   for (const int32_t r : u.readers) {
     const TraceRecord& record = trace_.records[static_cast<size_t>(r)];
     const Dims sizes = moving_sizes(record);

@@ -70,6 +70,7 @@ class Assemblies {
   const Trace& trace_;
   std::vector<Uses> uses_;
   std::vector<bool> assembly_, spared_;
+  std::vector<size_t> pieces_;  ///< of an assembly, those of its pieces included
   std::vector<std::vector<int32_t>> sources_;
   std::vector<std::vector<int32_t>> changes_;  ///< by storage: the records that write it
 };

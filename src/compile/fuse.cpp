@@ -68,7 +68,10 @@ class Fusion {
     for (size_t u = 0; u < units_.size();) {
       const int32_t record = units_[u].record;
       const auto number = static_cast<int32_t>(u++);
-      if (is_spared(number) || !assemblies_->reads_assembly(record) || single(number).open) continue;
+      if (is_spared(number) || !assemblies_->reads_assembly(record)) continue;
+      const Group reader = single(number);
+      if (reader.open && reader.nodes <= kMostNodes && loads(reader) + reader.stores.size() <= kMostOperands)
+        continue;
       assemblies_->make_whole_for(record);
       u = 0;
     }
@@ -405,9 +408,16 @@ class Fusion {
     return a;
   }
 
+  /// A window may be an operand beside what is read in it.
+  static size_t loads(const Group& g) {
+    const auto windows =
+        std::count_if(g.loads.begin(), g.loads.end(), [](const Access& x) { return !x.window.everywhere(); });
+    return g.loads.size() + static_cast<size_t>(windows);
+  }
+
   /// Places that the group's kernel has to know: a result that only its own members use never gets to memory.
   size_t operands(const Group& g) const {
-    size_t count = g.loads.size();
+    size_t count = loads(g);
     for (const Access& o : g.stores)
       count += inner_users(g, o.storage) < users_[static_cast<size_t>(o.storage)] || lasts(o.storage) ? 1 : 0;
     return count;

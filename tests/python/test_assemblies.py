@@ -50,6 +50,14 @@ def joined_twice(x: torch.Tensor) -> torch.Tensor:
     return torch.relu(torch.cat([torch.cat([x, x * 2.0], 1), F.pad(x, (0, 3))], 1))
 
 
+def joined_again_and_again(x: torch.Tensor) -> torch.Tensor:
+    """More pieces in pieces than a kernel takes operands."""
+    y = x
+    for n in range(1, 4):
+        y = torch.cat([y, y * 2.0, F.pad(x, (0, n)), y + 1.0], 1)
+    return torch.relu(y)
+
+
 FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "border": lambda x: F.pad(x, (1, 2, 3, 0)) * 2 + 1,
     "border of a number": lambda x: F.pad(x, (1, 2, 3, 0), value=1.5).tanh(),
@@ -79,6 +87,7 @@ FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "written again": written_again,
     "read by a product": read_by_a_product,
     "joined twice": joined_twice,
+    "joined again and again": joined_again_and_again,
 }
 
 

@@ -8,6 +8,20 @@ llvm::BasicBlock* new_block(llvm::IRBuilder<>& b, const char* label) {
   return llvm::BasicBlock::Create(b.getContext(), label, b.GetInsertBlock()->getParent());
 }
 
+namespace {
+
+/// Says that a loop begins with a line: short ones then are one entry of a processor's cache of decoded
+/// instructions, wherever their kernel is put.
+llvm::MDNode* at_a_line(llvm::LLVMContext& context) {
+  auto* bytes = llvm::ConstantAsMetadata::get(llvm::ConstantInt::get(llvm::Type::getInt32Ty(context), 64));
+  auto* align = llvm::MDNode::get(context, {llvm::MDString::get(context, "llvm.loop.align"), bytes});
+  llvm::MDNode* loop = llvm::MDNode::getDistinct(context, {nullptr, align});
+  loop->replaceOperandWith(0, loop);
+  return loop;
+}
+
+}  // namespace
+
 Values counted_loop(llvm::IRBuilder<>& b, llvm::Value* begin, llvm::Value* end, uint64_t step,
                     const Values& initial,
                     FunctionRef<Values(llvm::Value* index, const Values& carried)> body) {
@@ -28,7 +42,8 @@ Values counted_loop(llvm::IRBuilder<>& b, llvm::Value* begin, llvm::Value* end, 
   const Values next = body(index, carried);
   llvm::Value* next_index = b.CreateAdd(index, b.getInt64(step), "", false, true);
   llvm::BasicBlock* latch = b.GetInsertBlock();
-  b.CreateCondBr(b.CreateICmpSLT(next_index, end), inside, after);
+  llvm::BranchInst* again = b.CreateCondBr(b.CreateICmpSLT(next_index, end), inside, after);
+  again->setMetadata(llvm::LLVMContext::MD_loop, at_a_line(b.getContext()));
   index->addIncoming(next_index, latch);
 
   b.SetInsertPoint(after);

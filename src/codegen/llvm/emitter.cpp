@@ -58,6 +58,8 @@ class Emitter {
         llvm::FunctionType::get(b_.getInt32Ty(), {pointer, pointer, b_.getInt64Ty(), b_.getInt64Ty()}, false);
     function_ = llvm::Function::Create(type, llvm::GlobalValue::ExternalLinkage, symbol, module);
     function_->setDoesNotThrow();
+    // So that loops begin within a line as they did when they were measured, wherever a kernel is put.
+    function_->setAlignment(llvm::Align(64));
     function_->addFnAttr("prefer-vector-width", std::to_string(8 * register_bytes(level)));
     function_->addFnAttr("min-legal-vector-width", std::to_string(8 * register_bytes(level)));
     for (unsigned i = 0; i < 2; ++i) {

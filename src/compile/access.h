@@ -13,6 +13,10 @@ namespace lohe::compiler {
 struct Window {
   Dims low, high;
   bool everywhere() const { return low.empty(); }
+  /// Whether it leaves out some of a dim of this size.
+  bool has_edge(size_t dim, int64_t size) const {
+    return !everywhere() && (low[dim] > 0 || high[dim] < size);
+  }
   bool operator==(const Window&) const = default;
 };
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <optional>
 
-#include "ir/primitives.h"
+#include "compile/recompute.h"
 #include "tensor/shape.h"
 
 namespace lohe::compiler {
@@ -36,21 +36,17 @@ Window cut(Window w, const Dims& sizes) {
   return everywhere ? Window{} : w;
 }
 
-/// Elementwise work on fresh memory that a reader may do itself.
+/// Elementwise work on real numbers that a reader may do itself.
 bool is_light(const TraceRecord& r) {
-  if (r.program == nullptr || r.outputs != 1 || r.space.iota_base != 0) return false;
+  const int cost = r.outputs == 1 ? cost_of_repeating(r) : -1;
+  return cost >= 0 && cost <= kMostCost &&
+         std::none_of(r.program->graph().nodes.begin(), r.program->graph().nodes.end(),
+                      [](const GraphNode& n) { return is_complex(n.dtype); });
+}
+
+std::vector<Dtype> read_dtypes(const TraceRecord& r) {
   const Graph& graph = r.program->graph();
-  if (!graph.checks.empty() || is_complex(graph.node(graph.outputs[0]).dtype)) return false;
-  const std::vector<bool> needed = graph.needed();
-  int cost = 0;
-  for (size_t i = 0; i < graph.nodes.size(); ++i) {
-    const GraphNode& n = graph.nodes[i];
-    if (!needed[i]) continue;
-    if (is_reduction(n.prim) || n.prim == Prim::kIota || n.prim == Prim::kExtent || is_complex(n.dtype))
-      return false;
-    cost += primitive(n.prim).cost;
-  }
-  return cost <= kMostCost;
+  return input_dtypes(graph, graph.needed(), static_cast<size_t>(r.inputs));
 }
 
 /// How a writer of a storage and a reader see it, dim by dim.
@@ -231,9 +227,7 @@ void Assemblies::note_uses() {
     const auto number = static_cast<int32_t>(r);
     const bool program = record.program != nullptr;
     const auto inputs = trace_.inputs(record);
-    const std::vector<Dtype> dtypes =
-        program ? input_dtypes(record.program->graph(), record.program->graph().needed(), inputs.size())
-                : std::vector<Dtype>();
+    const std::vector<Dtype> dtypes = program ? read_dtypes(record) : std::vector<Dtype>();
     for (size_t i = 0; i < inputs.size(); ++i) {
       if (inputs[i].storage < 0 || (program && dtypes[i] == Dtype::kUndefined)) continue;
       const auto s = static_cast<size_t>(inputs[i].storage);
@@ -330,8 +324,7 @@ bool Assemblies::decide(int32_t storage) {
     const TraceRecord& record = trace_.records[static_cast<size_t>(w)];
     if (!is_light(record)) return false;
     const auto inputs = trace_.inputs(record);
-    const Graph& graph = record.program->graph();
-    const std::vector<Dtype> dtypes = input_dtypes(graph, graph.needed(), inputs.size());
+    const std::vector<Dtype> dtypes = read_dtypes(record);
     bool constant = true;
     for (size_t i = 0; i < inputs.size(); ++i) {
       if (dtypes[i] == Dtype::kUndefined) continue;
@@ -357,8 +350,7 @@ bool Assemblies::decide(int32_t storage) {
     const TraceRecord& record = trace_.records[static_cast<size_t>(r)];
     const Dims sizes = moving_sizes(record);
     const auto inputs = trace_.inputs(record);
-    const Graph& graph = record.program->graph();
-    const std::vector<Dtype> dtypes = input_dtypes(graph, graph.needed(), inputs.size());
+    const std::vector<Dtype> dtypes = read_dtypes(record);
     for (size_t i = 0; i < inputs.size(); ++i) {
       if (inputs[i].storage != storage || dtypes[i] == Dtype::kUndefined) continue;
       const std::vector<Piece> found = pieces(access_of(record, inputs[i], dtypes[i]), sizes);
@@ -404,7 +396,7 @@ std::vector<Piece> Assemblies::pieces(const Access& read, const Dims& sizes) con
     Piece piece{w, read, {}};
     piece.place.window = *box;
     const auto inputs = trace_.inputs(record);
-    const std::vector<Dtype> dtypes = input_dtypes(graph, graph.needed(), inputs.size());
+    const std::vector<Dtype> dtypes = read_dtypes(record);
     for (size_t i = 0; i < inputs.size(); ++i) {
       Source source{access_of(record, inputs[i], dtypes[i]), {}};
       if (dtypes[i] != Dtype::kUndefined && reads_assembly(w, inputs[i].storage))

@@ -233,7 +233,7 @@ class Fusion {
         }
       }
       if (g.reduces) g.late = g.writes;
-      if (g.reduces && has_windows(g) && (g.both_ways || !has_short_rows(g))) g.open = false;
+      if (g.reduces && has_windows(g) && (g.both_ways || !reduces_at_once(g))) g.open = false;
       if (g.reduces && g.open) lead(record, m, g);
     }
     g.members.push_back(std::move(m));
@@ -381,7 +381,7 @@ class Fusion {
         if (has(b.writes, i.storage) && !has(a.stores, i) && !(has(m.outputs, i) && moves(i)))
           return std::nullopt;
       }
-      if (!worth_sweeping(a, b) || (!has_short_rows(a) && (has_windows(a) || has_windows(b))))
+      if (!worth_sweeping(a, b) || (!reduces_at_once(a) && (has_windows(a) || has_windows(b))))
         return std::nullopt;
     }
     for (const Access& i : b.loads) {
@@ -481,9 +481,7 @@ class Fusion {
       x.strides = still;
       return true;
     };
-    for (Member& m : a.members) each_access(m, hold);
-    for (Access& x : a.loads) hold(x);
-    for (Access& x : a.stores) hold(x);
+    each_access(a, hold);
     a.sizes = b.sizes;
     a.groups = b.groups;
     return true;
@@ -596,10 +594,6 @@ class Fusion {
                                        [&](int32_t s) { return is_dead(static_cast<size_t>(s), used); });
   }
 
-  static bool has_edge(const Window& w, size_t dim, const Dims& sizes) {
-    return !w.everywhere() && (w.low[dim] > 0 || w.high[dim] < sizes[dim]);
-  }
-
   /// The members' graphs as one.
   void build(const Group& g, const std::vector<bool>& used, FusedStep& step) const {
     Graph graph;
@@ -611,7 +605,7 @@ class Fusion {
       }
       ir::Space space = 0;
       for (size_t d = 0; d < g.sizes.size(); ++d) {
-        if (a.strides[d] != 0 || has_edge(a.window, d, g.sizes)) space |= g.groups[d];
+        if (a.strides[d] != 0 || a.window.has_edge(d, g.sizes[d])) space |= g.groups[d];
       }
       const Node node = graph.input(static_cast<int>(inputs.size()), a.dtype, space);
       inputs.push_back(a);

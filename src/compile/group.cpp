@@ -45,7 +45,7 @@ bool has_windows(const Group& g) {
   return std::any_of(g.loads.begin(), g.loads.end(), [](const Access& x) { return !x.window.everywhere(); });
 }
 
-bool has_short_rows(const Group& g) { return row_length(g) <= Program::kShortRow; }
+bool reduces_at_once(const Group& g) { return row_length(g) <= Program::kBlock; }
 
 bool moves(const Access& x) {
   return std::all_of(x.strides.begin(), x.strides.end(), [](int64_t s) { return s != 0; });
@@ -109,9 +109,7 @@ bool onto_kept(const Group& a, Group& b) {
     if (!x.window.everywhere()) x.window = window;
     return true;
   };
-  for (Member& m : b.members) each_access(m, spread);
-  for (Access& x : b.loads) spread(x);
-  for (Access& x : b.stores) spread(x);
+  each_access(b, spread);
   b.sizes = a.sizes;
   b.groups = a.groups;
   return true;
@@ -120,13 +118,7 @@ bool onto_kept(const Group& a, Group& b) {
 bool refine(Group& g, const Dims& fine) {
   if (g.sizes == fine) return true;
   const SmallVector<int64_t, 8> from = origin_of(g.sizes, fine);
-  const auto change = [&](Access& a) { return refine(a, g.sizes, fine, from); };
-  for (Member& m : g.members) {
-    if (!each_access(m, change)) return false;
-  }
-  if (!std::all_of(g.loads.begin(), g.loads.end(), change) ||
-      !std::all_of(g.stores.begin(), g.stores.end(), change))
-    return false;
+  if (!each_access(g, [&](Access& a) { return refine(a, g.sizes, fine, from); })) return false;
   if (!g.leader.empty()) g.leader = refined_strides(g.leader, fine, from);
   SmallVector<uint8_t, 6> groups;
   for (const int64_t d : from) groups.push_back(g.groups[static_cast<size_t>(d)]);

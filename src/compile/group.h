@@ -15,7 +15,7 @@ struct Member {
   std::vector<Access> outputs;
 };
 
-/// Calls `f` with whatever a member touches, seen over the group's space.
+/// Calls `f` with whatever a member touches, seen over the group's space, as long as it says true.
 bool each_access(std::vector<Source>& sources, const auto& f) {
   for (Source& s : sources) {
     if (!f(s.access)) return false;
@@ -53,6 +53,11 @@ struct Group {
   bool may_raise = false;
 };
 
+bool each_access(Group& g, const auto& f) {
+  return std::all_of(g.members.begin(), g.members.end(), [&](Member& m) { return each_access(m, f); }) &&
+         std::all_of(g.loads.begin(), g.loads.end(), f) && std::all_of(g.stores.begin(), g.stores.end(), f);
+}
+
 bool has(const std::vector<int32_t>& list, int32_t x);
 bool has(const std::vector<Access>& list, const Access& x);
 void add(std::vector<int32_t>& list, int32_t x);
@@ -62,7 +67,7 @@ bool steady(const Group& g);
 /// Whether some element is read in a window only.
 bool has_windows(const Group& g);
 /// Whether its rows are reduced in one go. Long ones are taken in blocks, whose loops have no windows.
-bool has_short_rows(const Group& g);
+bool reduces_at_once(const Group& g);
 /// Whether each element of the space has its own.
 bool moves(const Access& x);
 /// Whether `g` reads any of these.

@@ -23,15 +23,10 @@ void sort_few(SmallVector<int64_t, 8>& list, Before before) {
   }
 }
 
-bool has_edge(const Binding& b, size_t dim, const Space& space) {
-  return b.window != nullptr && !b.window->everywhere() &&
-         (b.window->low[dim] > 0 || b.window->high[dim] < space.sizes[dim]);
-}
-
 /// Makes two loops of the first one, so that there are enough iterations for threads when the second goes
 /// elsewhere; false where its size has no fitting divisor.
 bool cut_first(Loops& loops) {
-  constexpr int64_t kShortest = 64, kLongest = 4096;
+  constexpr int64_t kShortest = 64, kLongest = 512;  // looked for at every call
   Loop& first = loops[0];
   int64_t inner = std::min(kLongest, first.size / 2);
   while (inner >= kShortest && first.size % inner != 0) --inner;
@@ -63,11 +58,14 @@ Nest make_nest(const Space& space, std::span<const Binding> operands, size_t inp
   const auto stride = [&](size_t o, size_t d) {
     return o == count ? space.leader[d] : operands[o].strides[d];
   };
+  const auto has_edge = [&](size_t o, size_t d) {
+    return o < count && operands[o].window != nullptr && operands[o].window->has_edge(d, space.sizes[d]);
+  };
   const auto is_reduced = [&](size_t d) { return (space.groups[d] & reduced) != 0; };
   const auto moves = [&](size_t d) {
     if (space.sizes[d] == 0) return true;
     for (size_t o = 0; o < moving; ++o) {
-      if (stride(o, d) != 0 || (o < count && has_edge(operands[o], d, space))) return true;
+      if (stride(o, d) != 0 || has_edge(o, d)) return true;
     }
     return false;
   };
@@ -103,8 +101,7 @@ Nest make_nest(const Space& space, std::span<const Binding> operands, size_t inp
     Loop l{space.sizes[d], space.groups[d], is_reduced(d), Dims(moving), logical_of[d], {}};
     for (size_t o = 0; o < moving; ++o) {
       l.strides[o] = stride(o, d);
-      if (o < count && has_edge(operands[o], d, space))
-        l.edges.push_back({o, operands[o].window->low[d], operands[o].window->high[d]});
+      if (has_edge(o, d)) l.edges.push_back({o, operands[o].window->low[d], operands[o].window->high[d]});
     }
     if (!loops.empty()) {
       Loop& p = loops.back();

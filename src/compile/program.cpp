@@ -20,8 +20,6 @@ namespace {
 
 using namespace ir;
 
-/// Rows longer than this are summed in blocks of this length: the tree depends on the shape alone.
-constexpr int64_t kBlock = Program::kShortRow;
 /// About 5 microseconds of simple instructions: what is worth handing to another core, whose worker waits
 /// awake where regions come close together.
 constexpr int64_t kGrainWork = 1 << 16;

@@ -41,8 +41,8 @@ class Program {
  public:
   /// Inputs and outputs of the graph have their memory dtypes.
   Program(ir::Graph graph, std::string name);
-  /// Rows up to this length are reduced in one go.
-  static constexpr int64_t kShortRow = 16384;
+  /// Rows longer than this are summed in blocks of this length: the tree depends on the shape alone.
+  static constexpr int64_t kBlock = 16384;
   /// Inputs with numbers from here on are read by nothing and have no operand in a call.
   static constexpr int kUnread = 1000;
   ~Program();

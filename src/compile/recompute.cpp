@@ -12,24 +12,6 @@ namespace {
 constexpr int kMostCost = 24;
 constexpr size_t kMostChain = 12;
 
-/// Its cost where it may be done again; else -1.
-int cost_of(const TraceRecord& r) {
-  if (r.program == nullptr || r.space.iota_base != 0) return -1;
-  const ir::Graph& graph = r.program->graph();
-  if (!graph.checks.empty()) return -1;
-  const std::vector<bool> needed = graph.needed();
-  int cost = 0;
-  for (size_t i = 0; i < graph.nodes.size(); ++i) {
-    const ir::GraphNode& n = graph.nodes[i];
-    if (!needed[i]) continue;
-    if (ir::is_reduction(n.prim) || n.prim == ir::Prim::kIota || n.prim == ir::Prim::kExtent) return -1;
-    // One instruction, but not one that a processor starts every cycle; sweeps of a reduction may repeat it.
-    const bool slow = n.prim == ir::Prim::kDiv || n.prim == ir::Prim::kSqrt || n.prim == ir::Prim::kRsqrt;
-    cost += slow ? kMostCost + 1 : ir::primitive(n.prim).cost;
-  }
-  return cost;
-}
-
 bool reads(const ir::Graph& graph, size_t input) {
   const std::vector<bool> needed = graph.needed();
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
@@ -60,6 +42,23 @@ struct Source {
 
 }  // namespace
 
+int cost_of_repeating(const TraceRecord& r) {
+  if (r.program == nullptr || r.space.iota_base != 0) return -1;
+  const ir::Graph& graph = r.program->graph();
+  if (!graph.checks.empty()) return -1;
+  const std::vector<bool> needed = graph.needed();
+  int cost = 0;
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    const ir::GraphNode& n = graph.nodes[i];
+    if (!needed[i]) continue;
+    if (ir::is_reduction(n.prim) || n.prim == ir::Prim::kIota || n.prim == ir::Prim::kExtent) return -1;
+    // Sweeps of a reduction may repeat it.
+    const bool slow = n.prim == ir::Prim::kDiv || n.prim == ir::Prim::kSqrt || n.prim == ir::Prim::kRsqrt;
+    cost += slow ? kMostCost + 1 : ir::primitive(n.prim).cost;
+  }
+  return cost;
+}
+
 std::vector<Recipe> find_recipes(const Trace& trace, int64_t least_bytes) {
   const size_t count = trace.storages.size();
   if (std::none_of(trace.storages.begin(), trace.storages.end(),
@@ -86,7 +85,7 @@ std::vector<Recipe> find_recipes(const Trace& trace, int64_t least_bytes) {
   std::set<int32_t> leaves;
   for (size_t i = 0; i < trace.records.size(); ++i) {
     const TraceRecord& r = trace.records[i];
-    int cost = cost_of(r);
+    int cost = cost_of_repeating(r);
     std::set<int32_t> chain;
     size_t input = 0;
     for (const TraceOperand& o : trace.inputs(r)) {

@@ -8,6 +8,10 @@
 /// anyway.
 namespace lohe::compiler {
 
+/// What a record costs, in simple instructions an element, where it may be done again, elementwise; else -1.
+/// Divisions and roots, which a processor does not start every cycle, cost more than any repetition is worth.
+int cost_of_repeating(const TraceRecord& record);
+
 struct Recipe {
   int32_t storage;
   std::vector<int32_t> records;  ///< that make it, in order, from storages that stay as they are

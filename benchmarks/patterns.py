@@ -31,7 +31,17 @@ class Pattern:
 
 
 PATTERNS: list[Pattern] = []
-LEAVES = ("matrix", "row", "column", "unit", "positive", "bf16", "bf16row")  # kinds that take a gradient
+LEAVES = (
+    "matrix",
+    "row",
+    "column",
+    "unit",
+    "positive",
+    "images",
+    "squares",
+    "bf16",
+    "bf16row",
+)  # kinds that take a gradient
 
 
 def argument(kind: str, rows: int, columns: int) -> Any:
@@ -51,6 +61,9 @@ def argument(kind: str, rows: int, columns: int) -> Any:
         "column": lambda: torch.randn(rows, 1),
         "unit": lambda: torch.rand(rows, columns) * 0.98 + 0.01,
         "positive": lambda: torch.rand(rows, columns) + 0.1,
+        "integers": lambda: torch.randint(-1000, 1000, (rows, columns)),
+        "images": lambda: torch.randn(4, rows * columns // 4096, 32, 32),
+        "squares": lambda: torch.randn(rows * columns // 1024, 32, 32),
         "bf16": lambda: torch.randn(rows, columns).to(torch.bfloat16),
         "bf16row": lambda: torch.randn(columns).to(torch.bfloat16),
     }[kind]()
@@ -503,6 +516,76 @@ def _poisson(x, y):
 def _policy(logp, old, advantage):
     ratio = torch.exp(logp - old)
     return -torch.min(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage).mean()
+
+
+# Pieces of tensors, short rows, other layouts
+
+
+@pattern("border, sum of neighbours", "matrix")
+def _border(x):
+    return F.pad(x, (1, 1))[:, 1:-1] + F.pad(x, (0, 2))[:, 2:]
+
+
+@pattern("token shift", "matrix row")
+def _token_shift(x, mix):
+    return x * mix + F.pad(x, (0, 0, 1, -1)) * (1 - mix)
+
+
+@pattern("concatenated relu", "matrix")
+def _crelu(x):
+    return F.relu(torch.cat([x, -x], dim=-1))
+
+
+@pattern("mean of a stack", "matrix matrix matrix")
+def _ensemble(x, y, z):
+    return torch.stack([x, y, z]).mean(0)
+
+
+@pattern("sum with rolled neighbours", "matrix")
+def _rolled(x):
+    return x + torch.roll(x, 1, -1) + torch.roll(x, -1, -1)
+
+
+@pattern("squared differences of neighbours", "matrix")
+def _differences(x):
+    return (x[:, 1:] - x[:, :-1]).square().mean()
+
+
+@pattern("maxout of four", "matrix")
+def _maxout(x):
+    return x.view(x.shape[0], -1, 4).amax(-1)
+
+
+@pattern("pixel shuffle back", "images")
+def _space_to_depth(x):
+    b, c, h, w = x.shape
+    parts = x.view(b, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4)
+    return F.relu(parts.reshape(b, c * 4, h // 2, w // 2))
+
+
+@pattern("symmetric part of matrices", "squares")
+def _symmetric(x):
+    return (x + x.transpose(-1, -2)) * 0.5
+
+
+@pattern("squeeze and excite", "images")
+def _squeeze(x):
+    return x * torch.sigmoid(F.adaptive_avg_pool2d(x, 1))
+
+
+@pattern("elu and selu", "matrix")
+def _elu_selu(x):
+    return F.elu(x) + F.selu(x)
+
+
+@pattern("angles wrapped", "data", backward=False)
+def _wrap(x):
+    return torch.remainder(x + math.pi, 2 * math.pi) - math.pi
+
+
+@pattern("hash of integers", "integers integers", backward=False)
+def _hash(x, y):
+    return (x * 31 + y) % 97
 
 
 # Half precision

@@ -329,8 +329,10 @@ def compared_rows(
         row = report.Comparison(case.name, {label: [] for label in sides}, bars, limit=limit)
         asked = dict(sides)
         far_rounds = 0
-        if suite == "patterns" and not sides[about.sides[0]].ask(do="equal", case=key).get("equal"):
-            row.note = "compiled and eager results differ"
+        if suite == "patterns":
+            answer = sides[about.sides[0]].ask(do="equal", case=key)
+            if not answer.get("equal"):
+                row.note = answer.get("error", "compiled and eager results differ")
         for run in range(-1, settings.runs + MORE_RUNS):  # the first round prepares all and is not counted
             if run == settings.runs and not row.close(about.rivals, CLOSE):
                 break

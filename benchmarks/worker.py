@@ -150,7 +150,7 @@ class Side:
 
         def bits(call: Any) -> list[Any]:
             module.manual_seed(1)
-            kinds = {2: module.int16, 4: module.int32}
+            kinds = {1: module.int8, 2: module.int16, 4: module.int32, 8: module.int64}
             return [t.detach().view(kinds[t.element_size()]) for t in patterns.listed(call())]
 
         wanted = bits(eager)

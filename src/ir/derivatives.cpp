@@ -116,6 +116,8 @@ Node derivative(Prim prim, int which, Node g, Node y, Node a, Node b, Node c) {
       return g / conj(1 - a * a);
     case Prim::kErf:
       return g * (exp(-(a * a)) * (2 * std::numbers::inv_sqrtpi));
+    case Prim::kGeluSlope:
+      return g * (exp(-0.5 * (a * a)) * (std::numbers::inv_sqrtpi / std::numbers::sqrt2) * (2 - a * a));
     case Prim::kErfc:
       return g * (exp(-(a * a)) * (-2 * std::numbers::inv_sqrtpi));
     case Prim::kErfinv:

@@ -69,6 +69,7 @@ enum class Prim : uint8_t {
   kErf,
   kErfc,
   kErfinv,
+  kGeluSlope,  ///< d/da a Phi(a), Phi the distribution function of the normal distribution
   kLgamma,
   kDigamma,
   kSigmoid,

@@ -33,6 +33,7 @@ V rsqrt(V x);    ///< 1 / sqrt(x), two roundings
 V erf(V x);
 V erfc(V x);
 V erfinv(V x);      ///< 2.5 ulp
+V gelu_slope(V x);  ///< d/dx x Phi(x), Phi the normal distribution's: 1e-7, 3e-16
 V lgamma(V x);      ///< 6 ulp in kF64, relative where |lgamma| > 1, absolute below
 V digamma(V x);     ///< kF64: a few ulp for x > 0; for x < 0 of the larger of the reflection's two terms
 V pow(V x, V y);    ///< C99 special cases

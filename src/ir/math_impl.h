@@ -2,6 +2,7 @@
 
 #include "ir/math.h"
 #include "ir/math_coefficients.h"
+#include "ir/math_pieces.h"
 
 /// What the files math_*.cpp share: bit access, polynomials, unevaluated sums of two floats, and the cores of
 /// exp and log.
@@ -63,14 +64,16 @@ V polynomial2(V x, const double (&c)[N]) {
 }
 
 /// f(a) for a >= 0 or NaN, kF32, from pieces looked up by the leading bits of a number that grows with a: one
-/// short chain of operations, where a select between formulas computes both. Above `last` f is 1.
-inline V piecewise(V a, const Pieces& f) {
+/// short chain of operations, where a select between formulas computes both. Above `last` f is what it is
+/// there.
+template <size_t kRows>
+V piecewise(V a, const Pieces<kRows>& f) {
   a = minimum(literal(a, f.last), a);
   const V index = shift_right(bits_of(fma(a, literal(a, f.scale), literal(a, 1))), 21);
   const auto row = [&](size_t i) { return a.builder->table(index, f.rows[i]); };
   const V u = a - row(0);
-  V q = row(7);
-  for (size_t i = 6; i >= 3; --i) q = fma(q, u, row(i));
+  V q = row(kRows - 1);
+  for (size_t i = kRows - 2; i >= 3; --i) q = fma(q, u, row(i));
   return fma(q, u, fma(row(2), u, row(1)));
 }
 

@@ -1,3 +1,5 @@
+#include <numbers>
+
 #include "ir/math_impl.h"
 
 /// The error function, its complement and inverse, and the gamma function's logarithm and its derivative.
@@ -47,6 +49,15 @@ V erf(V x) {
   const V a = abs(x);
   if (single(x)) return copy_sign(piecewise(a, kErfPieces), x);
   return copy_sign(select(a < 1, erf_inner(a), 1 - erfc_tail(a)), x);
+}
+
+V gelu_slope(V x) {
+  if (single(x)) return 0.5 + copy_sign(piecewise(abs(x), kGeluSlopePieces), x);
+  constexpr double kDensity = std::numbers::inv_sqrtpi / std::numbers::sqrt2;
+  const V phi = 0.5 * erfc(x * (-std::numbers::sqrt2 / 2));
+  // The density is zero where the distribution function is not: no infinity meets it.
+  const V a = minimum(literal(x, 40), abs(x));
+  return phi + copy_sign(a, x) * (exp(-0.5 * (a * a)) * kDensity);
 }
 
 V erfc(V x) {

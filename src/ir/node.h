@@ -62,6 +62,7 @@ inline Node atanh(Node a) { return unary(Prim::kAtanh, a); }
 inline Node erf(Node a) { return unary(Prim::kErf, a); }
 inline Node erfc(Node a) { return unary(Prim::kErfc, a); }
 inline Node erfinv(Node a) { return unary(Prim::kErfinv, a); }
+inline Node gelu_slope(Node a) { return unary(Prim::kGeluSlope, a); }
 inline Node lgamma(Node a) { return unary(Prim::kLgamma, a); }
 inline Node digamma(Node a) { return unary(Prim::kDigamma, a); }
 inline Node sigmoid(Node a) { return unary(Prim::kSigmoid, a); }

@@ -12,24 +12,28 @@ namespace lohe::ir {
 namespace {
 
 constexpr std::array<Primitive, static_cast<size_t>(Prim::kCount)> kTable{{
-    {"input", 0, 0},      {"scalar", 0, 0},    {"const", 0, 0},      {"extent", 0, 0},     {"iota", 0, 0},
-    {"inside", 0, 2},     {"add", 2, 1},       {"sub", 2, 1},        {"mul", 2, 1},        {"div", 2, 4},
-    {"neg", 1, 1},        {"abs", 1, 1},       {"sign", 1, 2},       {"reciprocal", 1, 4}, {"square", 1, 1},
-    {"floor_div", 2, 20}, {"trunc_div", 2, 8}, {"remainder", 2, 20}, {"fmod", 2, 15},      {"minimum", 2, 3},
-    {"maximum", 2, 3},    {"fmin", 2, 3},      {"fmax", 2, 3},       {"pow", 2, 40},       {"sqrt", 1, 4},
-    {"rsqrt", 1, 6},      {"exp", 1, 15},      {"exp2", 1, 15},      {"expm1", 1, 20},     {"log", 1, 15},
-    {"log2", 1, 15},      {"log10", 1, 15},    {"log1p", 1, 20},     {"sin", 1, 25},       {"cos", 1, 25},
-    {"tan", 1, 30},       {"asin", 1, 20},     {"acos", 1, 20},      {"atan", 1, 20},      {"atan2", 2, 25},
-    {"sinh", 1, 25},      {"cosh", 1, 25},     {"tanh", 1, 20},      {"asinh", 1, 25},     {"acosh", 1, 25},
-    {"atanh", 1, 25},     {"erf", 1, 20},      {"erfc", 1, 30},      {"erfinv", 1, 30},    {"lgamma", 1, 60},
-    {"digamma", 1, 60},   {"sigmoid", 1, 20},  {"hypot", 2, 10},     {"fma", 3, 1},        {"floor", 1, 1},
-    {"ceil", 1, 1},       {"trunc", 1, 1},     {"round", 1, 1},      {"and", 2, 1},        {"or", 2, 1},
-    {"xor", 2, 1},        {"not", 1, 1},       {"shl", 2, 1},        {"shr", 2, 1},        {"eq", 2, 1},
-    {"ne", 2, 1},         {"lt", 2, 1},        {"le", 2, 1},         {"is_nan", 1, 1},     {"signbit", 1, 1},
-    {"select", 3, 1},     {"cast", 1, 1},      {"bitcast", 1, 0},    {"real", 1, 0},       {"imag", 1, 0},
-    {"conj", 1, 1},       {"complex", 2, 0},   {"angle", 1, 25},     {"philox", 2, 60},    {"sum", 1, 1},
-    {"prod", 1, 1},       {"amax", 1, 2},      {"amin", 1, 2},       {"any", 1, 1},        {"all", 1, 1},
-    {"argmax", 1, 4},     {"argmin", 1, 4},
+    {"input", 0, 0},     {"scalar", 0, 0},      {"const", 0, 0},   {"extent", 0, 0},
+    {"iota", 0, 0},      {"inside", 0, 2},      {"add", 2, 1},     {"sub", 2, 1},
+    {"mul", 2, 1},       {"div", 2, 4},         {"neg", 1, 1},     {"abs", 1, 1},
+    {"sign", 1, 2},      {"reciprocal", 1, 4},  {"square", 1, 1},  {"floor_div", 2, 20},
+    {"trunc_div", 2, 8}, {"remainder", 2, 20},  {"fmod", 2, 15},   {"minimum", 2, 3},
+    {"maximum", 2, 3},   {"fmin", 2, 3},        {"fmax", 2, 3},    {"pow", 2, 40},
+    {"sqrt", 1, 4},      {"rsqrt", 1, 6},       {"exp", 1, 15},    {"exp2", 1, 15},
+    {"expm1", 1, 20},    {"log", 1, 15},        {"log2", 1, 15},   {"log10", 1, 15},
+    {"log1p", 1, 20},    {"sin", 1, 25},        {"cos", 1, 25},    {"tan", 1, 30},
+    {"asin", 1, 20},     {"acos", 1, 20},       {"atan", 1, 20},   {"atan2", 2, 25},
+    {"sinh", 1, 25},     {"cosh", 1, 25},       {"tanh", 1, 20},   {"asinh", 1, 25},
+    {"acosh", 1, 25},    {"atanh", 1, 25},      {"erf", 1, 20},    {"erfc", 1, 30},
+    {"erfinv", 1, 30},   {"gelu_slope", 1, 15}, {"lgamma", 1, 60}, {"digamma", 1, 60},
+    {"sigmoid", 1, 20},  {"hypot", 2, 10},      {"fma", 3, 1},     {"floor", 1, 1},
+    {"ceil", 1, 1},      {"trunc", 1, 1},       {"round", 1, 1},   {"and", 2, 1},
+    {"or", 2, 1},        {"xor", 2, 1},         {"not", 1, 1},     {"shl", 2, 1},
+    {"shr", 2, 1},       {"eq", 2, 1},          {"ne", 2, 1},      {"lt", 2, 1},
+    {"le", 2, 1},        {"is_nan", 1, 1},      {"signbit", 1, 1}, {"select", 3, 1},
+    {"cast", 1, 1},      {"bitcast", 1, 0},     {"real", 1, 0},    {"imag", 1, 0},
+    {"conj", 1, 1},      {"complex", 2, 0},     {"angle", 1, 25},  {"philox", 2, 60},
+    {"sum", 1, 1},       {"prod", 1, 1},        {"amax", 1, 2},    {"amin", 1, 2},
+    {"any", 1, 1},       {"all", 1, 1},         {"argmax", 1, 4},  {"argmin", 1, 4},
 }};
 
 bool floating(V x) { return is_float(x.type()); }
@@ -278,6 +282,8 @@ V lower_real(Builder& b, const GraphNode& n, V x, V y, V z) {
       return math::erf(x);
     case Prim::kErfc:
       return math::erfc(x);
+    case Prim::kGeluSlope:
+      return math::gelu_slope(x);
     case Prim::kErfinv:
       return math::erfinv(x);
     case Prim::kLgamma:

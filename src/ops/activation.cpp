@@ -51,6 +51,15 @@ Value gelu(Value x, Str approximate) {
   return 0.5 * x * (1 + erf(x * (std::numbers::sqrt2 / 2)));
 }
 
+Value gelu_gradient(Value g, Value, Value x, Str approximate) {
+  if (approximate != "tanh") return g * gelu_slope(x);
+  constexpr double kScale = std::numbers::sqrt2 * std::numbers::inv_sqrtpi;
+  const Value square = x * x;
+  const Value t = tanh(kScale * (x + 0.044715 * (x * square)));
+  const Value inner = kScale * (1 + (3 * 0.044715) * square);
+  return g * (0.5 * (1 + t) + 0.5 * x * ((1 - t * t) * inner));
+}
+
 /// Constants of Klambauer et al., arXiv:1706.02515.
 constexpr double kSeluAlpha = 1.6732632423543772848170429916717,
                  kSeluScale = 1.0507009873554804934193349852946;
@@ -193,6 +202,7 @@ const OpFamily activation_family(
             .describe("self where positive, else alpha * (exp(self / alpha) - 1)."),
         activation("gelu(Tensor self, *, str approximate='none') -> Tensor",
                    [](Value x, Str approximate) { return gelu(x, approximate); })
+            .derivative(gelu_gradient)
             .checked(known_approximation)
             .in("nn")
             .inplace()

@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <numbers>
 #include <random>
 #include <vector>
 
@@ -73,6 +74,12 @@ struct Function {
 long double sigmoid_reference(long double x) { return 1 / (1 + std::exp(-x)); }
 long double rsqrt_reference(long double x) { return 1 / std::sqrt(x); }
 
+long double gelu_slope_reference(long double x) {
+  const long double half = std::numbers::sqrt2_v<long double> / 2;
+  const long double density = std::exp(-x * x / 2) * half * std::numbers::inv_sqrtpi_v<long double>;
+  return std::erfc(-x * half) / 2 + (std::isinf(x) ? 0 : x * density);
+}
+
 const Function kFunctions[] = {
     {"exp", math::exp, [](long double x) { return std::exp(x); }, -760, 720},
     {"exp2", math::exp2, [](long double x) { return std::exp2(x); }, -1080, 1030},
@@ -98,6 +105,7 @@ const Function kFunctions[] = {
     {"erf", math::erf, [](long double x) { return std::erf(x); }, -6, 6},
     {"erfc", math::erfc, [](long double x) { return std::erfc(x); }, -6, 28},
     {"lgamma", math::lgamma, [](long double x) { return std::lgamma(x); }, -5, 30, 2, 1},
+    {"gelu_slope", math::gelu_slope, gelu_slope_reference, -8, 8, 2, 1},
 };
 
 /// Arguments with random bits: all magnitudes and signs alike. x87's own sine loses bits of huge arguments,
@@ -238,6 +246,7 @@ const Special kSpecials[] = {
     {"sigmoid", math::sigmoid, {{0.0, 0.5}, {kInf, 1}, {-kInf, 0.0}}},
     {"rsqrt", math::rsqrt, {{0.0, kInf}, {-0.0, -kInf}, {4, 0.5}, {kInf, 0.0}, {-1, kNan}}},
     {"erf", math::erf, {{0.0, 0.0}, {-0.0, -0.0}, {kInf, 1}, {-kInf, -1}}},
+    {"gelu_slope", math::gelu_slope, {{0.0, 0.5}, {-0.0, 0.5}, {kInf, 1}, {-kInf, 0.0}, {-1e4, 0.0}}},
     {"erfc", math::erfc, {{0.0, 1}, {kInf, 0.0}, {-kInf, 2}, {1e4, 0.0}}},
     {"erfinv", math::erfinv, {{0.0, 0.0}, {-0.0, -0.0}, {1, kInf}, {-1, -kInf}, {1.5, kNan}, {kInf, kNan}}},
     {"lgamma",

@@ -1,10 +1,10 @@
-"""Fit the polynomials of src/ir/math_*.cpp and write src/ir/math_coefficients.h.
+"""Fit the polynomials of src/ir/math_*.cpp and write src/ir/math_coefficients.h and src/ir/math_pieces.h.
 
 Method: the Remez exchange (E. Remez, 1934) in 80-digit arithmetic on the weighted error, started from
 Chebyshev nodes, so the result is deterministic and needs no seed. Every table's comment states the function,
 its interval and the maximal weighted error reached. Needs mpmath.
 
-usage: python tools/gen/fit_polynomials.py [output path]
+usage: python tools/gen/fit_polynomials.py [output folder]
 """
 
 from __future__ import annotations
@@ -328,14 +328,19 @@ def tables() -> list[tuple[str, str, list[mp.mpf], float, bool]]:
     return result
 
 
-def pieces(f: Function, last: float, scale: float, degree: int) -> tuple[list[list[float]], float]:
+def gelu_slope(x: mp.mpf) -> mp.mpf:
+    """The derivative of x Phi(x), Phi the normal distribution's, less its value at 0."""
+    return mp.ncdf(x) + x * mp.npdf(x) - mp.mpf("0.5")
+
+
+def pieces(f: Function, last: float, scale: float, degree: int, limit: float) -> tuple[list[list[float]], float]:
     """f on [0, last], f(0) = 0, in sixteen pieces: rows centre, f(centre), slope, then the coefficients of q, constant first.
 
     Piece i begins where 1 + scale x is 1, 1.25, 1.5, 1.75, 2, 2.5, ...: the exponent and two bits of the
     mantissa of 1 + scale x, which is below 16, number it. Row entries stand where the last four bits of that
     number say. f(x) = f(centre) + slope u + u q(u), u = x - centre: with the slope, a number of few bits, q is
     small and so is what its roundings do. Centres are floats whose f is nearly a float; the last one is `last`, where
-    f counts as 1. Also returns the largest relative error, the rounding of the coefficients
+    f counts as `limit`. Also returns the largest relative error, the rounding of the coefficients
     included.
     """
     starts = [((1 + i % 4 / 4) * 2 ** (i // 4) - 1) / scale for i in range(17)]
@@ -348,7 +353,7 @@ def pieces(f: Function, last: float, scale: float, degree: int) -> tuple[list[li
         if i == 0:
             centre, value, low = mp.mpf(0), mp.mpf(0), mp.mpf(10) ** -12
         elif starts[i + 1] >= last:
-            centre, value = mp.mpf(last), mp.mpf(1)
+            centre, value = mp.mpf(last), mp.mpf(limit)
         else:
             candidate = np.float32((low + high) / 2)
             tried = []
@@ -412,17 +417,28 @@ def wrap(values: list[str], indent: str = "    ") -> str:
     return "\n".join(lines)
 
 
-def header() -> str:
-    out = [
-        "#pragma once",
-        "",
-        "#include <array>",
-        "",
-        "/// By tools/gen/fit_polynomials.py: polynomial coefficients, constant term first.",
-        "namespace lohe::ir::math {",
-        "",
-        "// clang-format off",
-    ]
+def file_of(what: str, includes: list[str], lines: list[str]) -> str:
+    return "\n".join(
+        [
+            "#pragma once",
+            "",
+            *(f"#include <{name}>" for name in includes),
+            *([""] if includes else []),
+            f"/// By tools/gen/fit_polynomials.py: {what}",
+            "namespace lohe::ir::math {",
+            "",
+            "// clang-format off",
+            *lines,
+            "// clang-format on",
+            "",
+            "}  // namespace lohe::ir::math",
+            "",
+        ]
+    )
+
+
+def coefficients_header() -> str:
+    out = []
     for name, what, coefficients, error, single in tables():
         rounded = [repr(float(np.float32(float(c))) if single else float(c)) for c in coefficients]
         out += [
@@ -430,27 +446,6 @@ def header() -> str:
             f"inline constexpr double {name}[] = {{",
             wrap(rounded) + "};",
         ]
-    out += [
-        "/// A function in sixteen pieces, see piecewise(): rows are centre, value there, slope, coefficients.",
-        "struct Pieces {",
-        "  double last, scale;",
-        "  std::array<double, 16> rows[8];",
-        "};",
-    ]
-    for name, what, f, last, scale in (
-        ("kTanhPieces", "tanh(x)", mp.tanh, 10.0, 1.484375),
-        ("kErfPieces", "erf(x)", mp.erf, 4.15625, 3.59375),
-    ):
-        rows, worst = pieces(f, last, scale, 5)
-        print(f"{name:14s} error 2^{float(mp.log(worst, 2)):.1f}", file=sys.stderr)
-        out += [
-            f"/// {what}: 2^{float(mp.log(worst, 2)):.1f}",
-            f"inline constexpr Pieces {name} = {{",
-            f"    {last!r}, {scale!r}, {{",
-        ]
-        for row in rows:
-            out += ["        {" + wrap([repr(x) for x in row], " " * 9).lstrip() + "},"]
-        out += ["    }};"]
     bands, chunks = two_over_pi()
     out += [
         "/// 2/pi in three parts for |x| below 2^32, 2^64, 2^96, 2^128, less bits that give multiples of 4.",
@@ -462,24 +457,51 @@ def header() -> str:
         "/// 2/pi as 53-bit integers: the sum of chunk[i] * 2^(-53 (i + 1)).",
         "inline constexpr double kTwoOverPiChunks[] = {",
         wrap([repr(v) for v in chunks]) + "};",
-        "// clang-format on",
-        "",
-        "}  // namespace lohe::ir::math",
-        "",
     ]
-    return "\n".join(out)
+    return file_of("polynomial coefficients, constant term first.", [], out)
 
 
-def main() -> None:
-    root = Path(__file__).resolve().parents[2]
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else root / "src" / "ir" / "math_coefficients.h"
-    text = header()
+def pieces_header() -> str:
+    out = [
+        "/// Rows are centre, value there, slope, coefficients; see piecewise().",
+        "template <size_t kRows>",
+        "struct Pieces {",
+        "  double last, scale;",
+        "  std::array<double, 16> rows[kRows];",
+        "};",
+    ]
+    for name, what, f, last, scale, degree, limit in (
+        ("kTanhPieces", "tanh(x)", mp.tanh, 10.0, 1.484375, 5, 1.0),
+        ("kErfPieces", "erf(x)", mp.erf, 4.15625, 3.59375, 5, 1.0),
+        ("kGeluSlopePieces", "d/dx x Phi(x) - 1/2", gelu_slope, 6.0, 2.484375, 6, 0.5),
+    ):
+        rows, worst = pieces(f, last, scale, degree, limit)
+        print(f"{name:14s} error 2^{float(mp.log(worst, 2)):.1f}", file=sys.stderr)
+        out += [
+            f"/// {what}: 2^{float(mp.log(worst, 2)):.1f}",
+            f"inline constexpr Pieces<{len(rows)}> {name} = {{",
+            f"    {last!r}, {scale!r}, {{",
+        ]
+        for row in rows:
+            out += ["        {" + wrap([repr(x) for x in row], " " * 9).lstrip() + "},"]
+        out += ["    }};"]
+    return file_of("functions in sixteen polynomials each.", ["array", "cstddef"], out)
+
+
+def write(target: Path, text: str) -> None:
     with tempfile.NamedTemporaryFile("w", dir=target.parent, delete=False) as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
     os.chmod(file.name, 0o644)
     os.replace(file.name, target)
+
+
+def main() -> None:
+    root = Path(__file__).resolve().parents[2]
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else root / "src" / "ir"
+    write(folder / "math_coefficients.h", coefficients_header())
+    write(folder / "math_pieces.h", pieces_header())
 
 
 if __name__ == "__main__":

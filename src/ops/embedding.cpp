@@ -73,22 +73,31 @@ void run_embedding_backward(Args a, Results& r) {
   const int64_t rows = a[2].integer, padding = a[3].integer, width = grad->sizes().back();
   const TensorPtr& out = r[0];
   zero(out);
-  const std::vector<int64_t> at = values_of(indices);
+  // Rows of the padding index are left out, and so are those of indices that are in no table.
+  std::vector<int64_t> to = values_of(indices), from;
+  const IndexRange range = index_range(indices);
+  const bool all = to.empty() || (range.least >= 0 && range.greatest < rows &&
+                                  (padding < range.least || padding > range.greatest));
+  const int64_t row_bytes = width * grad->itemsize();
+  if (!all) {
+    size_t kept = 0;
+    from.resize(to.size());
+    for (size_t p = 0; p < to.size(); ++p) {
+      if (to[p] == padding || to[p] < 0 || to[p] >= rows) continue;
+      to[kept] = to[p];
+      from[kept++] = static_cast<int64_t>(p) * row_bytes;
+    }
+    to.resize(kept);
+  }
   std::vector<int64_t> counts;
   if (a[4].integer != 0) {
     counts.resize(static_cast<size_t>(rows));
-    for (const int64_t i : at) ++counts[static_cast<size_t>(i)];
+    for (const int64_t i : to) ++counts[static_cast<size_t>(i)];
   }
-  // Rows of the padding index are left out; so are their gradients.
-  std::vector<int64_t> to, from;
-  for (size_t p = 0; p < at.size(); ++p) {
-    if (at[p] == padding) continue;
-    to.push_back(at[p] * width * grad->itemsize());
-    from.push_back(static_cast<int64_t>(p) * width * grad->itemsize());
-  }
+  for (int64_t& at : to) at *= row_bytes;
   if (to.empty() || width == 0) return;
   backend::SliceIndex x = row_walk(*out, to, *grad);
-  x.other_at = from.data();
+  if (!all) x.other_at = from.data();
   backend::scatter_slices(x, grad->dtype(), Combine::kAdd);
   if (!counts.empty()) {
     const TensorPtr scale = zeros(Dims{rows, 1}, grad->dtype());

@@ -19,14 +19,11 @@ struct Fetched {
           int64_t k = kChunk) {
     FetchShare<float> part(memory, share, shares, tiles, kRows);
     for (int64_t t = 0; t < tiles; ++t) {
-      Tile<float> tile{};
-      tile.rows = kRows;
-      tile.k = k;
-      part.fetch_beside(tile);
-      if (tile.later.size > 0 && first < 0) first = t;
-      for (int r = 0; r < tile.rows && tile.later.size > 0; ++r) {
-        for (int64_t at = 0; at < tile.later.size; at += 16) {
-          const char* line = reinterpret_cast<const char*>(tile.later.at + r * tile.later.row_stride + at);
+      const Fetch<float> fetch = part.share_of_tile(kRows, k);
+      if (fetch.size > 0 && first < 0) first = t;
+      for (int r = 0; r < kRows && fetch.size > 0; ++r) {
+        for (int64_t at = 0; at < fetch.size; at += 16) {
+          const char* line = reinterpret_cast<const char*>(fetch.at + r * fetch.row_stride + at);
           lines.push_back((line - begin) / 64);
         }
       }
@@ -80,21 +77,15 @@ TEST(Ahead, ComesBeforeWhatLaterStepsRead) {
   const float own[16] = {};
   ahead.add(own, 16, 1, 16);
   for (const void* wanted : {static_cast<const void*>(own), static_cast<const void*>(kNowhere)}) {
-    Tile<float> tile{};
-    tile.rows = kRows;
-    tile.k = kChunk;
-    ahead.fetch_beside(tile);
-    EXPECT_EQ(tile.later.at, wanted);
+    EXPECT_FALSE(ahead.empty());
+    EXPECT_EQ(ahead.share_of_tile(kRows, kChunk).at, wanted);
   }
 }
 
 TEST(FetchShare, HasNothingToFetchForNoMemory) {
   for (FetchShare<float> part : {FetchShare<float>(), FetchShare<float>({}, 1, 2, 100, kRows)}) {
-    Tile<float> tile{};
-    tile.rows = kRows;
-    tile.k = kChunk;
-    part.fetch_beside(tile);
-    EXPECT_EQ(tile.later.size, 0);
+    EXPECT_TRUE(part.empty());
+    EXPECT_EQ(part.share_of_tile(kRows, kChunk).size, 0);
   }
 }
 

@@ -285,18 +285,19 @@ void check_tiles_of_levels() {
     const auto& kernels = level->get(T{});
     for (int i = 0; i < 4; i += 2)
       for (int j = 0; j < 8; j += 4)
-        kernels.tile({.rows = 2,
-                      .columns = 4,
-                      .k = k,
-                      .a = a.data() + i * k,
-                      .a_row_stride = k,
-                      .a_k_stride = 1,
-                      .b = b.data() + j,
-                      .b_k_stride = 8,
-                      .c = c.data() + i * 8 + j,
-                      .c_row_stride = 8,
-                      .accumulate = i > 0,
-                      .addend = j > 0 ? addend.data() + j : nullptr});
+        kernels.multiply({.rows = 2,
+                          .columns = 4,
+                          .k = k,
+                          .a = a.data() + i * k,
+                          .a_row_stride = k,
+                          .a_k_stride = 1,
+                          .b = b.data() + j,
+                          .b_k_stride = 8,
+                          .b_tile_stride = 0,
+                          .c = c.data() + i * 8 + j,
+                          .c_row_stride = 8,
+                          .accumulate = i > 0,
+                          .addend = j > 0 ? addend.data() + j : nullptr});
     results.push_back(c);
   }
   for (const auto& result : results)
@@ -310,6 +311,61 @@ TEST(GemmKernels, GiveTheSameBitsAtEveryCpuLevel) {
   check_tiles_of_levels<double>();
   check_tiles_of_levels<uint32_t>();
   check_tiles_of_levels<uint64_t>();
+}
+
+/// A strip of `rows` by `columns`, in the middle of a larger C that must stay as it is, at every level.
+void check_strip(int rows, int64_t columns, int64_t k, bool accumulate, bool with_addend, bool packed) {
+  const int64_t stride = columns + 3;
+  const auto a = random_numbers<float>(static_cast<size_t>(14 * k), 21),
+             b = random_numbers<float>(static_cast<size_t>(k * columns), 22),
+             addend = random_numbers<float>(static_cast<size_t>(rows * columns), 23);
+  std::vector<float> expected(static_cast<size_t>((rows + 1) * stride), 2.5f);
+  const std::vector<float> before = expected;
+  for (int i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < columns; ++j) {
+      float sum = 0;
+      for (int64_t p = 0; p < k; ++p)
+        sum = std::fma(a[static_cast<size_t>(packed ? p * 14 + i : i * k + p)],
+                       b[static_cast<size_t>(p * columns + j)], sum);
+      float& c = expected[static_cast<size_t>(i * stride + j)];
+      c = accumulate ? c + sum : sum;
+      if (with_addend) c += addend[static_cast<size_t>(i * columns + j)];
+    }
+  for (const GemmLevel* level : usable_levels()) {
+    const auto& kernels = level->float32;
+    if (rows > kernels.rows) continue;
+    std::vector<Fetch<float>> later(static_cast<size_t>(columns / kernels.columns + 1),
+                                    Fetch<float>{a.data(), k, 16});
+    std::vector<float> c = before;
+    kernels.multiply({.rows = rows,
+                      .columns = columns,
+                      .k = k,
+                      .a = a.data(),
+                      .a_row_stride = packed ? 1 : k,
+                      .a_k_stride = packed ? 14 : 1,
+                      .b = b.data(),
+                      .b_k_stride = columns,
+                      .b_tile_stride = kernels.columns,
+                      .c = c.data(),
+                      .c_row_stride = stride,
+                      .accumulate = accumulate,
+                      .addend = with_addend ? addend.data() : nullptr,
+                      .addend_row_stride = columns,
+                      .near = k % 2 == 0,
+                      .next = {a.data(), k, k},
+                      .next_share = 16,
+                      .later = k % 3 == 0 ? nullptr : later.data()});
+    EXPECT_EQ(c, expected) << rows << " x " << columns << ", k " << k << ", " << accumulate << with_addend
+                           << packed << ", tiles of " << kernels.columns;
+  }
+}
+
+TEST(GemmKernels, StripsOfAnySizeAreChainsInOrder) {
+  for (const int rows : {1, 3, 4, 6, 7, 13, 14})
+    for (const int64_t columns : {1, 8, 15, 16, 17, 32, 48, 100})
+      for (const int64_t k : {1, 2, 3, 4, 29, 384})
+        for (const int kind : {0, 1, 2, 3})
+          check_strip(rows, columns, k, (kind & 1) != 0, (kind & 2) != 0, (k + columns) % 2 == 0);
 }
 
 TEST(GemmKernels, PackAnyPanel) {

@@ -31,18 +31,20 @@ class Ahead {
     room_ -= count * width * static_cast<int64_t>(sizeof(T));
   }
 
-  /// Gives a tile its share.
-  void fetch_beside(Tile<T>& tile) {
-    if (part_ == size_) {
-      if (then_ != nullptr) then_->fetch_beside(tile);
-      return;
-    }
+  /// Whether nothing is left.
+  bool empty() const { return part_ == size_ && (then_ == nullptr || then_->empty()); }
+
+  /// What a tile fetches of it.
+  Fetch<T> share_of_tile(int rows, int64_t k) {
+    if (part_ == size_) return then_ != nullptr ? then_->share_of_tile(rows, k) : Fetch<T>{};
     const Part& p = parts_[part_];
-    tile.later = {p.data + row_ * p.row_stride, p.row_stride, p.width};
-    row_ += tile.rows;
-    if (row_ < p.count) return;
-    row_ = 0;
-    ++part_;
+    const Fetch<T> share{p.data + row_ * p.row_stride, p.row_stride, p.width};
+    row_ += rows;
+    if (row_ >= p.count) {
+      row_ = 0;
+      ++part_;
+    }
+    return share;
   }
 
  private:

@@ -335,20 +335,22 @@ class Attention {
         const int64_t tile_columns = std::min({int64_t{nr}, columns - panel * nr, k.columns});
         if (tile_columns <= 0) continue;
         for (int64_t p = k.begin; p < k.end; p = (p / kChunk + 1) * kChunk) {
-          Tile<T> tile{.rows = static_cast<int>(tile_rows),
-                       .columns = static_cast<int>(tile_columns),
-                       .k = std::min((p / kChunk + 1) * kChunk, k.end) - p,
-                       .a = a.data + i * a.row_stride + p * a.k_stride,
-                       .a_row_stride = a.row_stride,
-                       .a_k_stride = a.k_stride,
-                       .b = b.data + panel * b.panel_stride + p * b.k_stride,
-                       .b_k_stride = b.k_stride,
-                       .c = c.data + i * c.row_stride + panel * nr,
-                       .c_row_stride = c.row_stride,
-                       .accumulate = adds || p > k.begin,
-                       .near = true};
-          ahead.fetch_beside(tile);
-          kernels_.tile(tile);
+          Strip<T> tile{.rows = static_cast<int>(tile_rows),
+                        .columns = tile_columns,
+                        .k = std::min((p / kChunk + 1) * kChunk, k.end) - p,
+                        .a = a.data + i * a.row_stride + p * a.k_stride,
+                        .a_row_stride = a.row_stride,
+                        .a_k_stride = a.k_stride,
+                        .b = b.data + panel * b.panel_stride + p * b.k_stride,
+                        .b_k_stride = b.k_stride,
+                        .b_tile_stride = 0,
+                        .c = c.data + i * c.row_stride + panel * nr,
+                        .c_row_stride = c.row_stride,
+                        .accumulate = adds || p > k.begin,
+                        .near = true};
+          const Fetch<T> later = ahead.share_of_tile(tile.rows, tile.k);
+          tile.later = &later;
+          kernels_.multiply(tile);
         }
       }
     });

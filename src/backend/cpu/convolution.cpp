@@ -276,19 +276,19 @@ class GatherConvolution : Types<T, E, D> {
                  packed.data() + panel * nr * k);
           }
         for (int64_t i = 0; i < rows; i += mr)
-          for (int64_t panel = 0; panel < lane_panels; ++panel)
-            kernels_.tile({.rows = static_cast<int>(std::min<int64_t>(mr, rows - i)),
-                           .columns = static_cast<int>(std::min<int64_t>(nr, lanes * kParts - panel * nr)),
-                           .k = k,
-                           .a = of_group + (first_row + i) * k_ + k0 * mr,
-                           .a_row_stride = 1,
-                           .a_k_stride = mr,
-                           .b = packed.data() + panel * nr * k,
-                           .b_k_stride = nr,
-                           .c = sums.data() + i * columns + panel * nr,
-                           .c_row_stride = columns,
-                           .accumulate = k0 > 0,
-                           .near = true});
+          kernels_.multiply({.rows = static_cast<int>(std::min<int64_t>(mr, rows - i)),
+                             .columns = lanes * kParts,
+                             .k = k,
+                             .a = of_group + (first_row + i) * k_ + k0 * mr,
+                             .a_row_stride = 1,
+                             .a_k_stride = mr,
+                             .b = packed.data(),
+                             .b_k_stride = nr,
+                             .b_tile_stride = nr * k,
+                             .c = sums.data() + i * columns,
+                             .c_row_stride = columns,
+                             .accumulate = k0 > 0,
+                             .near = true});
       }
       write(group, runs, first_row, rows, sums.data());
     }
@@ -422,19 +422,19 @@ class WeightGradient : Types<T, E, D> {
       pack_gradient(places, group, row, rows, count, staged.data(), a.data());
       pack_pixels(places, group, column, columns, count, pixels.data(), staged.data(), b.data());
       for (int64_t i = 0; i < row_panels; ++i)
-        for (int64_t j = 0; j < column_panels; ++j)
-          kernels_.tile({.rows = static_cast<int>(std::min<int64_t>(mr, rows - i * mr)),
-                         .columns = static_cast<int>(std::min<int64_t>(nr, columns * kParts - j * nr)),
-                         .k = k,
-                         .a = a.data() + i * mr * k,
-                         .a_row_stride = 1,
-                         .a_k_stride = mr,
-                         .b = b.data() + j * nr * k,
-                         .b_k_stride = nr,
-                         .c = sums.data() + i * mr * sums_stride + j * nr,
-                         .c_row_stride = sums_stride,
-                         .accumulate = first > 0,
-                         .near = true});
+        kernels_.multiply({.rows = static_cast<int>(std::min<int64_t>(mr, rows - i * mr)),
+                           .columns = columns * kParts,
+                           .k = k,
+                           .a = a.data() + i * mr * k,
+                           .a_row_stride = 1,
+                           .a_k_stride = mr,
+                           .b = b.data(),
+                           .b_k_stride = nr,
+                           .b_tile_stride = nr * k,
+                           .c = sums.data() + i * mr * sums_stride,
+                           .c_row_stride = sums_stride,
+                           .accumulate = first > 0,
+                           .near = true});
     }
     Writer<E, D> writer(level_, dtype_, Epilogue{});
     const auto taps = static_cast<int64_t>(taps_.size());

@@ -28,24 +28,28 @@ class FetchShare {
     open();
   }
 
-  /// Gives a tile its part.
-  void fetch_beside(Tile<T>& tile) {
-    if (left_ <= 0) return;
+  /// Whether nothing is left.
+  bool empty() const { return left_ <= 0; }
+
+  /// What a tile fetches of it.
+  Fetch<T> share_of_tile(int rows, int64_t k) {
+    if (left_ <= 0) return {};
     if (idle_ > 0) {
       --idle_;
-      return;
+      return {};
     }
     // A tile waits for what it asks for faster than memory gives it.
-    const int64_t each = std::min(lines_, tile.k / kWorkPerLine);
-    if (each == 0) return;
-    const int64_t lines = tile.rows * each, size = each * kLineBytes / static_cast<int64_t>(sizeof(T));
-    tile.later = {reinterpret_cast<const T*>(at_), size, size};
+    const int64_t each = std::min(lines_, k / kWorkPerLine);
+    if (each == 0) return {};
+    const int64_t lines = rows * each, size = each * kLineBytes / static_cast<int64_t>(sizeof(T));
+    const Fetch<T> share{reinterpret_cast<const T*>(at_), size, size};
     at_ += lines * kLineBytes;
     left_ -= lines;
     if (at_ >= end_) {
       ++part_;
       open();
     }
+    return share;
   }
 
  private:

@@ -22,35 +22,41 @@ struct Segment {
   int64_t offset;
 };
 
-/// A tile of C and what becomes of it:
+/// Adjacent elements of each of as many rows as a tile has, which it fetches into the second-level cache
+/// beside its work. Any address is allowed.
+template <class T>
+struct Fetch {
+  const T* at = nullptr;
+  int64_t row_stride = 0;
+  int64_t size = 0;  ///< elements of a row
+};
+
+/// Some rows of C, in tiles side by side, and what becomes of them:
 ///   c[i, j] = (accumulate ? c[i, j] : nothing) + sum over p < k of a[i, p] * b[p, j], and then + addend[i,
 ///   j] if there is one,
-/// for i < rows, j < columns; k <= kChunk. Strides count elements; the columns of b, c and addend are
-/// adjacent.
+/// for i < rows, j < columns; k <= kChunk. Strides count elements; the columns of c and addend are adjacent,
+/// and so are those of b that belong to a tile.
 template <class T>
-struct Tile {
+struct Strip {
   int rows;
-  int columns;
+  int64_t columns;
   int64_t k;
   const T* a;
   int64_t a_row_stride;
   int64_t a_k_stride;
   const T* b;
   int64_t b_k_stride;
+  int64_t b_tile_stride;  ///< from a tile's columns to the next one's
   T* c;
   int64_t c_row_stride;
   bool accumulate = false;
   const T* addend = nullptr;
   int64_t addend_row_stride = 0;
   bool near = false;  ///< C is in a near cache: it is not fetched
-  /// What later tiles, or later steps of a program, read: adjacent elements of each of as many rows are
-  /// fetched into the second-level cache meanwhile. Any address is allowed.
-  struct Fetch {
-    const T* at = nullptr;
-    int64_t row_stride = 0;
-    int64_t size = 0;  ///< elements of a row
-  };
-  Fetch next{}, later{};
+  /// What the next strip reads: each tile fetches up to `next_share` elements of a row.
+  Fetch<T> next{};
+  int64_t next_share = 0;
+  const Fetch<T>* later = nullptr;  ///< for each tile; what later steps of a program read
 };
 
 /// T: float, double, uint32_t, uint64_t (integers wrap around, so signed ones are computed as unsigned).
@@ -59,8 +65,8 @@ struct GemmKernels {
   int rows;     ///< of the largest tile, and of a packed panel of A
   int columns;  ///< of the largest tile, and of a packed panel of B
 
-  /// tile.rows <= rows, tile.columns <= columns.
-  void (*tile)(const Tile<T>& tile);
+  /// strip.rows <= rows.
+  void (*multiply)(const Strip<T>& strip);
 
   /// packed[p * width + lane] = source[lane * lane_stride + p * k_stride] for p < k and lane < lanes, 0 for
   /// lanes <= lane < width; width is `rows` or `columns`.

@@ -17,8 +17,7 @@ __m256i mask64(int n) { return _mm256_loadu_si256(reinterpret_cast<const __m256i
 template <>
 struct Lanes<float> {
   using Vector = __m256;
-  static constexpr int kWidth = 8, kRows = 6, kVectors = 2;
-  static constexpr bool kMaskIsFree = false;
+  static constexpr int kWidth = 8, kRows = 6, kVectors = 2, kLastValues = 1;
   static __m256i mask(int n) { return mask32(n); }
   static Vector zero() { return _mm256_setzero_ps(); }
   static Vector set1(float x) { return _mm256_set1_ps(x); }
@@ -33,8 +32,7 @@ struct Lanes<float> {
 template <>
 struct Lanes<double> {
   using Vector = __m256d;
-  static constexpr int kWidth = 4, kRows = 6, kVectors = 2;
-  static constexpr bool kMaskIsFree = false;
+  static constexpr int kWidth = 4, kRows = 6, kVectors = 2, kLastValues = 1;
   static __m256i mask(int n) { return mask64(n); }
   static Vector zero() { return _mm256_setzero_pd(); }
   static Vector set1(double x) { return _mm256_set1_pd(x); }
@@ -49,8 +47,7 @@ struct Lanes<double> {
 template <>
 struct Lanes<uint32_t> {
   using Vector = __m256i;
-  static constexpr int kWidth = 8, kRows = 6, kVectors = 2;
-  static constexpr bool kMaskIsFree = false;
+  static constexpr int kWidth = 8, kRows = 6, kVectors = 2, kLastValues = 1;
   static __m256i mask(int n) { return mask32(n); }
   static Vector zero() { return _mm256_setzero_si256(); }
   static Vector set1(uint32_t x) { return _mm256_set1_epi32(static_cast<int>(x)); }
@@ -69,8 +66,7 @@ struct Lanes<uint32_t> {
 template <>
 struct Lanes<uint64_t> {
   using Vector = __m256i;
-  static constexpr int kWidth = 4, kRows = 4, kVectors = 2;
-  static constexpr bool kMaskIsFree = false;
+  static constexpr int kWidth = 4, kRows = 4, kVectors = 2, kLastValues = 1;
   static __m256i mask(int n) { return mask64(n); }
   static Vector zero() { return _mm256_setzero_si256(); }
   static Vector set1(uint64_t x) { return _mm256_set1_epi64x(static_cast<long long>(x)); }

@@ -14,8 +14,7 @@ struct Lanes;
 template <>
 struct Lanes<float> {
   using Vector = __m512;
-  static constexpr int kWidth = 16, kRows = 14, kVectors = 2;
-  static constexpr bool kMaskIsFree = true;
+  static constexpr int kWidth = 16, kRows = 14, kVectors = 2, kLastValues = 2;
   static __mmask16 mask(int n) { return static_cast<__mmask16>((1u << n) - 1); }
   static Vector zero() { return _mm512_setzero_ps(); }
   static Vector set1(float x) { return _mm512_set1_ps(x); }
@@ -30,8 +29,7 @@ struct Lanes<float> {
 template <>
 struct Lanes<double> {
   using Vector = __m512d;
-  static constexpr int kWidth = 8, kRows = 14, kVectors = 2;
-  static constexpr bool kMaskIsFree = true;
+  static constexpr int kWidth = 8, kRows = 14, kVectors = 2, kLastValues = 2;
   static __mmask8 mask(int n) { return static_cast<__mmask8>((1u << n) - 1); }
   static Vector zero() { return _mm512_setzero_pd(); }
   static Vector set1(double x) { return _mm512_set1_pd(x); }
@@ -46,8 +44,7 @@ struct Lanes<double> {
 template <>
 struct Lanes<uint32_t> {
   using Vector = __m512i;
-  static constexpr int kWidth = 16, kRows = 6, kVectors = 2;
-  static constexpr bool kMaskIsFree = true;
+  static constexpr int kWidth = 16, kRows = 6, kVectors = 2, kLastValues = 2;
   static __mmask16 mask(int n) { return static_cast<__mmask16>((1u << n) - 1); }
   static Vector zero() { return _mm512_setzero_si512(); }
   static Vector set1(uint32_t x) { return _mm512_set1_epi32(static_cast<int>(x)); }
@@ -62,8 +59,7 @@ struct Lanes<uint32_t> {
 template <>
 struct Lanes<uint64_t> {
   using Vector = __m512i;
-  static constexpr int kWidth = 8, kRows = 6, kVectors = 2;
-  static constexpr bool kMaskIsFree = true;
+  static constexpr int kWidth = 8, kRows = 6, kVectors = 2, kLastValues = 2;
   static __mmask8 mask(int n) { return static_cast<__mmask8>((1u << n) - 1); }
   static Vector zero() { return _mm512_setzero_si512(); }
   static Vector set1(uint64_t x) { return _mm512_set1_epi64(static_cast<long long>(x)); }
@@ -103,6 +99,47 @@ void transpose_16x4(const __m512 rows[4], __m512 result[4]) {
   result[3] = high(b, d);
 }
 
+/// The transpose of 16 rows of 16 elements each, into rows `width` apart of which `stored` lanes are written.
+void transpose_16x16(const float* source, int64_t stride, float* to, int width, __mmask16 stored) {
+  const auto low = [](__m512 x, __m512 y) {
+    return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(x), _mm512_castps_pd(y)));
+  };
+  const auto high = [](__m512 x, __m512 y) {
+    return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(x), _mm512_castps_pd(y)));
+  };
+  // A row beside the fourth after it: the loads do one of the four stages.
+  __m512 halves[2][8];
+#pragma GCC unroll 8
+  for (int r = 0; r < 8; ++r) {
+    const float* const row = source + (r + r / 4 * 4) * stride;
+    for (int h = 0; h < 2; ++h)
+      halves[h][r] = _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(row + 8 * h)),
+                                        _mm256_loadu_ps(row + 4 * stride + 8 * h), 1);
+  }
+#pragma GCC unroll 2
+  for (int h = 0; h < 2; ++h) {
+    // Part p of quad[q][c]: of column 8 h + 4 (p % 2) + c, the four rows from 8 q + 4 (p / 2) on.
+    __m512 quad[2][4];
+#pragma GCC unroll 2
+    for (int q = 0; q < 2; ++q) {
+      const __m512* const x = halves[h] + 4 * q;
+      const __m512 a = _mm512_unpacklo_ps(x[0], x[1]), b = _mm512_unpackhi_ps(x[0], x[1]);
+      const __m512 c = _mm512_unpacklo_ps(x[2], x[3]), d = _mm512_unpackhi_ps(x[2], x[3]);
+      quad[q][0] = low(a, c);
+      quad[q][1] = high(a, c);
+      quad[q][2] = low(b, d);
+      quad[q][3] = high(b, d);
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+      _mm512_mask_storeu_ps(to + (8 * h + c) * width, stored,
+                            _mm512_shuffle_f32x4(quad[0][c], quad[1][c], 0x88));
+      _mm512_mask_storeu_ps(to + (8 * h + 4 + c) * width, stored,
+                            _mm512_shuffle_f32x4(quad[0][c], quad[1][c], 0xDD));
+    }
+  }
+}
+
 void pack_transposed(int lanes, int width, int64_t k, const float* source, int64_t stride, float* packed) {
   for (int first = 0; first < width; first += 16) {
     const __mmask16 stored = Lanes<float>::mask(width - first < 16 ? width - first : 16);
@@ -114,6 +151,12 @@ void pack_transposed(int lanes, int width, int64_t k, const float* source, int64
     int64_t row[16];
     for (int r = 0; r < 16; ++r) row[r] = r < present ? r * stride : 0;
     int64_t p = 0;
+    if (present >= 16) {
+      for (; p + 16 <= k; p += 16, at += 16, to += 16 * width) {
+        for (int r = 0; r < 16; ++r) __builtin_prefetch(at + 64 + r * stride);
+        transpose_16x16(at, stride, to, width, stored);
+      }
+    }
     if (present > 0) {
       for (; p + 4 <= k; p += 4, at += 4, to += 4 * width) {
         __m512 rows[4], columns[4];

@@ -30,8 +30,7 @@ uint64_t fma_of(uint64_t a, uint64_t b, uint64_t c) { return a * b + c; }
 
 template <class T>
 struct Lanes {
-  static constexpr int kWidth = 16 / sizeof(T), kRows = 4, kVectors = 2;
-  static constexpr bool kMaskIsFree = false;
+  static constexpr int kWidth = 16 / sizeof(T), kRows = 4, kVectors = 2, kLastValues = 1;
   struct Vector {
     T lane[kWidth];
   };

@@ -103,25 +103,26 @@ template <class T>
 double measured_flops_a_second(int threads) {
   const GemmKernels<T>& kernels = level_in_use().get(T{});
   const int64_t rows = kernels.rows, columns = kernels.columns;
-  constexpr int64_t kRepeats = 1000;
+  constexpr int64_t kRepeats = 250, kTiles = 4;
   const double seconds = best_time(7, threads, [&](int64_t) {
     const auto bytes = [](int64_t n) { return n * static_cast<int64_t>(sizeof(T)); };
-    const Block a(bytes(rows * kChain)), b(bytes(columns * kChain)), c(bytes(rows * columns));
+    const Block a(bytes(rows * kChain)), b(bytes(columns * kChain)), c(bytes(rows * columns * kTiles));
     for (int64_t i = 0; i < kRepeats; ++i) {
-      kernels.tile({.rows = static_cast<int>(rows),
-                    .columns = static_cast<int>(columns),
-                    .k = kChain,
-                    .a = reinterpret_cast<const T*>(a.data),
-                    .a_row_stride = 1,
-                    .a_k_stride = rows,
-                    .b = reinterpret_cast<const T*>(b.data),
-                    .b_k_stride = columns,
-                    .c = reinterpret_cast<T*>(c.data),
-                    .c_row_stride = columns,
-                    .near = true});
+      kernels.multiply({.rows = static_cast<int>(rows),
+                        .columns = columns * kTiles,
+                        .k = kChain,
+                        .a = reinterpret_cast<const T*>(a.data),
+                        .a_row_stride = 1,
+                        .a_k_stride = rows,
+                        .b = reinterpret_cast<const T*>(b.data),
+                        .b_k_stride = columns,
+                        .b_tile_stride = 0,
+                        .c = reinterpret_cast<T*>(c.data),
+                        .c_row_stride = columns * kTiles,
+                        .near = true});
     }
   });
-  return static_cast<double>(2 * rows * columns * kChain * kRepeats * threads) / seconds;
+  return static_cast<double>(2 * rows * columns * kTiles * kChain * kRepeats * threads) / seconds;
 }
 
 /// Results by what was asked and the number of threads.

@@ -482,28 +482,32 @@ class Gemm {
           read = copy;
           row_stride = kCopiedRow;
         }
-        for (int64_t j = first; j < end; j += nr) {
-          const int64_t fetched = (j - first) / nr * share;
-          Tile<T> tile{.rows = tile_rows,
-                       .columns = static_cast<int>(std::min<int64_t>(nr, end - j)),
+        Strip<T> strip{.rows = tile_rows,
+                       .columns = end - first,
                        .k = k,
                        .a = read,
                        .a_row_stride = row_stride,
                        .a_k_stride = a.k_stride,
-                       .b = b.data + j / nr * b.panel_stride,
+                       .b = b.data + first / nr * b.panel_stride,
                        .b_k_stride = b.k_stride,
-                       .c = c + i * c_row_stride + j,
+                       .b_tile_stride = b.panel_stride,
+                       .c = c + i * c_row_stride + first,
                        .c_row_stride = c_row_stride,
                        .accumulate = accumulate,
-                       .addend = addend.data ? addend.data + i * addend.row_stride + j : nullptr,
+                       .addend = addend.data ? addend.data + i * addend.row_stride + first : nullptr,
                        .addend_row_stride = addend.row_stride,
                        .near = near_};
-          if (!near_) ahead.fetch_beside(tile);
-          if (!near_ && !last)
-            tile.next = {pa + a.panel_stride + fetched, packed ? k : a.lane_stride,
-                         std::clamp<int64_t>(k - fetched, 0, share)};
-          kernels_.tile(tile);
+        std::array<Fetch<T>, kPanelsOfB> later;
+        if (!near_ && !ahead.empty()) {
+          for (int64_t j = first; j < end; j += nr)
+            later[static_cast<size_t>((j - first) / nr)] = ahead.share_of_tile(tile_rows, k);
+          strip.later = later.data();
         }
+        if (!near_ && !last && share > 0) {
+          strip.next = {pa + a.panel_stride, packed ? k : a.lane_stride, k};
+          strip.next_share = share;
+        }
+        kernels_.multiply(strip);
       }
     }
   }

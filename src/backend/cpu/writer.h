@@ -61,7 +61,11 @@ class Writer {
     }
     if constexpr (std::is_same_v<E, D>) {
       if (c == sums) return;
-      for (int64_t j = 0; j < n; ++j) c[j * c_stride] = sums[j];
+      if (c_stride == 1) {
+        std::copy_n(sums, n, c);
+      } else {
+        for (int64_t j = 0; j < n; ++j) c[j * c_stride] = sums[j];
+      }
     } else if constexpr (std::is_same_v<E, float>) {
       const auto narrow = dtype_ == kBFloat16 ? level_.half.narrow_bfloat16 : level_.half.narrow_float16;
       if (c_stride == 1) return narrow(n, sums, c);
@@ -80,7 +84,10 @@ class Writer {
   static constexpr int64_t kStep = 256;
 
   void add(int64_t n, E* sums, const E* addend, int64_t stride) {
-    if (beta_ == E(1)) {
+    if (beta_ == E(1) && stride == 0) {
+      const E same = *addend;
+      for (int64_t j = 0; j < n; ++j) sums[j] = sums[j] + same;
+    } else if (beta_ == E(1)) {
       for (int64_t j = 0; j < n; ++j) sums[j] = sums[j] + addend[j * stride];
     } else {
       for (int64_t j = 0; j < n; ++j) sums[j] = sums[j] + times(beta_, addend[j * stride]);

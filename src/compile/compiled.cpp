@@ -6,6 +6,7 @@
 
 #include "base/dump.h"
 #include "compile/direct_results.h"
+#include "compile/feed.h"
 #include "compile/foresight.h"
 #include "tensor/shape.h"
 
@@ -92,7 +93,8 @@ bool may_share(const FusedStep& step, bool makes) {
   constexpr int64_t kLong = 64;
   if (step.program == nullptr || step.launches.size() != 1) return false;
   const Launch& l = step.launches[0];
-  return l.scratch.empty() && l.graph->checks.empty() && (!makes || l.count / l.grain < kLong);
+  return l.scratch.empty() && l.graph->checks.empty() && l.feed.maker == nullptr &&
+         (!makes || l.count / l.grain < kLong);
 }
 
 /// Consecutive steps of one kernel, none of which writes what another uses.
@@ -136,18 +138,26 @@ std::vector<CompiledTrace::Turn> take_turns(const Trace& trace, const std::vecto
 /// From operands to where they lie.
 void settle_buffers(CompiledTrace& compiled, int64_t temporaries) {
   const auto arena = static_cast<int32_t>(compiled.storages.size());
-  for (FusedStep& step : compiled.steps) {
-    for (Launch& l : step.launches) {
-      for (Launch::Buffer& b : l.buffers) {
-        if (b.base == Preparation::kTemporary) {
-          b = {arena, b.offset + temporaries};
-          continue;
-        }
-        const TraceOperand& o = step.operands[static_cast<size_t>(b.base)];
-        const CompiledTrace::Placement& p = compiled.storages[static_cast<size_t>(o.storage)];
-        b.offset += o.offset + (p.home == CompiledTrace::kArena ? p.offset : 0);
-        b.base = p.home == CompiledTrace::kArena ? arena : o.storage;
+  const auto settle = [&](const FusedStep& step, Launch& l) {
+    for (Launch::Buffer& b : l.buffers) {
+      if (b.base == Launch::kFed) continue;
+      if (b.base == Preparation::kTemporary) {
+        b = {arena, b.offset + temporaries};
+        continue;
       }
+      const TraceOperand& o = step.operands[static_cast<size_t>(b.base)];
+      const CompiledTrace::Placement& p = compiled.storages[static_cast<size_t>(o.storage)];
+      b.offset += o.offset + (p.home == CompiledTrace::kArena ? p.offset : 0);
+      b.base = p.home == CompiledTrace::kArena ? arena : o.storage;
+    }
+  };
+  for (FusedStep& step : compiled.steps) {
+    const Launch* maker = nullptr;  // of several launches
+    for (Launch& l : step.launches) {
+      settle(step, l);
+      if (l.feed.maker == nullptr || l.feed.maker.get() == maker) continue;
+      settle(step, *l.feed.maker);
+      maker = l.feed.maker.get();
     }
   }
 }
@@ -214,6 +224,7 @@ std::unique_ptr<CompiledTrace> compile_trace(const Trace& trace, const CompileOp
   if (dumps_ir()) dump_ir("program", "program", print_steps(trace, made->steps));
   int64_t temporary_bytes = 0;
   for (FusedStep& step : made->steps) temporary_bytes = std::max(temporary_bytes, prepare(step));
+  if (options.fuse) feed_reductions(trace, made->steps);
   const size_t count = trace.storages.size();
   made->storages.resize(count);
   made->turns = take_turns(trace, made->steps);

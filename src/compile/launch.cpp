@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <bit>
+#include <optional>
 
 #include "base/allocator.h"
 #include "base/inline_vector.h"
@@ -30,8 +31,10 @@ struct Bound {
 
   Bound(const Launch& launch, std::span<char* const> bases, std::span<const Scalar> numbers)
       : buffers(launch.buffers.size() + launch.scratch.size()), params(launch.params.data()) {
-    for (size_t i = 0; i < launch.buffers.size(); ++i)
-      buffers[i] = bases[static_cast<size_t>(launch.buffers[i].base)] + launch.buffers[i].offset;
+    for (size_t i = 0; i < launch.buffers.size(); ++i) {
+      const Launch::Buffer& b = launch.buffers[i];
+      if (b.base != Launch::kFed) buffers[i] = bases[static_cast<size_t>(b.base)] + b.offset;
+    }
     if (launch.numbers.empty()) return;
     patched.assign(launch.params.data(), launch.params.size());
     for (const Launch::Number& n : launch.numbers) {
@@ -44,14 +47,60 @@ struct Bound {
   Bound& operator=(const Bound&) = delete;
 };
 
+/// Memory of one range.
+class Memory {
+ public:
+  explicit Memory(int64_t bytes) : bytes_(static_cast<size_t>(bytes)), data_(allocate(bytes_)) {}
+  ~Memory() { deallocate(data_, bytes_); }
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  uintptr_t address() const { return reinterpret_cast<uintptr_t>(data_); }
+
+ private:
+  size_t bytes_;
+  void* data_;
+};
+
+/// Indices [begin, end) of a fed launch, whose buffers are `own`.
+int32_t run_pieces(const Launch& launch, const Bound& maker, SmallVector<void*, 64>& own,
+                   const int64_t* params, int64_t begin, int64_t end) {
+  const Launch::Feed& feed = launch.feed;
+  const Launch::Extent& read = launch.extents[feed.read];
+  const auto step = static_cast<uint64_t>(feed.maker->extents[feed.made].step);
+  const int64_t count = std::max<int64_t>(Launch::Feed::kPiece / std::max<int64_t>(read.step, 1), 1);
+  const Memory memory((count - 1) * read.step + read.span + 2 * static_cast<int64_t>(step));
+  SmallVector<void*, 64> making = maker.buffers;
+  int32_t worst = 0;
+  for (int64_t at = begin; at < end; at += count) {
+    const int64_t to = std::min(at + count, end);
+    const auto first = static_cast<uint64_t>(feed.begin + at * read.step);
+    const auto last = static_cast<uint64_t>(feed.begin + (to - 1) * read.step + read.span);
+    const uint64_t from = first / step;
+    // Where all of it would begin; only the piece is there.
+    const uintptr_t all = memory.address() - from * step;
+    making[feed.made] = reinterpret_cast<void*>(all);
+    (*feed.maker->kernel)(making.data(), maker.params, static_cast<int64_t>(from),
+                          static_cast<int64_t>((last - 1) / step + 1));
+    own[feed.read] = reinterpret_cast<void*>(all + static_cast<uint64_t>(feed.begin));
+    if (const int32_t c = (*launch.kernel)(own.data(), params, at, to); c != 0) worst = c;
+  }
+  return worst;
+}
+
 }  // namespace
 
 void run(const Launch& launch, std::span<char* const> bases, std::span<const Scalar> numbers) {
-  const Bound bound(launch, bases, numbers);
+  Bound bound(launch, bases, numbers);
   const codegen::CompiledKernel& kernel = *launch.kernel;
+  std::optional<Bound> maker;
+  if (launch.feed.maker != nullptr) maker.emplace(*launch.feed.maker, bases, numbers);
+  const auto call = [&](SmallVector<void*, 64>& buffers, int64_t begin, int64_t end) {
+    return maker ? run_pieces(launch, *maker, buffers, bound.params, begin, end)
+                 : kernel(buffers.data(), bound.params, begin, end);
+  };
   int32_t code = 0;
   if (launch.count <= launch.grain && launch.scratch.empty()) {
-    code = kernel(bound.buffers.data(), bound.params, 0, launch.count);
+    code = call(bound.buffers, 0, launch.count);
   } else {
     std::atomic<int32_t> worst{0};
     parallel_for(
@@ -60,8 +109,7 @@ void run(const Launch& launch, std::span<char* const> bases, std::span<const Sca
           SmallVector<void*, 64> own = bound.buffers;
           size_t at = launch.buffers.size();
           for (const int64_t bytes : launch.scratch) own[at++] = allocate(static_cast<size_t>(bytes));
-          if (const int32_t c = kernel(own.data(), bound.params, begin, end); c != 0)
-            worst.store(c, std::memory_order_relaxed);
+          if (const int32_t c = call(own, begin, end); c != 0) worst.store(c, std::memory_order_relaxed);
           at = launch.buffers.size();
           for (const int64_t bytes : launch.scratch) deallocate(own[at++], static_cast<size_t>(bytes));
         },

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "base/small_vector.h"
@@ -24,14 +25,31 @@ struct Launch {
     Dtype dtype;
     bool imaginary;
   };
+  /// How a buffer is gone through: index i of the outermost loop uses bytes within [i step, i step + span).
+  struct Extent {
+    int64_t step = 0, span = 0;
+    bool forward = false;  ///< no stride is negative
+    bool dense = false;    ///< all bytes of a span are used
+  };
+  /// Another launch makes what this one reads in a buffer, for some indices of the outermost loop at a time,
+  /// in memory that each range has for itself.
+  struct Feed {
+    static constexpr int64_t kPiece = 256 << 10;  ///< bytes; a second-level cache holds a few
+    std::shared_ptr<Launch> maker;
+    size_t made = 0, read = 0;  ///< buffers of the maker and of this launch, with base kFed
+    int64_t begin = 0;          ///< bytes of what is made before what index 0 reads
+  };
+  static constexpr int32_t kFed = -1;
   const codegen::CompiledKernel* kernel = nullptr;
   const ir::Graph* graph = nullptr;  ///< whose checks the kernel's codes name
   SmallVector<int64_t, 24> params;
   SmallVector<Number, 4> numbers;
   SmallVector<Buffer, 8> buffers;
+  SmallVector<Extent, 8> extents;   ///< by buffer; of prepared launches
   SmallVector<int64_t, 4> scratch;  ///< bytes that each range needs for itself
   int64_t count = 0, grain = 1;     ///< of the outermost loop
   Grain length = Grain::kShort;     ///< how long a grain takes
+  Feed feed;
 };
 
 /// @param numbers by Launch::Number::scalar

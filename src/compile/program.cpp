@@ -29,6 +29,18 @@ constexpr int64_t kByRows = 32;
 constexpr int64_t kUnrolledRow = 256;
 constexpr size_t kMaxBuffers = 64, kMaxScratch = 32, kMostFlatParams = 64;
 
+Launch::Extent extent_of(const Loops& nest, size_t operand, int64_t itemsize) {
+  int64_t span = 1, elements = 1;
+  bool forward = nest[0].strides[operand] >= 0;
+  for (size_t d = 1; d < nest.size(); ++d) {
+    const int64_t stride = nest[d].strides[operand];
+    forward = forward && stride >= 0;
+    span += (nest[d].size - 1) * stride;
+    elements *= nest[d].size;
+  }
+  return {nest[0].strides[operand] * itemsize, span * itemsize, forward, forward && elements == span};
+}
+
 }  // namespace
 
 struct Program::Entry {
@@ -601,6 +613,10 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
   }
   Entry& e = entry(step, spec);
 
+  const auto dtype_of = [&](size_t o) {
+    return o < step.inputs.size() ? spec.inputs[o].dtype : spec.outputs[o - step.inputs.size()].dtype;
+  };
+
   // 3. Parameters and the call.
   const auto launch = [&](const Loops& nest, std::span<char* const> pointers, int64_t row_base) {
     Launch l;
@@ -662,7 +678,10 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
     l.graph = &step.graph;
     l.count = nest[0].size;
     if (space.preparation != nullptr) {
-      for (char* p : pointers) l.buffers.push_back(Preparation::decode(p));
+      for (size_t o = 0; o < pointers.size(); ++o) {
+        l.buffers.push_back(Preparation::decode(pointers[o]));
+        l.extents.push_back(extent_of(nest, o, itemsize(dtype_of(o))));
+      }
       space.preparation->launches.push_back(std::move(l));
       return;
     }
@@ -683,8 +702,7 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
   if (tail != 0) {
     Loops rest = loops;
     for (size_t o = 0; o < count; ++o) {
-      const Operand& operand = o < step.inputs.size() ? spec.inputs[o] : spec.outputs[o - step.inputs.size()];
-      pointers[o] += rest[0].strides[o] * whole_blocks * itemsize(operand.dtype);
+      pointers[o] += rest[0].strides[o] * whole_blocks * itemsize(dtype_of(o));
     }
     rest[0].size = 1;
     rest.back().size = tail;

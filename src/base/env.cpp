@@ -31,6 +31,10 @@ constexpr std::array kVariables{
         "LOHE_CPU_LEVEL", EnvType::kString, "the highest level that this machine runs", "",
         "Instruction set level that kernels are generated for; a level that the machine lacks is an error."},
     EnvVariable{
+        "LOHE_DEBUG_FEED_FROM", EnvType::kInt, "2097152", "",
+        "From so many bytes on, what only a long reduction of a compiled program reads is made piece by piece; "
+        "less in tests."},
+    EnvVariable{
         "LOHE_DEBUG_FILL", EnvType::kBool, "0", "",
         "Fill new memory with 0xFF bytes (NaN in every floating dtype), so that reading what was never "
         "written shows."},

@@ -1,12 +1,19 @@
 #include "compile/feed.h"
 
 #include <algorithm>
+#include <limits>
+
+#include "base/env.h"
 
 namespace lohe::compiler {
 namespace {
 
-/// What is smaller stays in second-level caches from one step to the next.
-constexpr int64_t kLarge = 2 << 20;
+/// What is smaller stays in second-level caches from one step to the next. 2 MiB.
+int64_t large_bytes() {
+  static const int64_t bytes =
+      env_int("LOHE_DEBUG_FEED_FROM", 2 << 20, 0, std::numeric_limits<int64_t>::max());
+  return bytes;
+}
 /// Pieces are cut at the maker's indices, and what one begins the last one ended is made twice.
 constexpr int64_t kMostStep = Launch::Feed::kPiece / 8;
 
@@ -35,7 +42,7 @@ bool makes_pieces(const Trace& trace, const FusedStep& step) {
   const TraceOperand& made = step.operands.back();
   const TraceStorage& storage = trace.storages[index_of(made.storage)];
   if (!l.scratch.empty() || !l.graph->checks.empty() || !storage.fresh || storage.observed ||
-      storage.nbytes < kLarge || made.offset != 0 ||
+      storage.nbytes < large_bytes() || made.offset != 0 ||
       std::any_of(
           step.operands.begin(), step.operands.end() - 1,
           [&](const TraceOperand& o) { return o.storage == made.storage; }))

@@ -106,6 +106,9 @@ void join(const FusedStep& maker, FusedStep& step, int32_t x) {
   step.windows.clear();  // they are in the launches
   step.operands.insert(step.operands.begin(), maker.operands.begin(), maker.operands.end() - 1);
   step.inputs += shift - 1;
+  step.rewrites.reciprocals += maker.rewrites.reciprocals;
+  step.rewrites.fmas += maker.rewrites.fmas;
+  step.rewrites.roundings += maker.rewrites.roundings;
   step.records.insert(step.records.begin(), maker.records.begin(), maker.records.end());
 }
 

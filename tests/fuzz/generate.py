@@ -120,10 +120,12 @@ class Generator:
                 call = self._call(form)
             except LookupError:  # no argument of this kind can be made
                 continue
-            if self.machine.step(call):
-                # PyTorch's as_strided_ takes negative sizes; nothing can be said about what follows.
-                if any(n < 0 for value in self.machine.values.values() for n in value.shape):
-                    return self.program[:mark]
+            accepted = self.machine.step(call)
+            # PyTorch's as_strided_ takes negative sizes, or keeps them when it refuses them; nothing can be said
+            # about what follows.
+            if any(n < 0 for value in self.machine.values.values() for n in value.shape):
+                return self.program[:mark]
+            if accepted:
                 self.program.append(call)
                 continue
             refused += 1

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <bit>
 #include <optional>
+#include <utility>
 
 #include "base/allocator.h"
 #include "base/inline_vector.h"
@@ -51,10 +52,12 @@ struct Bound {
 class Memory {
  public:
   explicit Memory(int64_t bytes) : bytes_(static_cast<size_t>(bytes)), data_(allocate(bytes_)) {}
-  ~Memory() { deallocate(data_, bytes_); }
-  Memory(const Memory&) = delete;
-  Memory& operator=(const Memory&) = delete;
-  uintptr_t address() const { return reinterpret_cast<uintptr_t>(data_); }
+  ~Memory() {
+    if (data_ != nullptr) deallocate(data_, bytes_);
+  }
+  Memory(Memory&& o) noexcept : bytes_(o.bytes_), data_(std::exchange(o.data_, nullptr)) {}
+  Memory& operator=(Memory&&) = delete;
+  void* data() const { return data_; }
 
  private:
   size_t bytes_;
@@ -77,7 +80,7 @@ int32_t run_pieces(const Launch& launch, const Bound& maker, SmallVector<void*, 
     const auto last = static_cast<uint64_t>(feed.begin + (to - 1) * read.step + read.span);
     const uint64_t from = first / step;
     // Where all of it would begin; only the piece is there.
-    const uintptr_t all = memory.address() - from * step;
+    const uintptr_t all = reinterpret_cast<uintptr_t>(memory.data()) - from * step;
     making[feed.made] = reinterpret_cast<void*>(all);
     (*feed.maker->kernel)(making.data(), maker.params, static_cast<int64_t>(from),
                           static_cast<int64_t>((last - 1) / step + 1));
@@ -107,11 +110,13 @@ void run(const Launch& launch, std::span<char* const> bases, std::span<const Sca
         launch.count, launch.grain,
         [&](int64_t begin, int64_t end) {
           SmallVector<void*, 64> own = bound.buffers;
+          InlineVector<Memory, 2> scratch;
           size_t at = launch.buffers.size();
-          for (const int64_t bytes : launch.scratch) own[at++] = allocate(static_cast<size_t>(bytes));
+          for (const int64_t bytes : launch.scratch) {
+            scratch.emplace_back(bytes);
+            own[at++] = scratch.back().data();
+          }
           if (const int32_t c = call(own, begin, end); c != 0) worst.store(c, std::memory_order_relaxed);
-          at = launch.buffers.size();
-          for (const int64_t bytes : launch.scratch) deallocate(own[at++], static_cast<size_t>(bytes));
         },
         launch.length);
     code = worst.load();

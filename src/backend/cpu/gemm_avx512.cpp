@@ -101,12 +101,6 @@ void transpose_16x4(const __m512 rows[4], __m512 result[4]) {
 
 /// The transpose of 16 rows of 16 elements each, into rows `width` apart of which `stored` lanes are written.
 void transpose_16x16(const float* source, int64_t stride, float* to, int width, __mmask16 stored) {
-  const auto low = [](__m512 x, __m512 y) {
-    return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(x), _mm512_castps_pd(y)));
-  };
-  const auto high = [](__m512 x, __m512 y) {
-    return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(x), _mm512_castps_pd(y)));
-  };
   // A row beside the fourth after it: the loads do one of the four stages.
   __m512 halves[2][8];
 #pragma GCC unroll 8
@@ -121,15 +115,7 @@ void transpose_16x16(const float* source, int64_t stride, float* to, int width, 
     // Part p of quad[q][c]: of column 8 h + 4 (p % 2) + c, the four rows from 8 q + 4 (p / 2) on.
     __m512 quad[2][4];
 #pragma GCC unroll 2
-    for (int q = 0; q < 2; ++q) {
-      const __m512* const x = halves[h] + 4 * q;
-      const __m512 a = _mm512_unpacklo_ps(x[0], x[1]), b = _mm512_unpackhi_ps(x[0], x[1]);
-      const __m512 c = _mm512_unpacklo_ps(x[2], x[3]), d = _mm512_unpackhi_ps(x[2], x[3]);
-      quad[q][0] = low(a, c);
-      quad[q][1] = high(a, c);
-      quad[q][2] = low(b, d);
-      quad[q][3] = high(b, d);
-    }
+    for (int q = 0; q < 2; ++q) transpose_16x4(halves[h] + 4 * q, quad[q]);
 #pragma GCC unroll 4
     for (int c = 0; c < 4; ++c) {
       _mm512_mask_storeu_ps(to + (8 * h + c) * width, stored,

@@ -44,7 +44,8 @@ void multiply_tiles(const Strip<T>& strip, int64_t begin, int64_t end, int last)
   const bool near = strip.near;
   const int64_t b_ahead = near ? 0 : 16 * b_k_stride, a_ahead = near ? 0 : 16 * a_k_stride;
   // Fields are read once: for all the compiler knows, a store to C may change them.
-  const int64_t c_row_stride = strip.c_row_stride;
+  const int64_t c_row_stride = strip.c_row_stride, addend_row_stride = strip.addend_row_stride;
+  const bool accumulate = strip.accumulate;
 
   for (int64_t tile = begin; tile < end; ++tile) {
     Vector acc[R][V];
@@ -133,9 +134,9 @@ void multiply_tiles(const Strip<T>& strip, int64_t begin, int64_t end, int last)
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
           T* const at = row_of_c + v * L::kWidth;
-          if (!kPlain && strip.accumulate) acc[i][v] = L::add(load(at, v), acc[i][v]);
+          if (!kPlain && accumulate) acc[i][v] = L::add(load(at, v), acc[i][v]);
           if (!kPlain && addend != nullptr)
-            acc[i][v] = L::add(acc[i][v], load(addend + i * strip.addend_row_stride + v * L::kWidth, v));
+            acc[i][v] = L::add(acc[i][v], load(addend + i * addend_row_stride + v * L::kWidth, v));
           if (Full || v + 1 < V)
             L::store(at, acc[i][v]);
           else
@@ -145,7 +146,7 @@ void multiply_tiles(const Strip<T>& strip, int64_t begin, int64_t end, int last)
     };
     if (one_value)
       finish(Last<1, false>{});
-    else if (strip.accumulate || addend != nullptr)
+    else if (accumulate || addend != nullptr)
       finish(Last<L::kLastValues, false>{});
     else
       finish(Last<L::kLastValues, true>{});

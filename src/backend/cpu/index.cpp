@@ -118,18 +118,26 @@ struct Fold {
   static void run(char* self, char* other, int64_t n, int64_t a, int64_t b) {
     constexpr auto size = static_cast<int64_t>(sizeof(T));
     int64_t i = 0;
-    if constexpr (std::is_arithmetic_v<T> && !std::is_same_v<T, bool> &&
-                  (kCombine == Combine::kAdd || kCombine == Combine::kMultiply)) {
-      if (a == size && b == size) {
-        using Number = decltype(number(T{}));
+    if (a == size && b == size) {
+      constexpr bool kNumber = std::is_arithmetic_v<T> && !std::is_same_v<T, bool>;
+      if constexpr (kNumber && (kCombine == Combine::kAdd || kCombine == Combine::kMultiply)) {
         constexpr int64_t kBytes = 64;
-        using Vector [[gnu::vector_size(kBytes)]] = Number;
+        using Vector [[gnu::vector_size(kBytes)]] = decltype(number(T{}));
         for (; i + kBytes / size <= n; i += kBytes / size) {
           Vector x, y;
           std::memcpy(&x, self + i * size, kBytes);
           std::memcpy(&y, other + i * size, kBytes);
           x = kCombine == Combine::kAdd ? x + y : x * y;
           std::memcpy(self + i * size, &x, kBytes);
+        }
+      } else {
+        // So many at a time become vectors.
+        constexpr int64_t kBlock = 16;
+        for (T x[kBlock], y[kBlock]; i + kBlock <= n; i += kBlock) {
+          std::memcpy(x, self + i * size, sizeof x);
+          std::memcpy(y, other + i * size, sizeof y);
+          for (int64_t k = 0; k < kBlock; ++k) x[k] = combine(x[k], y[k]);
+          std::memcpy(self + i * size, x, sizeof x);
         }
       }
     }

@@ -11,20 +11,52 @@ struct Lanes;
 alignas(64) constexpr int32_t kMasks32[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
 alignas(64) constexpr int64_t kMasks64[8] = {-1, -1, -1, -1, 0, 0, 0, 0};
 
-__m256i mask32(int n) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kMasks32 + 8 - n)); }
-__m256i mask64(int n) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kMasks64 + 4 - n)); }
+/// The first n lanes of a vector.
+struct First {
+  __m256i mask;
+  int n;
+};
+First first32(int n) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(kMasks32 + 8 - n)), n}; }
+First first64(int n) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(kMasks64 + 4 - n)), n}; }
+
+/// Stores them in pieces: AMD's processors up to Zen 4 take some 20 cycles for a store under a mask.
+void store_first(float* p, __m256 v, First first) {
+  if (first.n == 8) return _mm256_storeu_ps(p, v);
+  __m128 rest = _mm256_castps256_ps128(v);
+  if (first.n & 4) {
+    _mm_storeu_ps(p, rest);
+    rest = _mm256_extractf128_ps(v, 1);
+    p += 4;
+  }
+  if (first.n & 2) {
+    _mm_storel_pi(reinterpret_cast<__m64*>(p), rest);
+    rest = _mm_movehl_ps(rest, rest);
+    p += 2;
+  }
+  if (first.n & 1) _mm_store_ss(p, rest);
+}
+void store_first(double* p, __m256d v, First first) {
+  if (first.n == 4) return _mm256_storeu_pd(p, v);
+  __m128d rest = _mm256_castpd256_pd128(v);
+  if (first.n & 2) {
+    _mm_storeu_pd(p, rest);
+    rest = _mm256_extractf128_pd(v, 1);
+    p += 2;
+  }
+  if (first.n & 1) _mm_store_sd(p, rest);
+}
 
 template <>
 struct Lanes<float> {
   using Vector = __m256;
   static constexpr int kWidth = 8, kRows = 6, kVectors = 2, kLastValues = 1;
-  static __m256i mask(int n) { return mask32(n); }
+  static First mask(int n) { return first32(n); }
   static Vector zero() { return _mm256_setzero_ps(); }
   static Vector set1(float x) { return _mm256_set1_ps(x); }
   static Vector load(const float* p) { return _mm256_loadu_ps(p); }
-  static Vector load(const float* p, __m256i m) { return _mm256_maskload_ps(p, m); }
+  static Vector load(const float* p, First m) { return _mm256_maskload_ps(p, m.mask); }
   static void store(float* p, Vector v) { _mm256_storeu_ps(p, v); }
-  static void store(float* p, Vector v, __m256i m) { _mm256_maskstore_ps(p, m, v); }
+  static void store(float* p, Vector v, First m) { store_first(p, v, m); }
   static Vector fma(Vector a, Vector b, Vector c) { return _mm256_fmadd_ps(a, b, c); }
   static Vector add(Vector a, Vector b) { return _mm256_add_ps(a, b); }
 };
@@ -33,13 +65,13 @@ template <>
 struct Lanes<double> {
   using Vector = __m256d;
   static constexpr int kWidth = 4, kRows = 6, kVectors = 2, kLastValues = 1;
-  static __m256i mask(int n) { return mask64(n); }
+  static First mask(int n) { return first64(n); }
   static Vector zero() { return _mm256_setzero_pd(); }
   static Vector set1(double x) { return _mm256_set1_pd(x); }
   static Vector load(const double* p) { return _mm256_loadu_pd(p); }
-  static Vector load(const double* p, __m256i m) { return _mm256_maskload_pd(p, m); }
+  static Vector load(const double* p, First m) { return _mm256_maskload_pd(p, m.mask); }
   static void store(double* p, Vector v) { _mm256_storeu_pd(p, v); }
-  static void store(double* p, Vector v, __m256i m) { _mm256_maskstore_pd(p, m, v); }
+  static void store(double* p, Vector v, First m) { store_first(p, v, m); }
   static Vector fma(Vector a, Vector b, Vector c) { return _mm256_fmadd_pd(a, b, c); }
   static Vector add(Vector a, Vector b) { return _mm256_add_pd(a, b); }
 };
@@ -48,16 +80,16 @@ template <>
 struct Lanes<uint32_t> {
   using Vector = __m256i;
   static constexpr int kWidth = 8, kRows = 6, kVectors = 2, kLastValues = 1;
-  static __m256i mask(int n) { return mask32(n); }
+  static First mask(int n) { return first32(n); }
   static Vector zero() { return _mm256_setzero_si256(); }
   static Vector set1(uint32_t x) { return _mm256_set1_epi32(static_cast<int>(x)); }
   static Vector load(const uint32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
-  static Vector load(const uint32_t* p, __m256i m) {
-    return _mm256_maskload_epi32(reinterpret_cast<const int*>(p), m);
+  static Vector load(const uint32_t* p, First m) {
+    return _mm256_maskload_epi32(reinterpret_cast<const int*>(p), m.mask);
   }
   static void store(uint32_t* p, Vector v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
-  static void store(uint32_t* p, Vector v, __m256i m) {
-    _mm256_maskstore_epi32(reinterpret_cast<int*>(p), m, v);
+  static void store(uint32_t* p, Vector v, First m) {
+    store_first(reinterpret_cast<float*>(p), _mm256_castsi256_ps(v), m);
   }
   static Vector fma(Vector a, Vector b, Vector c) { return _mm256_add_epi32(_mm256_mullo_epi32(a, b), c); }
   static Vector add(Vector a, Vector b) { return _mm256_add_epi32(a, b); }
@@ -67,16 +99,16 @@ template <>
 struct Lanes<uint64_t> {
   using Vector = __m256i;
   static constexpr int kWidth = 4, kRows = 4, kVectors = 2, kLastValues = 1;
-  static __m256i mask(int n) { return mask64(n); }
+  static First mask(int n) { return first64(n); }
   static Vector zero() { return _mm256_setzero_si256(); }
   static Vector set1(uint64_t x) { return _mm256_set1_epi64x(static_cast<long long>(x)); }
   static Vector load(const uint64_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
-  static Vector load(const uint64_t* p, __m256i m) {
-    return _mm256_maskload_epi64(reinterpret_cast<const long long*>(p), m);
+  static Vector load(const uint64_t* p, First m) {
+    return _mm256_maskload_epi64(reinterpret_cast<const long long*>(p), m.mask);
   }
   static void store(uint64_t* p, Vector v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
-  static void store(uint64_t* p, Vector v, __m256i m) {
-    _mm256_maskstore_epi64(reinterpret_cast<long long*>(p), m, v);
+  static void store(uint64_t* p, Vector v, First m) {
+    store_first(reinterpret_cast<double*>(p), _mm256_castsi256_pd(v), m);
   }
   /// The low 64 bits of a product from its 32-bit parts.
   static Vector fma(Vector a, Vector b, Vector c) {
@@ -90,13 +122,13 @@ struct Lanes<uint64_t> {
 /// 8 lanes by 4 values of k at a time: the loads put lanes r and r + 4 into the two 128-bit parts.
 void pack_transposed(int lanes, int width, int64_t k, const float* source, int64_t stride, float* packed) {
   for (int first = 0; first < width; first += 8) {
-    const __m256i stored = mask32(width - first < 8 ? width - first : 8);
+    const First stored = first32(width - first < 8 ? width - first : 8);
     const int present = lanes - first;
     const float* at = source + first * stride;
     float* to = packed + first;
     for (int64_t p = 0; p < k; p += 4, at += 4, to += 4 * width) {
       const int count = k - p < 4 ? static_cast<int>(k - p) : 4;
-      const __m128i m = _mm256_castsi256_si128(mask32(count));
+      const __m128i m = _mm256_castsi256_si128(first32(count).mask);
       const auto part = [&](int lane) {
         if (lane >= present) return _mm_setzero_ps();
         return count == 4 ? _mm_loadu_ps(at + lane * stride) : _mm_maskload_ps(at + lane * stride, m);
@@ -108,7 +140,7 @@ void pack_transposed(int lanes, int width, int64_t k, const float* source, int64
       const __m256 c = _mm256_unpacklo_ps(rows[2], rows[3]), d = _mm256_unpackhi_ps(rows[2], rows[3]);
       const __m256 columns[4] = {_mm256_shuffle_ps(a, c, 0x44), _mm256_shuffle_ps(a, c, 0xEE),
                                  _mm256_shuffle_ps(b, d, 0x44), _mm256_shuffle_ps(b, d, 0xEE)};
-      for (int r = 0; r < count; ++r) _mm256_maskstore_ps(to + r * width, stored, columns[r]);
+      for (int r = 0; r < count; ++r) store_first(to + r * width, columns[r], stored);
     }
   }
 }
@@ -116,7 +148,7 @@ void pack_transposed(int lanes, int width, int64_t k, const float* source, int64
 /// 4 lanes by 2 values of k at a time.
 void pack_transposed(int lanes, int width, int64_t k, const double* source, int64_t stride, double* packed) {
   for (int first = 0; first < width; first += 4) {
-    const __m256i stored = mask64(width - first < 4 ? width - first : 4);
+    const First stored = first64(width - first < 4 ? width - first : 4);
     const int present = lanes - first;
     const double* at = source + first * stride;
     double* to = packed + first;
@@ -128,8 +160,8 @@ void pack_transposed(int lanes, int width, int64_t k, const double* source, int6
       };
       const __m256d even = _mm256_insertf128_pd(_mm256_castpd128_pd256(part(0)), part(2), 1);
       const __m256d odd = _mm256_insertf128_pd(_mm256_castpd128_pd256(part(1)), part(3), 1);
-      _mm256_maskstore_pd(to, stored, _mm256_unpacklo_pd(even, odd));
-      if (two) _mm256_maskstore_pd(to + width, stored, _mm256_unpackhi_pd(even, odd));
+      store_first(to, _mm256_unpacklo_pd(even, odd), stored);
+      if (two) store_first(to + width, _mm256_unpackhi_pd(even, odd), stored);
     }
   }
 }

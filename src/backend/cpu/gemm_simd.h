@@ -33,6 +33,7 @@ void multiply_tiles(const Strip<T>& strip, int64_t begin, int64_t end, int last)
   using L = Lanes<T>;
   using Vector = typename L::Vector;
   constexpr int kColumns = L::kVectors * L::kWidth;
+  constexpr int kLine = 64 / static_cast<int>(sizeof(T));  // elements of a cache line
   const auto mask = L::mask(last);
   const auto load = [&](const T* p, int v) { return Full || v + 1 < V ? L::load(p) : L::load(p, mask); };
   // Five rows share a base address, so that each broadcast's address is base + {0, 1, 2, 3, 4} strides.
@@ -80,18 +81,16 @@ void multiply_tiles(const Strip<T>& strip, int64_t begin, int64_t end, int last)
     int64_t left = k - part * R;  // the first row's part is longer by the rest
     for (int segment = 0; segment < segments; ++segment) {
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v)
-        if (!near) __builtin_prefetch(fetched + v * L::kWidth, 1);
-      for (int64_t at = 0; at < next_size; at += 64 / static_cast<int64_t>(sizeof(T)))
-        __builtin_prefetch(next + at, 0, 2);
-      for (int64_t at = 0; at < later_size; at += 64 / static_cast<int64_t>(sizeof(T)))
-        __builtin_prefetch(later + at, 0, 2);
+      for (int at = 0; at < V * L::kWidth; at += kLine)
+        if (!near) __builtin_prefetch(fetched + at, 1);
+      for (int64_t at = 0; at < next_size; at += kLine) __builtin_prefetch(next + at, 0, 2);
+      for (int64_t at = 0; at < later_size; at += kLine) __builtin_prefetch(later + at, 0, 2);
       fetched += c_row_stride;
       next += strip.next.row_stride;
       later += later_row_stride;
       for (left += part; left > 0; --left) {
         if constexpr (R > 4)
-          for (int v = 0; v < V; ++v) __builtin_prefetch(b + b_ahead + v * L::kWidth);
+          for (int at = 0; at < V * L::kWidth; at += kLine) __builtin_prefetch(b + b_ahead + at);
         if constexpr (Packed && R > 6) {  // low tiles have no time for it, and pack their columns of A
           __builtin_prefetch(base[0] + a_ahead);
           __builtin_prefetch(base[0] + a_ahead + R - 1);

@@ -32,33 +32,48 @@ void pack(int lanes, int width, int64_t k, const T* source, int64_t lane_stride,
       packed[p * width + lane] = lane < lanes ? source[lane * lane_stride + p * k_stride] : T{0};
 }
 
+/// pack_panels for lanes that are adjacent and panels of a width that the compiler knows.
+template <class T, int kPanel>
+void pack_adjacent(int64_t lanes, int64_t k, const T* source, int64_t k_stride, T* packed,
+                   int64_t panel_stride) {
+  using L = Lanes<T>;
+  // Row by row through all panels: the source is read in long runs. They may be short for a processor's own
+  // prefetching, so that what comes from the third-level cache is asked for in time.
+  constexpr int64_t kRowsAhead = 16, kLine = 64 / static_cast<int64_t>(sizeof(T));
+  for (int64_t p = 0; p < k; ++p, source += k_stride, packed += kPanel) {
+    const T* from = source;
+    T* to = packed;
+    int64_t left = lanes;
+    for (; left >= kPanel; left -= kPanel, from += kPanel, to += panel_stride) {
+#pragma GCC unroll 8
+      for (int64_t at = 0; at < kPanel; at += kLine) __builtin_prefetch(from + at + kRowsAhead * k_stride);
+#pragma GCC unroll 8
+      for (int lane = 0; lane < kPanel; lane += L::kWidth) {
+        if (lane + L::kWidth <= kPanel) {
+          L::store(to + lane, L::load(from + lane));
+        } else {
+          const auto mask = L::mask(kPanel - lane);
+          L::store(to + lane, L::load(from + lane, mask), mask);
+        }
+      }
+    }
+    if (left > 0) pack(static_cast<int>(left), kPanel, 1, from, 1, k_stride, to);
+  }
+}
+
 template <class T>
 void pack_panels(int64_t lanes, int width, int64_t k, const T* source, int64_t lane_stride, int64_t k_stride,
                  T* packed, int64_t panel_stride) {
   using L = Lanes<T>;
-  if (lane_stride != 1) {
-    for (; lanes > 0; lanes -= width, source += width * lane_stride, packed += panel_stride)
-      pack(static_cast<int>(lanes < width ? lanes : width), width, k, source, lane_stride, k_stride, packed);
+  if (lane_stride == 1) {
+    if (width == L::kRows)
+      pack_adjacent<T, L::kRows>(lanes, k, source, k_stride, packed, panel_stride);
+    else
+      pack_adjacent<T, L::kVectors * L::kWidth>(lanes, k, source, k_stride, packed, panel_stride);
     return;
   }
-  // Row by row through all panels: the source is read in long runs. They may be short for a processor's own
-  // prefetching, so that what comes from the third-level cache is asked for in time.
-  constexpr int64_t kRowsAhead = 16, kLine = 64 / static_cast<int64_t>(sizeof(T));
-  for (int64_t p = 0; p < k; ++p, source += k_stride, packed += width) {
-    const T* from = source;
-    T* to = packed;
-    int64_t left = lanes;
-    for (; left >= width; left -= width, from += width, to += panel_stride) {
-      for (int64_t at = 0; at < width; at += kLine) __builtin_prefetch(from + at + kRowsAhead * k_stride);
-      int lane = 0;
-      for (; lane + L::kWidth <= width; lane += L::kWidth) L::store(to + lane, L::load(from + lane));
-      if (lane < width) {
-        const auto mask = L::mask(width - lane);
-        L::store(to + lane, L::load(from + lane, mask), mask);
-      }
-    }
-    if (left > 0) pack(static_cast<int>(left), width, 1, from, 1, k_stride, to);
-  }
+  for (; lanes > 0; lanes -= width, source += width * lane_stride, packed += panel_stride)
+    pack(static_cast<int>(lanes < width ? lanes : width), width, k, source, lane_stride, k_stride, packed);
 }
 
 template <class T>

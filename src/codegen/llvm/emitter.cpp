@@ -255,6 +255,9 @@ class Emitter {
   /// Whether single lanes of a vector of this type are loaded and stored by one instruction.
   bool masks_well(Type t) const { return level_ != CpuLevel::kV2 && ir::size_of(t) >= 4; }
 
+  /// Whether a store under a mask is one step: below AVX-512 it takes some 12 cycles (Zen 3).
+  bool stores_by_mask() const { return level_ == CpuLevel::kAvx512; }
+
   Strided strided_access(int16_t buffer, llvm::Type* type, const Strided::Index& at, llvm::Value* lanes) {
     return {b_, llvm::cast<llvm::FixedVectorType>(type), pointers_[buffer], at, lanes};
   }
@@ -287,7 +290,8 @@ class Emitter {
       };
       const std::optional<Strided::Index> at = strided(store.index);
       if (at && masks_well(t))
-        strided_access(store.buffer, value->getType(), *at, step_.mask).store(value, scatter);
+        strided_access(store.buffer, value->getType(), *at, step_.mask)
+            .store(value, stores_by_mask(), scatter);
       else
         scatter();
     } else {
@@ -666,43 +670,43 @@ class Emitter {
     llvm::BasicBlock* after = new_block("after_masked");
     b_.CreateCondBr(b_.CreateICmpNE(rest, number(0)), masked, after);
     b_.SetInsertPoint(masked);
-    emit_single(loop, accumulators, begin, whole, lanes_below(rest, 0), b_.CreateSub(rest, number(1)));
+    emit_single(loop, accumulators, begin, whole, arithmetic_.lanes_below(rest, 0, step_.width),
+                b_.CreateSub(rest, number(1)));
     b_.CreateBr(after);
     b_.SetInsertPoint(after);
     step_.mask = nullptr;
-  }
-
-  /// The lanes of a vector whose numbers, from `first` on, are below `limit`.
-  llvm::Value* lanes_below(llvm::Value* limit, uint64_t first) {
-    // Lane numbers as wide as a lane, so that the comparison already has the mask's shape.
-    const unsigned bits = step_.width > 16 ? 8 : 32;
-    std::vector<llvm::Constant*> lanes;
-    for (int i = 0; i < step_.width; ++i) lanes.push_back(b_.getIntN(bits, first + static_cast<uint64_t>(i)));
-    llvm::Value* all = arithmetic_.splat(b_.CreateTrunc(limit, b_.getIntNTy(bits)), step_.width);
-    return b_.CreateICmpULT(llvm::ConstantVector::get(lanes), all);
   }
 
   /// What is left of a row, less than `steps` vectors: so many woven, of which the last is masked.
   void emit_rest(const ir::Loop& loop, const std::vector<Accumulators>& accumulators, llvm::Value* index,
                  llvm::Value* rest, uint64_t steps) {
     const auto width = static_cast<uint64_t>(step_.width);
+    // Rows of whole vectors are many.
+    const bool whole_apart = !stores_by_mask() && accumulators.empty();
     llvm::BasicBlock* after = new_block("after_rest");
     llvm::Value* vectors = b_.CreateUDiv(b_.CreateAdd(rest, b_.getInt64(width - 1)), b_.getInt64(width));
-    llvm::SwitchInst* by_vectors = b_.CreateSwitch(vectors, after, static_cast<unsigned>(steps));
+    llvm::Value* whole = b_.CreateICmpEQ(b_.CreateAnd(rest, b_.getInt64(width - 1)), number(0));
+    llvm::Value* way =
+        whole_apart ? b_.CreateSub(vectors, b_.CreateSelect(whole, b_.getInt64(steps), number(0))) : vectors;
+    llvm::SwitchInst* by_way = b_.CreateSwitch(way, after, static_cast<unsigned>(2 * steps));
     const Values before = values_;
-    for (uint64_t count = 1; count <= steps; ++count) {
+    const auto emit_way = [&](llvm::ConstantInt* number, uint64_t count, bool masked) {
       llvm::BasicBlock* block = new_block("rest");
-      by_vectors->addCase(b_.getInt64(count), block);
+      by_way->addCase(number, block);
       b_.SetInsertPoint(block);
       values_ = before;
       Values masks(count, nullptr);
-      masks.back() = lanes_below(rest, (count - 1) * width);
+      if (masked) masks.back() = arithmetic_.lanes_below(rest, (count - 1) * width, step_.width);
       const auto fold_all = [&](uint64_t u) {
         for (const Accumulators& acc : accumulators)
           fold(acc, b_.getInt64(u % static_cast<uint64_t>(acc.count)), masks[u]);
       };
       emit_woven(loop, index, 0, count, fold_all, masks);
       b_.CreateBr(after);
+    };
+    for (uint64_t count = 1; count <= steps; ++count) {
+      emit_way(b_.getInt64(count), count, true);
+      if (whole_apart && count < steps) emit_way(b_.getInt64(count - steps), count, false);
     }
     b_.SetInsertPoint(after);
     step_.mask = nullptr;

@@ -28,6 +28,8 @@ class Arithmetic {
   llvm::Type* type(ir::Type t, int width) const;
   llvm::Constant* constant(ir::Type t, uint64_t bits) const;
   llvm::Value* splat(llvm::Value* x, int width);
+  /// The lanes of a vector whose numbers, from `first` on, are below `limit`.
+  llvm::Value* lanes_below(llvm::Value* limit, uint64_t first, int width);
   /// Operands of one shape; `from` is the type of the first operand of casts, bitcasts and comparisons.
   llvm::Value* apply(ir::Op op, ir::Type type, ir::Type from, llvm::Value* a, llvm::Value* b, llvm::Value* c);
   llvm::Value* cast(llvm::Value* x, ir::Type from, ir::Type to);

@@ -50,15 +50,25 @@ llvm::Value* Strided::load(FunctionRef<llvm::Value*()> gather) {
     b_.CreateBr(after);
   };
   b_.SetInsertPoint(second);
-  auto* twice = llvm::FixedVectorType::get(type_->getScalarType(), 2 * type_->getNumElements());
-  llvm::Value* pairs = b_.CreateMaskedLoad(twice, address(index_.first), align_, mask_of_even_places(),
-                                           llvm::Constant::getNullValue(twice));
   std::vector<int> even, reversed;
   for (int i = 0; i < width_; ++i) {
     even.push_back(2 * i);
     reversed.push_back(width_ - 1 - i);
   }
-  end_way(b_.CreateShuffleVector(pairs, even));
+  if (mask_ == nullptr) {
+    // The second vector begins an element early and so ends with the last lane.
+    llvm::Value* low = b_.CreateAlignedLoad(type_, address(index_.first), align_);
+    llvm::Value* from = address(b_.CreateAdd(index_.first, b_.getInt64(static_cast<uint64_t>(width_ - 1))));
+    llvm::Value* high = b_.CreateAlignedLoad(type_, from, align_);
+    std::vector<int> places = even;
+    for (int i = width_ / 2; i < width_; ++i) places[static_cast<size_t>(i)] += 1;
+    end_way(b_.CreateShuffleVector(low, high, places));
+  } else {
+    auto* twice = llvm::FixedVectorType::get(type_->getScalarType(), 2 * type_->getNumElements());
+    llvm::Value* pairs = b_.CreateMaskedLoad(twice, address(index_.first), align_, mask_of_even_places(),
+                                             llvm::Constant::getNullValue(twice));
+    end_way(b_.CreateShuffleVector(pairs, even));
+  }
   b_.SetInsertPoint(back);
   llvm::Value* lowest = address(b_.CreateSub(index_.first, b_.getInt64(static_cast<uint64_t>(width_ - 1))));
   llvm::Value* row = mask_ == nullptr
@@ -74,14 +84,20 @@ llvm::Value* Strided::load(FunctionRef<llvm::Value*()> gather) {
   return phi;
 }
 
-void Strided::store(llvm::Value* value, FunctionRef<void()> scatter) {
+void Strided::store(llvm::Value* value, bool by_mask, FunctionRef<void()> scatter) {
   llvm::BasicBlock* second = new_block("every_second");
   llvm::BasicBlock* any = new_block("any_distance");
   llvm::BasicBlock* after = new_block("after_store");
   b_.CreateCondBr(b_.CreateICmpEQ(index_.distance, b_.getInt64(2)), second, any);
   b_.SetInsertPoint(second);
-  b_.CreateMaskedStore(at_even_places(value, llvm::PoisonValue::get(value->getType())), address(index_.first),
-                       align_, mask_of_even_places());
+  if (mask_ == nullptr && !by_mask) {
+    for (uint64_t lane = 0; lane < static_cast<uint64_t>(width_); ++lane)
+      b_.CreateAlignedStore(b_.CreateExtractElement(value, lane),
+                            address(b_.CreateAdd(index_.first, b_.getInt64(2 * lane))), align_);
+  } else {
+    b_.CreateMaskedStore(at_even_places(value, llvm::PoisonValue::get(value->getType())),
+                         address(index_.first), align_, mask_of_even_places());
+  }
   b_.CreateBr(after);
   b_.SetInsertPoint(any);
   scatter();

@@ -24,7 +24,8 @@ class Strided {
 
   /// @param gather loads what lies at any distance
   llvm::Value* load(FunctionRef<llvm::Value*()> gather);
-  void store(llvm::Value* value, FunctionRef<void()> scatter);
+  /// @param by_mask whether a store under a mask takes less time than one for each lane
+  void store(llvm::Value* value, bool by_mask, FunctionRef<void()> scatter);
 
  private:
   llvm::BasicBlock* new_block(const char* label);

@@ -119,53 +119,78 @@ struct Lanes<uint64_t> {
   static Vector add(Vector a, Vector b) { return _mm256_add_epi64(a, b); }
 };
 
-/// 8 lanes by 4 values of k at a time: the loads put lanes r and r + 4 into the two 128-bit parts.
+/// 8 lanes by 4 values of k: the loads put lanes r and r + 4 into the two 128-bit parts. Whole: all `present`
+/// lanes and `count` values are there and stored.
+template <bool kWhole>
+inline __attribute__((always_inline)) void turn(const float* from, int64_t stride, int present, int count,
+                                                float* to, int width, First stored) {
+  const auto part = [&](int lane) {
+    if (!kWhole && lane >= present) return _mm_setzero_ps();
+    if (kWhole || count == 4) return _mm_loadu_ps(from + lane * stride);
+    return _mm_maskload_ps(from + lane * stride, _mm256_castsi256_si128(first32(count).mask));
+  };
+  __m256 rows[4];
+#pragma GCC unroll 4
+  for (int r = 0; r < 4; ++r) rows[r] = _mm256_insertf128_ps(_mm256_castps128_ps256(part(r)), part(r + 4), 1);
+  const __m256 a = _mm256_unpacklo_ps(rows[0], rows[1]), b = _mm256_unpackhi_ps(rows[0], rows[1]);
+  const __m256 c = _mm256_unpacklo_ps(rows[2], rows[3]), d = _mm256_unpackhi_ps(rows[2], rows[3]);
+  const __m256 columns[4] = {_mm256_shuffle_ps(a, c, 0x44), _mm256_shuffle_ps(a, c, 0xEE),
+                             _mm256_shuffle_ps(b, d, 0x44), _mm256_shuffle_ps(b, d, 0xEE)};
+#pragma GCC unroll 4
+  for (int r = 0; r < 4; ++r) {
+    if (kWhole)
+      _mm256_storeu_ps(to + r * width, columns[r]);
+    else if (r < count)
+      store_first(to + r * width, columns[r], stored);
+  }
+}
+
+/// 4 lanes by 2 values of k.
+template <bool kWhole>
+inline __attribute__((always_inline)) void turn(const double* from, int64_t stride, int present, int count,
+                                                double* to, int width, First stored) {
+  const auto part = [&](int lane) {
+    if (!kWhole && lane >= present) return _mm_setzero_pd();
+    return kWhole || count == 2 ? _mm_loadu_pd(from + lane * stride) : _mm_load_sd(from + lane * stride);
+  };
+  const __m256d even = _mm256_insertf128_pd(_mm256_castpd128_pd256(part(0)), part(2), 1);
+  const __m256d odd = _mm256_insertf128_pd(_mm256_castpd128_pd256(part(1)), part(3), 1);
+  const __m256d columns[2] = {_mm256_unpacklo_pd(even, odd), _mm256_unpackhi_pd(even, odd)};
+  if (kWhole) {
+    _mm256_storeu_pd(to, columns[0]);
+    _mm256_storeu_pd(to + width, columns[1]);
+  } else {
+    store_first(to, columns[0], stored);
+    if (count == 2) store_first(to + width, columns[1], stored);
+  }
+}
+
+template <class T>
+void turn_panel(int lanes, int width, int64_t k, const T* source, int64_t stride, T* packed) {
+  constexpr int kVector = 32 / static_cast<int>(sizeof(T)), kValues = 16 / static_cast<int>(sizeof(T));
+  for (int first = 0; first < width; first += kVector) {
+    const int present = lanes - first, kept = width - first < kVector ? width - first : kVector;
+    const First stored = Lanes<T>::mask(kept);
+    const T* from = source + first * stride;
+    T* to = packed + first;
+    int64_t p = 0;
+    if (present >= kVector && kept == kVector) {
+      for (; p + kValues <= k; p += kValues, from += kValues, to += kValues * width)
+        turn<true>(from, stride, kVector, kValues, to, width, stored);
+    }
+    for (; p < k; p += kValues, from += kValues, to += kValues * width) {
+      const int count = k - p < kValues ? static_cast<int>(k - p) : kValues;
+      turn<false>(from, stride, present, count, to, width, stored);
+    }
+  }
+}
+
 void pack_transposed(int lanes, int width, int64_t k, const float* source, int64_t stride, float* packed) {
-  for (int first = 0; first < width; first += 8) {
-    const First stored = first32(width - first < 8 ? width - first : 8);
-    const int present = lanes - first;
-    const float* at = source + first * stride;
-    float* to = packed + first;
-    for (int64_t p = 0; p < k; p += 4, at += 4, to += 4 * width) {
-      const int count = k - p < 4 ? static_cast<int>(k - p) : 4;
-      const __m128i m = _mm256_castsi256_si128(first32(count).mask);
-      const auto part = [&](int lane) {
-        if (lane >= present) return _mm_setzero_ps();
-        return count == 4 ? _mm_loadu_ps(at + lane * stride) : _mm_maskload_ps(at + lane * stride, m);
-      };
-      __m256 rows[4];
-      for (int r = 0; r < 4; ++r)
-        rows[r] = _mm256_insertf128_ps(_mm256_castps128_ps256(part(r)), part(r + 4), 1);
-      const __m256 a = _mm256_unpacklo_ps(rows[0], rows[1]), b = _mm256_unpackhi_ps(rows[0], rows[1]);
-      const __m256 c = _mm256_unpacklo_ps(rows[2], rows[3]), d = _mm256_unpackhi_ps(rows[2], rows[3]);
-      const __m256 columns[4] = {_mm256_shuffle_ps(a, c, 0x44), _mm256_shuffle_ps(a, c, 0xEE),
-                                 _mm256_shuffle_ps(b, d, 0x44), _mm256_shuffle_ps(b, d, 0xEE)};
-      for (int r = 0; r < count; ++r) store_first(to + r * width, columns[r], stored);
-    }
-  }
+  turn_panel(lanes, width, k, source, stride, packed);
 }
-
-/// 4 lanes by 2 values of k at a time.
 void pack_transposed(int lanes, int width, int64_t k, const double* source, int64_t stride, double* packed) {
-  for (int first = 0; first < width; first += 4) {
-    const First stored = first64(width - first < 4 ? width - first : 4);
-    const int present = lanes - first;
-    const double* at = source + first * stride;
-    double* to = packed + first;
-    for (int64_t p = 0; p < k; p += 2, at += 2, to += 2 * width) {
-      const bool two = p + 1 < k;
-      const auto part = [&](int lane) {
-        if (lane >= present) return _mm_setzero_pd();
-        return two ? _mm_loadu_pd(at + lane * stride) : _mm_load_sd(at + lane * stride);
-      };
-      const __m256d even = _mm256_insertf128_pd(_mm256_castpd128_pd256(part(0)), part(2), 1);
-      const __m256d odd = _mm256_insertf128_pd(_mm256_castpd128_pd256(part(1)), part(3), 1);
-      store_first(to, _mm256_unpacklo_pd(even, odd), stored);
-      if (two) store_first(to + width, _mm256_unpackhi_pd(even, odd), stored);
-    }
-  }
+  turn_panel(lanes, width, k, source, stride, packed);
 }
-
 // Packing moves bits: integers travel as the floating type of their size.
 void pack_transposed(int lanes, int width, int64_t k, const uint32_t* source, int64_t stride,
                      uint32_t* packed) {

@@ -480,29 +480,30 @@ TEST(CodegenLoops, NestsOfSeveralDims) {
 }
 
 TEST(CodegenLoops, RowsOfEveryLengthStayInsideTheirBuffers) {
-  for (const int terms : {1, 5}) {  // a light body is unrolled twice, one of more instructions woven
-    Builder b("rows");
-    const int16_t in = b.buffer(Type::kF32, false), out = b.buffer(Type::kF32, true);
-    const V columns = b.param(Type::kI64);
-    b.loop({{b.begin(), b.end()}}, false, [&](const Values& r) {
-      b.loop({{integer(b, 0), columns}}, true, [&](const Values& i) {
-        const V row = r[0] * columns;
-        const V every_second = b.load(in, row * 2 + i[0] * 2);
-        V sum = b.load_unit(in, row);
-        for (int t = 0; t < terms; ++t) sum = sum * every_second + every_second;
-        b.store_unit(out, row, sum);
+  for (const Type t : {Type::kU8, Type::kI16, Type::kF32, Type::kF64}) {
+    for (const int terms : {1, 5}) {  // a light body is unrolled twice, one of more instructions woven
+      Builder b("rows");
+      const int16_t in = b.buffer(t, false), out = b.buffer(t, true);
+      const V columns = b.param(Type::kI64);
+      b.loop({{b.begin(), b.end()}}, false, [&](const Values& r) {
+        b.loop({{integer(b, 0), columns}}, true, [&](const Values& i) {
+          const V row = r[0] * columns;
+          const V every_second = b.load(in, row * 2 + i[0] * 2);
+          V sum = b.load_unit(in, row);
+          for (int n = 0; n < terms; ++n) sum = sum * every_second + every_second;
+          b.store_unit(out, row, sum);
+        });
       });
-    });
-    std::vector<Launch> runs;
-    for (int64_t columns = 1; columns <= 80; ++columns) {
-      runs.push_back(
-          {{interesting(Type::kF32, static_cast<size_t>(6 * columns - 1), 4), zeros(Type::kF32, 3 * columns)},
-           {columns},
-           0,
-           3,
-           {}});
+      std::vector<Launch> runs;
+      for (int64_t columns = 1; columns <= 140; columns += columns < 70 ? 1 : 7) {
+        runs.push_back({{interesting(t, static_cast<size_t>(6 * columns - 1), 4), zeros(t, 3 * columns)},
+                        {columns},
+                        0,
+                        3,
+                        {}});
+      }
+      expect_all_levels_agree(b.finish(), runs);
     }
-    expect_all_levels_agree(b.finish(), runs);
   }
 }
 

@@ -138,6 +138,20 @@ int count_instructions(const Block& block) {
   return count;
 }
 
+bool has_checks(const Block& block) {
+  return std::any_of(block.begin(), block.end(), [](const ir::Stmt& stmt) {
+    const auto* loop = std::get_if<std::unique_ptr<Loop>>(&stmt);
+    return std::holds_alternative<ir::Check>(stmt) || (loop != nullptr && has_checks((*loop)->body));
+  });
+}
+
+bool is_straight(const Block& block) {
+  return std::all_of(block.begin(), block.end(), [](const ir::Stmt& stmt) {
+    const auto* store = std::get_if<ir::Store>(&stmt);
+    return std::holds_alternative<ir::Define>(stmt) || (store != nullptr && store->unit);
+  });
+}
+
 int vector_width(const Kernel& kernel, const std::vector<bool>& varying, const Loop& loop, CpuLevel level) {
   WidestType types(kernel, varying);
   types.visit(loop.body);

@@ -68,11 +68,11 @@ llvm::Value* Arithmetic::splat(llvm::Value* x, int width) {
   return b_.CreateVectorSplat(static_cast<unsigned>(width), x);
 }
 
-llvm::Value* Arithmetic::lanes_below(llvm::Value* limit, uint64_t first, int width) {
+llvm::Value* Arithmetic::lanes_below(llvm::Value* limit, int width) {
   // Lane numbers as wide as a lane, so that the comparison already has the mask's shape.
   const unsigned bits = width > 16 ? 8 : 32;
   std::vector<llvm::Constant*> lanes;
-  for (int i = 0; i < width; ++i) lanes.push_back(b_.getIntN(bits, first + static_cast<uint64_t>(i)));
+  for (int i = 0; i < width; ++i) lanes.push_back(b_.getIntN(bits, static_cast<uint64_t>(i)));
   llvm::Value* all = splat(b_.CreateTrunc(limit, b_.getIntNTy(bits)), width);
   return b_.CreateICmpULT(llvm::ConstantVector::get(lanes), all);
 }

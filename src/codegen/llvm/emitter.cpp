@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "codegen/llvm/control.h"
+#include "codegen/llvm/partial.h"
 #include "codegen/llvm/strided.h"
 #include "lohe/error.h"
 
@@ -18,9 +19,9 @@
 // A vector loop becomes up to three loops over one body: an unrolled one (where the body is light or
 // straight, or has accumulators to keep in registers), one of single vectors, and one masked step for the
 // rest. Of a row inside other loops, which may be short, the rest is code of its own for each number of
-// vectors instead: no loop, and accumulators stay in registers (sums of rows of 5 to 127 floats take half the
-// time at AVX-512, norms two thirds; at AVX2, where such a row has up to eight vectors, nothing was gained).
-// Nothing beyond the last element is ever touched, because buffers may end at an inaccessible page.
+// vectors instead at AVX-512: no loop, and accumulators stay in registers (sums of rows of 5 to 127 floats
+// take half the time, norms two thirds; at AVX2, where such a row has up to eight vectors, nothing was
+// gained). Nothing beyond the last element is ever touched, because buffers may end at an inaccessible page.
 //
 // The steps of an unrolled straight body are woven into one another. A function such as exp is a chain of
 // some thirty instructions of four cycles each, and a processor's registers hold three or four such chains,
@@ -94,8 +95,8 @@ class Emitter {
     int width = 0;                    ///< 0: outside vector loops
     ir::Value number = ir::kNoValue;  ///< the loop's index
     llvm::Value* index = nullptr;     ///< index of lane 0
-    llvm::Value* mask = nullptr;      ///< null: all lanes
-    llvm::Value* last = nullptr;      ///< with a mask: number of the last active lane
+    llvm::Value* count = nullptr;     ///< of active lanes, the first ones; null: all
+    llvm::Value* mask = nullptr;      ///< of them; null: all
   };
 
   // Values
@@ -196,9 +197,12 @@ class Emitter {
       llvm::Value* from = address(inst.buffer, b_.CreateAdd(index, step_.index));
       llvm::Value* lanes = loaded_lanes(inst.c);
       if (inst.b != ir::kNoValue) fetch(inst.buffer, inst.b, false);
-      result = lanes == nullptr
-                   ? static_cast<llvm::Value*>(b_.CreateAlignedLoad(type, from, align))
-                   : b_.CreateMaskedLoad(type, from, align, lanes, llvm::Constant::getNullValue(type));
+      if (lanes == nullptr)
+        result = b_.CreateAlignedLoad(type, from, align);
+      else if (inst.c == ir::kNoValue && !stores_by_mask() && !masks_well(t))
+        result = load_first(b_, llvm::cast<llvm::FixedVectorType>(type), from, align, step_.count);
+      else
+        result = b_.CreateMaskedLoad(type, from, align, lanes, llvm::Constant::getNullValue(type));
     } else if (index->getType()->isVectorTy()) {
       llvm::Type* type = memory_type(t, step_.width);
       llvm::Value* lanes = loaded_lanes(inst.c);
@@ -277,11 +281,12 @@ class Emitter {
       llvm::Value* value = arithmetic_.to_memory(vector(store.value), t);
       llvm::Value* to = address(store.buffer, b_.CreateAdd(index, step_.index));
       if (store.next != ir::kNoValue) fetch(store.buffer, store.next, true);
-      if (step_.mask == nullptr) {
+      if (step_.mask == nullptr)
         b_.CreateAlignedStore(value, to, align);
-      } else {
+      else if (stores_by_mask())
         b_.CreateMaskedStore(value, to, align, step_.mask);
-      }
+      else
+        store_first(b_, value, to, align, step_.count);
     } else if (index->getType()->isVectorTy()) {
       // Lanes are written from the lowest up, so that of two equal indices the later element stays.
       llvm::Value* value = arithmetic_.to_memory(vector(store.value), t);
@@ -298,7 +303,7 @@ class Emitter {
       llvm::Value* value = scalar(store.value);
       if (value->getType()->isVectorTy()) {
         value = b_.CreateExtractElement(
-            value, step_.mask == nullptr ? b_.getInt64(static_cast<uint64_t>(step_.width - 1)) : step_.last);
+            value, b_.CreateSub(step_.count == nullptr ? number(step_.width) : step_.count, number(1)));
       }
       b_.CreateAlignedStore(arithmetic_.to_memory(value, t), address(store.buffer, index), align);
     }
@@ -312,13 +317,6 @@ class Emitter {
                     {type, address(t.from, scalar(t.base)), scalar(t.stride), memory_type(to, 0),
                      pointers_[t.to], static_cast<uint64_t>(t.pitch), scalar(t.rows), scalar(t.columns)},
                     static_cast<unsigned>(lanes));
-  }
-
-  static bool has_checks(const ir::Block& block) {
-    return std::any_of(block.begin(), block.end(), [](const ir::Stmt& stmt) {
-      const auto* loop = std::get_if<std::unique_ptr<ir::Loop>>(&stmt);
-      return std::holds_alternative<ir::Check>(stmt) || (loop != nullptr && has_checks((*loop)->body));
-    });
   }
 
   void emit(const ir::Check& check) {
@@ -514,13 +512,16 @@ class Emitter {
   }
 
   /// One vector of the loop's body.
-  void emit_body(const ir::Loop& loop, llvm::Value* index, llvm::Value* mask = nullptr,
-                 llvm::Value* last = nullptr) {
+  void emit_body(const ir::Loop& loop, llvm::Value* index, llvm::Value* count = nullptr) {
     step_.index = index;
-    step_.mask = mask;
-    step_.last = last;
+    step_.count = count;
+    step_.mask = mask_of(count);
     number_lanes(loop);
     emit(loop.body);
+  }
+
+  llvm::Value* mask_of(llvm::Value* count) {
+    return count == nullptr ? nullptr : arithmetic_.lanes_below(count, step_.width);
   }
 
   void number_lanes(const ir::Loop& loop) {
@@ -531,25 +532,27 @@ class Emitter {
   }
 
   /// The vectors number `first`, `first` + 1, ... from `index` on, `steps` of them: each statement of the
-  /// body for all of them before the next statement, then `after(number)` for each. @param masks one for each
-  /// step, or none
+  /// body for all of them before the next statement, then `after(number)` for each. @param counts of each
+  /// one's active lanes (null: all), or none
   template <class F>
   void emit_woven(const ir::Loop& loop, llvm::Value* index, uint64_t first, uint64_t steps, const F& after,
-                  const Values& masks = {}) {
+                  const Values& counts = {}) {
     Values at;
     for (uint64_t u = first; u < first + steps; ++u)
       at.push_back(b_.CreateAdd(index, b_.getInt64(u * static_cast<uint64_t>(step_.width))));
-    if (steps == 1 && masks.empty()) {
+    if (steps == 1 && counts.empty()) {
       emit_body(loop, at[0]);
       after(first);
       return;
     }
-    step_.mask = step_.last = nullptr;
+    step_.mask = step_.count = nullptr;
+    Values masks;
+    for (llvm::Value* count : counts) masks.push_back(mask_of(count));
     std::vector<Values> values(steps, values_);
     const auto in_each = [&](const auto& f) {
       for (uint64_t u = 0; u < steps; ++u) {
         step_.index = at[u];
-        if (!masks.empty()) step_.mask = masks[u];
+        if (!counts.empty()) step_.count = counts[u], step_.mask = masks[u];
         values_.swap(values[u]);
         f(first + u);
         values_.swap(values[u]);
@@ -568,8 +571,8 @@ class Emitter {
 
   /// The body once, with accumulators in their slots.
   void emit_single(const ir::Loop& loop, const std::vector<Accumulators>& accumulators, llvm::Value* begin,
-                   llvm::Value* index, llvm::Value* mask = nullptr, llvm::Value* last = nullptr) {
-    emit_body(loop, index, mask, last);
+                   llvm::Value* index, llvm::Value* count = nullptr) {
+    emit_body(loop, index, count);
     for (const Accumulators& acc : accumulators) {
       llvm::Value* which = number(0);
       if (acc.count > 1) {
@@ -577,26 +580,19 @@ class Emitter {
                               number(__builtin_ctz(static_cast<unsigned>(step_.width))));
         which = b_.CreateAnd(which, number(acc.count - 1));
       }
-      fold(acc, which, mask);
+      fold(acc, which);
     }
   }
 
   /// Combines the elements of a step with the slots of accumulator number `which`.
-  void fold(const Accumulators& acc, llvm::Value* which, llvm::Value* mask) {
+  void fold(const Accumulators& acc, llvm::Value* which) {
     Values left;
     for (size_t i = 0; i < acc.slots.size(); ++i) left.push_back(load_slot(acc, i, which));
     const Values combined = combine(*acc.reduce, left, elements(*acc.reduce));
     for (size_t i = 0; i < left.size(); ++i) {
-      store_slot(acc, i, which, mask == nullptr ? combined[i] : b_.CreateSelect(mask, combined[i], left[i]));
+      store_slot(acc, i, which,
+                 step_.mask == nullptr ? combined[i] : b_.CreateSelect(step_.mask, combined[i], left[i]));
     }
-  }
-
-  /// One block of code, without scatters: its steps may be done side by side, see ir::Loop.
-  static bool is_straight(const ir::Block& body) {
-    return std::all_of(body.begin(), body.end(), [](const ir::Stmt& stmt) {
-      const auto* store = std::get_if<ir::Store>(&stmt);
-      return std::holds_alternative<ir::Define>(stmt) || (store != nullptr && store->unit);
-    });
   }
 
   /// At x86-64-v2 an fma alone is twenty instructions.
@@ -635,7 +631,7 @@ class Emitter {
   /// Whether what is left of a row is worth code of its own for each number of vectors: rows are many and may
   /// be short.
   bool weaves_rest(const ir::Loop& loop, const std::vector<Accumulators>& accumulators, int steps) const {
-    return (serial_depth_ > 0 || loop.dims.size() > 1) && weaves(loop.body) &&
+    return stores_by_mask() && (serial_depth_ > 0 || loop.dims.size() > 1) && weaves(loop.body) &&
            steps * (steps + 1) / 2 * step_size(loop, accumulators) <= kWovenBudget;
   }
 
@@ -670,46 +666,36 @@ class Emitter {
     llvm::BasicBlock* after = new_block("after_masked");
     b_.CreateCondBr(b_.CreateICmpNE(rest, number(0)), masked, after);
     b_.SetInsertPoint(masked);
-    emit_single(loop, accumulators, begin, whole, arithmetic_.lanes_below(rest, 0, step_.width),
-                b_.CreateSub(rest, number(1)));
+    emit_single(loop, accumulators, begin, whole, rest);
     b_.CreateBr(after);
     b_.SetInsertPoint(after);
-    step_.mask = nullptr;
+    step_.mask = step_.count = nullptr;
   }
 
   /// What is left of a row, less than `steps` vectors: so many woven, of which the last is masked.
   void emit_rest(const ir::Loop& loop, const std::vector<Accumulators>& accumulators, llvm::Value* index,
                  llvm::Value* rest, uint64_t steps) {
     const auto width = static_cast<uint64_t>(step_.width);
-    // Rows of whole vectors are many.
-    const bool whole_apart = !stores_by_mask() && accumulators.empty();
     llvm::BasicBlock* after = new_block("after_rest");
     llvm::Value* vectors = b_.CreateUDiv(b_.CreateAdd(rest, b_.getInt64(width - 1)), b_.getInt64(width));
-    llvm::Value* whole = b_.CreateICmpEQ(b_.CreateAnd(rest, b_.getInt64(width - 1)), number(0));
-    llvm::Value* way =
-        whole_apart ? b_.CreateSub(vectors, b_.CreateSelect(whole, b_.getInt64(steps), number(0))) : vectors;
-    llvm::SwitchInst* by_way = b_.CreateSwitch(way, after, static_cast<unsigned>(2 * steps));
+    llvm::SwitchInst* by_vectors = b_.CreateSwitch(vectors, after, static_cast<unsigned>(steps));
     const Values before = values_;
-    const auto emit_way = [&](llvm::ConstantInt* number, uint64_t count, bool masked) {
+    for (uint64_t count = 1; count <= steps; ++count) {
       llvm::BasicBlock* block = new_block("rest");
-      by_way->addCase(number, block);
+      by_vectors->addCase(b_.getInt64(count), block);
       b_.SetInsertPoint(block);
       values_ = before;
-      Values masks(count, nullptr);
-      if (masked) masks.back() = arithmetic_.lanes_below(rest, (count - 1) * width, step_.width);
+      Values counts(count, nullptr);
+      counts.back() = b_.CreateSub(rest, b_.getInt64((count - 1) * width));
       const auto fold_all = [&](uint64_t u) {
         for (const Accumulators& acc : accumulators)
-          fold(acc, b_.getInt64(u % static_cast<uint64_t>(acc.count)), masks[u]);
+          fold(acc, b_.getInt64(u % static_cast<uint64_t>(acc.count)));
       };
-      emit_woven(loop, index, 0, count, fold_all, masks);
+      emit_woven(loop, index, 0, count, fold_all, counts);
       b_.CreateBr(after);
-    };
-    for (uint64_t count = 1; count <= steps; ++count) {
-      emit_way(b_.getInt64(count), count, true);
-      if (whole_apart && count < steps) emit_way(b_.getInt64(count - steps), count, false);
     }
     b_.SetInsertPoint(after);
-    step_.mask = nullptr;
+    step_.mask = step_.count = nullptr;
   }
 
   void emit_unrolled(const ir::Loop& loop, const std::vector<Accumulators>& accumulators, llvm::Value* begin,

@@ -28,8 +28,8 @@ class Arithmetic {
   llvm::Type* type(ir::Type t, int width) const;
   llvm::Constant* constant(ir::Type t, uint64_t bits) const;
   llvm::Value* splat(llvm::Value* x, int width);
-  /// The lanes of a vector whose numbers, from `first` on, are below `limit`.
-  llvm::Value* lanes_below(llvm::Value* limit, uint64_t first, int width);
+  /// The lanes of a vector whose numbers are below `limit`.
+  llvm::Value* lanes_below(llvm::Value* limit, int width);
   /// Operands of one shape; `from` is the type of the first operand of casts, bitcasts and comparisons.
   llvm::Value* apply(ir::Op op, ir::Type type, ir::Type from, llvm::Value* a, llvm::Value* b, llvm::Value* c);
   llvm::Value* cast(llvm::Value* x, ir::Type from, ir::Type to);
@@ -66,6 +66,9 @@ void emit_kernel(const ir::Kernel& kernel, CpuLevel level, const std::string& sy
 std::vector<bool> find_varying(const ir::Kernel& kernel);
 /// Instructions in a block, those of its inner loops included.
 int count_instructions(const ir::Block& block);
+bool has_checks(const ir::Block& block);
+/// One block of code, without scatters: its steps may be done side by side, see ir::Loop.
+bool is_straight(const ir::Block& block);
 /// Lanes of a vector loop: a register of the widest type that its varying values and memory have.
 int vector_width(const ir::Kernel& kernel, const std::vector<bool>& varying, const ir::Loop& loop,
                  CpuLevel level);

@@ -19,7 +19,7 @@ struct First {
 First first32(int n) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(kMasks32 + 8 - n)), n}; }
 First first64(int n) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(kMasks64 + 4 - n)), n}; }
 
-/// Stores them in pieces: AMD's processors up to Zen 4 take some 20 cycles for a store under a mask.
+/// Stores them in pieces: AMD's processors up to Zen 3 take some 12 cycles for a store under a mask.
 void store_first(float* p, __m256 v, First first) {
   if (first.n == 8) return _mm256_storeu_ps(p, v);
   __m128 rest = _mm256_castps256_ps128(v);

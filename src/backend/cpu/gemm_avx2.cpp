@@ -14,36 +14,31 @@ alignas(64) constexpr int64_t kMasks64[8] = {-1, -1, -1, -1, 0, 0, 0, 0};
 /// The first n lanes of a vector.
 struct First {
   __m256i mask;
-  int n;
+  int bytes;
 };
-First first32(int n) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(kMasks32 + 8 - n)), n}; }
-First first64(int n) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(kMasks64 + 4 - n)), n}; }
+First first32(int n) {
+  return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(kMasks32 + 8 - n)), 4 * n};
+}
+First first64(int n) {
+  return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(kMasks64 + 4 - n)), 8 * n};
+}
 
 /// Stores them in pieces: AMD's processors up to Zen 3 take some 12 cycles for a store under a mask.
-void store_first(float* p, __m256 v, First first) {
-  if (first.n == 8) return _mm256_storeu_ps(p, v);
-  __m128 rest = _mm256_castps256_ps128(v);
-  if (first.n & 4) {
-    _mm_storeu_ps(p, rest);
-    rest = _mm256_extractf128_ps(v, 1);
-    p += 4;
+void store_first(void* to, __m256i v, First first) {
+  char* p = static_cast<char*>(to);
+  if (first.bytes == 32) return _mm256_storeu_si256(reinterpret_cast<__m256i_u*>(p), v);
+  __m128i rest = _mm256_castsi256_si128(v);
+  if (first.bytes & 16) {
+    _mm_storeu_si128(reinterpret_cast<__m128i_u*>(p), rest);
+    rest = _mm256_extracti128_si256(v, 1);
+    p += 16;
   }
-  if (first.n & 2) {
-    _mm_storel_pi(reinterpret_cast<__m64*>(p), rest);
-    rest = _mm_movehl_ps(rest, rest);
-    p += 2;
+  if (first.bytes & 8) {
+    _mm_storel_epi64(reinterpret_cast<__m128i_u*>(p), rest);
+    rest = _mm_unpackhi_epi64(rest, rest);
+    p += 8;
   }
-  if (first.n & 1) _mm_store_ss(p, rest);
-}
-void store_first(double* p, __m256d v, First first) {
-  if (first.n == 4) return _mm256_storeu_pd(p, v);
-  __m128d rest = _mm256_castpd256_pd128(v);
-  if (first.n & 2) {
-    _mm_storeu_pd(p, rest);
-    rest = _mm256_extractf128_pd(v, 1);
-    p += 2;
-  }
-  if (first.n & 1) _mm_store_sd(p, rest);
+  if (first.bytes & 4) _mm_storeu_si32(p, rest);
 }
 
 template <>
@@ -56,7 +51,7 @@ struct Lanes<float> {
   static Vector load(const float* p) { return _mm256_loadu_ps(p); }
   static Vector load(const float* p, First m) { return _mm256_maskload_ps(p, m.mask); }
   static void store(float* p, Vector v) { _mm256_storeu_ps(p, v); }
-  static void store(float* p, Vector v, First m) { store_first(p, v, m); }
+  static void store(float* p, Vector v, First m) { store_first(p, _mm256_castps_si256(v), m); }
   static Vector fma(Vector a, Vector b, Vector c) { return _mm256_fmadd_ps(a, b, c); }
   static Vector add(Vector a, Vector b) { return _mm256_add_ps(a, b); }
 };
@@ -71,7 +66,7 @@ struct Lanes<double> {
   static Vector load(const double* p) { return _mm256_loadu_pd(p); }
   static Vector load(const double* p, First m) { return _mm256_maskload_pd(p, m.mask); }
   static void store(double* p, Vector v) { _mm256_storeu_pd(p, v); }
-  static void store(double* p, Vector v, First m) { store_first(p, v, m); }
+  static void store(double* p, Vector v, First m) { store_first(p, _mm256_castpd_si256(v), m); }
   static Vector fma(Vector a, Vector b, Vector c) { return _mm256_fmadd_pd(a, b, c); }
   static Vector add(Vector a, Vector b) { return _mm256_add_pd(a, b); }
 };
@@ -88,9 +83,7 @@ struct Lanes<uint32_t> {
     return _mm256_maskload_epi32(reinterpret_cast<const int*>(p), m.mask);
   }
   static void store(uint32_t* p, Vector v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
-  static void store(uint32_t* p, Vector v, First m) {
-    store_first(reinterpret_cast<float*>(p), _mm256_castsi256_ps(v), m);
-  }
+  static void store(uint32_t* p, Vector v, First m) { store_first(p, v, m); }
   static Vector fma(Vector a, Vector b, Vector c) { return _mm256_add_epi32(_mm256_mullo_epi32(a, b), c); }
   static Vector add(Vector a, Vector b) { return _mm256_add_epi32(a, b); }
 };
@@ -107,9 +100,7 @@ struct Lanes<uint64_t> {
     return _mm256_maskload_epi64(reinterpret_cast<const long long*>(p), m.mask);
   }
   static void store(uint64_t* p, Vector v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
-  static void store(uint64_t* p, Vector v, First m) {
-    store_first(reinterpret_cast<double*>(p), _mm256_castsi256_pd(v), m);
-  }
+  static void store(uint64_t* p, Vector v, First m) { store_first(p, v, m); }
   /// The low 64 bits of a product from its 32-bit parts.
   static Vector fma(Vector a, Vector b, Vector c) {
     const __m256i cross = _mm256_mullo_epi32(a, _mm256_shuffle_epi32(b, 0xB1));
@@ -141,7 +132,7 @@ inline __attribute__((always_inline)) void turn(const float* from, int64_t strid
     if (kWhole)
       _mm256_storeu_ps(to + r * width, columns[r]);
     else if (r < count)
-      store_first(to + r * width, columns[r], stored);
+      Lanes<float>::store(to + r * width, columns[r], stored);
   }
 }
 
@@ -160,13 +151,13 @@ inline __attribute__((always_inline)) void turn(const double* from, int64_t stri
     _mm256_storeu_pd(to, columns[0]);
     _mm256_storeu_pd(to + width, columns[1]);
   } else {
-    store_first(to, columns[0], stored);
-    if (count == 2) store_first(to + width, columns[1], stored);
+    Lanes<double>::store(to, columns[0], stored);
+    if (count == 2) Lanes<double>::store(to + width, columns[1], stored);
   }
 }
 
 template <class T>
-void turn_panel(int lanes, int width, int64_t k, const T* source, int64_t stride, T* packed) {
+void pack_transposed(int lanes, int width, int64_t k, const T* source, int64_t stride, T* packed) {
   constexpr int kVector = 32 / static_cast<int>(sizeof(T)), kValues = 16 / static_cast<int>(sizeof(T));
   for (int first = 0; first < width; first += kVector) {
     const int present = lanes - first, kept = width - first < kVector ? width - first : kVector;
@@ -185,12 +176,6 @@ void turn_panel(int lanes, int width, int64_t k, const T* source, int64_t stride
   }
 }
 
-void pack_transposed(int lanes, int width, int64_t k, const float* source, int64_t stride, float* packed) {
-  turn_panel(lanes, width, k, source, stride, packed);
-}
-void pack_transposed(int lanes, int width, int64_t k, const double* source, int64_t stride, double* packed) {
-  turn_panel(lanes, width, k, source, stride, packed);
-}
 // Packing moves bits: integers travel as the floating type of their size.
 void pack_transposed(int lanes, int width, int64_t k, const uint32_t* source, int64_t stride,
                      uint32_t* packed) {

@@ -1,6 +1,6 @@
 #include "codegen/llvm/control.h"
 
-#include <numeric>
+#include <llvm/Analysis/VectorUtils.h>
 
 namespace lohe::codegen {
 
@@ -101,20 +101,6 @@ class Square {
     return result;
   }
 
-  /// A vector of pieces.
-  llvm::Value* joined(Values pieces) {
-    for (; pieces.size() > 1; pieces.resize(pieces.size() / 2)) {
-      for (size_t i = 0; i < pieces.size() / 2; ++i) {
-        const int size =
-            static_cast<int>(llvm::cast<llvm::FixedVectorType>(pieces[2 * i]->getType())->getNumElements());
-        std::vector<int> places(static_cast<size_t>(2 * size));
-        std::iota(places.begin(), places.end(), 0);
-        pieces[i] = b_.CreateShuffleVector(pieces[2 * i], pieces[2 * i + 1], places);
-      }
-    }
-    return pieces[0];
-  }
-
  private:
   /// Of every piece, the lower or upper half of `a` and of `b` in turn, `run` elements each.
   llvm::Value* interleaved(llvm::Value* a, llvm::Value* b, int run, int half) {
@@ -204,7 +190,7 @@ void emit_transposed(llvm::IRBuilder<>& b, const TransposedTile& t, unsigned lan
       for (unsigned first = 0; first < piece; ++first) {
         Values rows;
         for (unsigned i = first; i < lanes; i += piece) rows.push_back(load(row, i, column, piece, mask));
-        vectors.push_back(square.joined(rows));
+        vectors.push_back(llvm::concatenateVectors(b, rows));
       }
       return square.within(vectors);
     });

@@ -259,7 +259,7 @@ class Emitter {
   /// Whether single lanes of a vector of this type are loaded and stored by one instruction.
   bool masks_well(Type t) const { return level_ != CpuLevel::kV2 && ir::size_of(t) >= 4; }
 
-  /// Whether a store under a mask is one step: below AVX-512 it takes some 12 cycles (Zen 3).
+  /// Whether a store under a mask costs little more than another; see partial.h.
   bool stores_by_mask() const { return level_ == CpuLevel::kAvx512; }
 
   Strided strided_access(int16_t buffer, llvm::Type* type, const Strided::Index& at, llvm::Value* lanes) {
@@ -552,7 +552,10 @@ class Emitter {
     const auto in_each = [&](const auto& f) {
       for (uint64_t u = 0; u < steps; ++u) {
         step_.index = at[u];
-        if (!counts.empty()) step_.count = counts[u], step_.mask = masks[u];
+        if (!counts.empty()) {
+          step_.count = counts[u];
+          step_.mask = masks[u];
+        }
         values_.swap(values[u]);
         f(first + u);
         values_.swap(values[u]);

@@ -63,6 +63,7 @@ def argument(kind: str, rows: int, columns: int) -> Any:
         "positive": lambda: torch.rand(rows, columns) + 0.1,
         "integers": lambda: torch.randint(-1000, 1000, (rows, columns)),
         "images": lambda: torch.randn(4, rows * columns // 4096, 32, 32),
+        "bytes": lambda: torch.randint(0, 256, (4, rows * columns // 4096, 32, 32), dtype=torch.uint8),
         "squares": lambda: torch.randn(rows * columns // 1024, 32, 32),
         "bf16": lambda: torch.randn(rows, columns).to(torch.bfloat16),
         "bf16row": lambda: torch.randn(columns).to(torch.bfloat16),
@@ -561,6 +562,21 @@ def _space_to_depth(x):
     b, c, h, w = x.shape
     parts = x.view(b, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4)
     return F.relu(parts.reshape(b, c * 4, h // 2, w // 2))
+
+
+@pattern("brightness of cropped bytes", "bytes", backward=False)
+def _crop(x):
+    return x[:, :, 2:30, 2:30].clamp(16, 235) - 16
+
+
+@pattern("rotary, interleaved, written in place", "data angles", backward=False)
+def _rotary_in_place(x, angles):
+    cos, sin = torch.cos(angles), torch.sin(angles)
+    even, odd = x[:, 0::2], x[:, 1::2]
+    out = torch.empty_like(x)
+    out[:, 0::2] = even * cos - odd * sin
+    out[:, 1::2] = even * sin + odd * cos
+    return out
 
 
 @pattern("symmetric part of matrices", "squares")

@@ -18,27 +18,21 @@
 namespace lohe::backend {
 namespace {
 
-constexpr int64_t kBlock = 64;  ///< queries
+constexpr int64_t kBlock = 64;      ///< queries
+constexpr int64_t kStripTiles = 8;  ///< of a product, side by side, that one call computes
 
 // --- what happens to rows of scores between the products
 
-/// Folds the visible part of a row in the order in which every reduction over rows does.
-std::vector<ir::V> fold_row(ir::Builder& b, ir::Prim prim, Dtype dtype, ir::V visible,
-                            const std::function<ir::V()>& element) {
-  ir::Builder::Reduction fold;
-  fold.init = ir::reduction_identity(b, prim, dtype);
-  fold.lanes = ir::reduction_lanes(1, ir::type_of(dtype));
-  fold.combine = [&b, prim, dtype](const std::vector<ir::V>& l, const std::vector<ir::V>& r) {
-    return ir::reduction_combine(b, prim, dtype, l, r);
-  };
-  return b.reduce({{b.constant_int(ir::Type::kI64, 0), visible}}, true, {fold},
-                  [&](const std::vector<ir::V>&) { return std::vector<std::vector<ir::V>>{{element()}}; })[0];
-}
+/// Elements of a row that its loops take at once.
+constexpr int row_step(Dtype dtype) { return static_cast<int>(64 / itemsize(dtype)); }
 
 /// Rows [begin, end) of a block. Parameters: columns, elements from row to row, columns that row 0 sees, how
 /// many more each next row sees, scale.
 /// Forward: scores -> weights, statistics. Backward: scores, gradients of weights, statistics -> weights,
 /// gradients of scores.
+///
+/// Most rows are short and each sees another number of columns, so loops go over whole steps, beyond what a
+/// row sees, where its numbers are replaced: there are no rests, and no jumps that differ from row to row.
 ir::Kernel row_kernel(Dtype dtype, bool backward) {
   using namespace ir;
   Builder b(backward ? "attention_rows_gradient" : "attention_rows");
@@ -47,43 +41,63 @@ ir::Kernel row_kernel(Dtype dtype, bool backward) {
                 statistics = b.buffer(type, !backward);
   const V columns = b.param(Type::kI64), stride = b.param(Type::kI64), first = b.param(Type::kI64),
           more = b.param(Type::kI64), factor = b.param(type), origin = b.constant_int(Type::kI64, 0),
-          zero = b.constant(type, 0);
+          zero = b.constant(type, 0), none = b.constant(type, -std::numeric_limits<double>::infinity());
   b.loop({{b.begin(), b.end()}}, false, [&](const std::vector<V>& at) {
     const V base = at[0] * stride, of_row = at[0] + at[0];
     const V visible = b.binary(Op::kMin, first + at[0] * more, columns);
+    const V whole = (visible + (row_step(dtype) - 1)) & b.constant_int(Type::kI64, -row_step(dtype));
+    const V seen = b.cast(visible, Type::kI32);
     const auto over = [&](V from, V to, const std::function<void()>& body) {
       b.loop({{from, to}}, true, [&](const std::vector<V>&) { body(); });
     };
-    const auto scaled = [&] { return b.load_unit(scores, base) * factor; };
+    const auto fold = [&](V init, int lanes, V (*combine)(V, V), const std::function<V(V sees)>& element) {
+      const Builder::Reduction reduction{
+          {init}, lanes, [combine](const std::vector<V>& l, const std::vector<V>& r) {
+            return std::vector<V>{combine(l[0], r[0])};
+          }};
+      return b.reduce({{origin, whole}}, true, {reduction}, [&](const std::vector<V>& column) {
+        return std::vector<std::vector<V>>{{element(b.cast(column[0], Type::kI32) < seen)}};
+      })[0][0];
+    };
+    const auto add = [](V l, V r) { return l + r; };
+    const auto greater = [](V l, V r) { return select(l > r, l, r); };
     if (backward) {
       const V highest = b.load(statistics, of_row),
               total = b.load(statistics, of_row + b.constant_int(Type::kI64, 1));
-      const V mean = fold_row(b, Prim::kSum, dtype, visible, [&] {
-        const V weight = select(total == 0, zero, math::exp(scaled() - highest) / total);
+      const V mean = fold(zero, row_step(dtype), add, [&](V sees) {
+        const V e = math::exp(b.load_unit(scores, base) * factor - highest);
+        const V weight = select(sees & (total != 0), e / total, zero);
+        const V grad = select(sees, b.load_unit(grads, base), zero);
         b.store_unit(scores, base, weight);
-        return weight * b.load_unit(grads, base);
-      })[0];
-      over(origin, visible, [&] {
+        b.store_unit(grads, base, grad);
+        return weight * grad;
+      });
+      over(origin, whole, [&] {
         const V weight = b.load_unit(scores, base);
         b.store_unit(grads, base, weight * (b.load_unit(grads, base) - mean) * factor);
       });
-      over(visible, columns, [&] {
+      over(whole, columns, [&] {
         b.store_unit(scores, base, zero);
         b.store_unit(grads, base, zero);
       });
       return;
     }
-    const V none = b.constant(type, -std::numeric_limits<double>::infinity());
-    const V most = fold_row(b, Prim::kAmax, dtype, visible, scaled)[0];
+    // A NaN may get lost here; the sum of the row has it.
+    const V most = fold(none, row_step(dtype), greater, [&](V sees) {
+      const V scaled = select(sees, b.load_unit(scores, base) * factor, none);
+      b.store_unit(scores, base, scaled);
+      return scaled;
+    });
     const V highest = select(most == none, zero, most);
-    const V total = fold_row(b, Prim::kSum, dtype, visible, [&] {
-      const V e = math::exp(scaled() - highest);
+    // In the order in which every sum over rows is made.
+    const V total = fold(zero, reduction_lanes(1, type), add, [&](V) {
+      const V e = math::exp(b.load_unit(scores, base) - highest);
       b.store_unit(scores, base, e);
       return e;
-    })[0];
-    over(origin, visible,
+    });
+    over(origin, whole,
          [&] { b.store_unit(scores, base, select(total == 0, zero, b.load_unit(scores, base) / total)); });
-    over(visible, columns, [&] { b.store_unit(scores, base, zero); });
+    over(whole, columns, [&] { b.store_unit(scores, base, zero); });
     b.store(statistics, of_row, highest);
     b.store(statistics, of_row + b.constant_int(Type::kI64, 1), total);
   });
@@ -232,7 +246,7 @@ class Attention {
     int64_t rows;
     int64_t keys;  ///< that its last row sees
   };
-  /// What of a product a tile computes: values [begin, end) of k, for its first `columns` columns.
+  /// What of a product some rows compute: values [begin, end) of k, for the first `columns` columns.
   struct Terms {
     int64_t begin, end;
     int64_t columns = std::numeric_limits<int64_t>::max();
@@ -287,22 +301,20 @@ class Attention {
   void score(const Block& block, int64_t width, const View& rows, const Panels& columns, T* scores,
              Ahead<T>& ahead) const {
     product(block.rows, block.keys, rows, columns, {scores, scores_stride_, 1}, false, ahead,
-            [&](int64_t, int64_t row_end, int64_t column) {
-              return Terms{0, width, seen(block, row_end) - column};
-            });
+            [&](int64_t, int64_t row_end) { return Terms{0, width, seen(block, row_end)}; });
   }
   /// Sums of rows of `values` by the block's weights.
   void combine(const Block& block, int64_t width, T* weights, const Panels& values, const View& sums,
                Ahead<T>& ahead) const {
     product(block.rows, width, {weights, scores_stride_, 1}, values, sums, false, ahead,
-            [&](int64_t, int64_t row_end, int64_t) { return Terms{0, seen(block, row_end)}; });
+            [&](int64_t, int64_t row_end) { return Terms{0, seen(block, row_end)}; });
   }
   /// The same for every key, over the block's rows; the first `known` keys' sums hold something already.
   void gather(const Block& block, int64_t known, int64_t width, T* weights, const Panels& rows,
               const View& sums, Ahead<T>& ahead) const {
     const auto part = [&](int64_t begin, int64_t end, bool adds) {
       product(end - begin, width, {weights + begin, 1, scores_stride_}, rows, rows_of(sums, begin), adds,
-              ahead, [&](int64_t key, int64_t, int64_t) {
+              ahead, [&](int64_t key, int64_t) {
                 return Terms{shape_.causal ? std::max<int64_t>(begin + key - block.first, 0) : 0, block.rows};
               });
     };
@@ -320,37 +332,42 @@ class Attention {
                  [&](int64_t begin, int64_t end) { rows_kernel_(buffers, params, begin, end); });
   }
 
-  /// c = (adds ? c : 0) + a b, in chunks as every product. @param terms of the tile of rows [begin, end) and
-  /// the columns from one on; a tile without any is left out
+  /// c = (adds ? c : 0) + a b, in chunks as every product. @param terms of rows [begin, end); rows without
+  /// any are left out
   template <class TermsOf>
   void product(int64_t rows, int64_t columns, const View& a, const Panels& b, const View& c, bool adds,
                Ahead<T>& ahead, const TermsOf& terms) const {
     const int mr = kernels_.rows, nr = kernels_.columns;
     const int64_t panels = ceil_div(columns, nr);
     parallel_for(ceil_div(rows, mr) * panels, 4, [&](int64_t begin, int64_t end) {
-      for (int64_t t = begin; t < end; ++t) {
+      for (int64_t t = begin, tiles; t < end; t += tiles) {
         const int64_t i = t / panels * mr, panel = t % panels;
+        tiles = std::min({panels - panel, end - t, kStripTiles});
         const int64_t tile_rows = std::min<int64_t>(mr, rows - i);
-        const Terms k = terms(i, i + tile_rows, panel * nr);
-        const int64_t tile_columns = std::min({int64_t{nr}, columns - panel * nr, k.columns});
-        if (tile_columns <= 0) continue;
+        const Terms k = terms(i, i + tile_rows);
+        const int64_t strip_columns = std::min({(panel + tiles) * nr, columns, k.columns}) - panel * nr;
+        if (strip_columns <= 0) continue;
         for (int64_t p = k.begin; p < k.end; p = (p / kChunk + 1) * kChunk) {
-          Strip<T> tile{.rows = static_cast<int>(tile_rows),
-                        .columns = tile_columns,
-                        .k = std::min((p / kChunk + 1) * kChunk, k.end) - p,
-                        .a = a.data + i * a.row_stride + p * a.k_stride,
-                        .a_row_stride = a.row_stride,
-                        .a_k_stride = a.k_stride,
-                        .b = b.data + panel * b.panel_stride + p * b.k_stride,
-                        .b_k_stride = b.k_stride,
-                        .b_tile_stride = 0,
-                        .c = c.data + i * c.row_stride + panel * nr,
-                        .c_row_stride = c.row_stride,
-                        .accumulate = adds || p > k.begin,
-                        .near = true};
-          const Fetch<T> later = ahead.share_of_tile(tile.rows, tile.k);
-          tile.later = &later;
-          kernels_.multiply(tile);
+          Strip<T> strip{.rows = static_cast<int>(tile_rows),
+                         .columns = strip_columns,
+                         .k = std::min((p / kChunk + 1) * kChunk, k.end) - p,
+                         .a = a.data + i * a.row_stride + p * a.k_stride,
+                         .a_row_stride = a.row_stride,
+                         .a_k_stride = a.k_stride,
+                         .b = b.data + panel * b.panel_stride + p * b.k_stride,
+                         .b_k_stride = b.k_stride,
+                         .b_tile_stride = b.panel_stride,
+                         .c = c.data + i * c.row_stride + panel * nr,
+                         .c_row_stride = c.row_stride,
+                         .accumulate = adds || p > k.begin,
+                         .near = true};
+          std::array<Fetch<T>, kStripTiles> later;
+          if (!ahead.empty()) {
+            for (int64_t j = 0; j < ceil_div(strip_columns, nr); ++j)
+              later[static_cast<size_t>(j)] = ahead.share_of_tile(strip.rows, strip.k);
+            strip.later = later.data();
+          }
+          kernels_.multiply(strip);
         }
       }
     });

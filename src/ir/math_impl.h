@@ -69,7 +69,7 @@ V polynomial2(V x, const double (&c)[N]) {
 template <size_t kRows>
 V piecewise(V a, const Pieces<kRows>& f) {
   a = minimum(literal(a, f.last), a);
-  const V index = shift_right(bits_of(fma(a, literal(a, f.scale), literal(a, 1))), 21);
+  const V index = shift_right(bits_of(fma(a, literal(a, f.scale), literal(a, f.first))), 21);
   const auto row = [&](size_t i) { return a.builder->table(index, f.rows[i]); };
   const V u = a - row(0);
   V q = row(kRows - 1);

@@ -333,21 +333,28 @@ def gelu_slope(x: mp.mpf) -> mp.mpf:
     return mp.ncdf(x) + x * mp.npdf(x) - mp.mpf("0.5")
 
 
-def pieces(f: Function, last: float, scale: float, degree: int, limit: float) -> tuple[list[list[float]], float]:
-    """f on [0, last], f(0) = 0, in sixteen pieces: rows centre, f(centre), slope, then the coefficients of q, constant first.
+def piece_start(i: int) -> float:
+    """1, 1.25, 1.5, 1.75, 2, 2.5, ...: numbers of an exponent and two bits of a mantissa."""
+    return (1 + i % 4 / 4) * 2 ** (i // 4)
 
-    Piece i begins where 1 + scale x is 1, 1.25, 1.5, 1.75, 2, 2.5, ...: the exponent and two bits of the
-    mantissa of 1 + scale x, which is below 16, number it. Row entries stand where the last four bits of that
-    number say. f(x) = f(centre) + slope u + u q(u), u = x - centre: with the slope, a number of few bits, q is
-    small and so is what its roundings do. Centres are floats whose f is nearly a float; the last one is `last`, where
-    f counts as `limit`. Also returns the largest relative error, the rounding of the coefficients
-    included.
+
+def pieces(
+    f: Function, last: float, scale: float, first: int, count: int, degree: int, limit: float
+) -> tuple[list[list[float]], float]:
+    """f on [0, last], f(0) = 0, in 8 or 16 pieces: rows centre, f(centre), slope, then the coefficients of q, constant first.
+
+    Piece i begins where piece_start(first) + scale x is piece_start(first + i): the exponent and two bits of the
+    mantissa of that number, which stays below piece_start(first + count), number it. Row entries stand where the
+    last four bits of that number say, of eight pieces twice. f(x) = f(centre) + slope u + u q(u), u = x - centre:
+    with the slope, a number of few bits, q is small and so is what its roundings do. Centres are floats whose f is
+    nearly a float; the last one is `last`, where f counts as `limit`. Also returns the largest relative error, the
+    rounding of the coefficients included.
     """
-    starts = [((1 + i % 4 / 4) * 2 ** (i // 4) - 1) / scale for i in range(17)]
+    starts = [(piece_start(first + i) - piece_start(first)) / scale for i in range(count + 1)]
     near = mp.mpf(10) ** -20
     rows, worst = [[0.0] * 16 for _ in range(degree + 3)], mp.mpf(0)
-    for i in range(16):
-        # A little beyond the ends: 1 + scale x is rounded.
+    for i in range(count):
+        # A little beyond the ends: the number is rounded.
         low = mp.mpf(starts[i]) * (1 - mp.mpf(2) ** -20)
         high = mp.mpf(min(starts[i + 1], last)) * (1 + mp.mpf(2) ** -20)
         if i == 0:
@@ -373,12 +380,13 @@ def pieces(f: Function, last: float, scale: float, degree: int, limit: float) ->
             return max(abs(u), mp.mpf("1e-3")) / max(f(centre + u), mp.mpf("1e-3"))
 
         q, _ = remez(rest, weight, low - centre, high - centre, degree - 1)
-        place = (12 + i) % 16
+        place = (12 + first + i) % 16
         column = [float(centre), float(value), float(slope)] + [float(np.float32(float(c))) for c in q]
         if i == 0 and abs(column[3]) < 1e-7:
             column[3] = 0.0  # f(x) = x for small x
         for row, x in zip(rows, column, strict=True):
-            row[place] = x
+            for copy in range(0, 16, count):
+                row[(place + copy) % 16] = x
         for j in range(200):
             u = low + (high - low) * j / 199 - centre
             y = value + slope * u + u * mp.polyval([mp.mpf(c) for c in reversed(column[3:])], u)
@@ -466,26 +474,26 @@ def pieces_header() -> str:
         "/// Rows are centre, value there, slope, coefficients; see piecewise().",
         "template <size_t kRows>",
         "struct Pieces {",
-        "  double last, scale;",
+        "  double last, scale, first;",
         "  std::array<double, 16> rows[kRows];",
         "};",
     ]
-    for name, what, f, last, scale, degree, limit in (
-        ("kTanhPieces", "tanh(x)", mp.tanh, 10.0, 1.484375, 5, 1.0),
-        ("kErfPieces", "erf(x)", mp.erf, 4.15625, 3.59375, 5, 1.0),
-        ("kGeluSlopePieces", "d/dx x Phi(x) - 1/2", gelu_slope, 6.0, 2.484375, 6, 0.5),
+    for name, what, f, last, scale, first, count, degree, limit in (
+        ("kTanhPieces", "tanh(x)", mp.tanh, 10.0, 1.484375, 0, 16, 5, 1.0),
+        ("kErfPieces", "erf(x)", mp.erf, 4.0, 1.1875, 3, 8, 6, 1.0),
+        ("kGeluSlopePieces", "d/dx x Phi(x) - 1/2", gelu_slope, 6.25, 0.828125, 3, 8, 7, 0.5),
     ):
-        rows, worst = pieces(f, last, scale, degree, limit)
+        rows, worst = pieces(f, last, scale, first, count, degree, limit)
         print(f"{name:14s} error 2^{float(mp.log(worst, 2)):.1f}", file=sys.stderr)
         out += [
             f"/// {what}: 2^{float(mp.log(worst, 2)):.1f}",
             f"inline constexpr Pieces<{len(rows)}> {name} = {{",
-            f"    {last!r}, {scale!r}, {{",
+            f"    {last!r}, {scale!r}, {piece_start(first)!r}, {{",
         ]
         for row in rows:
             out += ["        {" + wrap([repr(x) for x in row], " " * 9).lstrip() + "},"]
         out += ["    }};"]
-    return file_of("functions in sixteen polynomials each.", ["array", "cstddef"], out)
+    return file_of("functions in eight or sixteen polynomials each.", ["array", "cstddef"], out)
 
 
 def write(target: Path, text: str) -> None:

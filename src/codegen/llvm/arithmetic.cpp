@@ -2,6 +2,8 @@
 #include <llvm/IR/Intrinsics.h>
 #include <llvm/IR/IntrinsicsX86.h>
 
+#include <algorithm>
+
 #include "codegen/llvm/emitter.h"
 #include "lohe/error.h"
 
@@ -344,13 +346,14 @@ llvm::Value* Arithmetic::look_up(const ir::Table& table, llvm::Value* index) {
   if (width == 16 && level_ == CpuLevel::kAvx512)  // uses four bits of the index
     return b_.CreateIntrinsic(llvm::Intrinsic::x86_avx512_permvar_sf_512, {}, {part(0, 16), index});
   if (width == 8 && level_ != CpuLevel::kV2) {  // three
+    const auto look_in = [&](llvm::Constant* half) {
+      return b_.CreateIntrinsic(llvm::Intrinsic::x86_avx2_permps, {}, {half, index});
+    };
+    if (std::equal(table.begin(), table.begin() + 8, table.begin() + 8)) return look_in(part(0, 8));
     // The fourth says whether the first half's entry is changed into the second's.
     std::vector<llvm::Constant*> change;
     for (size_t k = 0; k < 8; ++k) change.push_back(constant(Type::kF32, table[k] ^ table[k + 8]));
-    const auto look = [&](llvm::Constant* half) {
-      llvm::Value* found = b_.CreateIntrinsic(llvm::Intrinsic::x86_avx2_permps, {}, {half, index});
-      return b_.CreateBitCast(found, index->getType());
-    };
+    const auto look = [&](llvm::Constant* half) { return b_.CreateBitCast(look_in(half), index->getType()); };
     llvm::Value* second =
         b_.CreateAShr(b_.CreateShl(index, int_like(index, 32, 28)), int_like(index, 32, 31));
     llvm::Value* changes = b_.CreateAnd(look(llvm::ConstantVector::get(change)), second);

@@ -135,3 +135,20 @@ def test_the_one_call_refuses_what_it_does_not_serve() -> None:
         lohe._C.ops._attention(q, q, q.double(), 1.0, False)
     with pytest.raises(RuntimeError, match="call scaled_dot_product_attention"):
         lohe._C.ops._attention(q[0], q[0], q[0], 1.0, False)
+
+
+@pytest.mark.parametrize("dtype", [lohe.float32, lohe.float64])
+def test_a_query_whose_scores_overflow_touches_no_key_that_it_does_not_see(dtype: lohe.dtype) -> None:
+    lohe.manual_seed(0)
+    q, k, v = (lohe.randn(1, 1, 100, 16, dtype=dtype) for _ in range(3))
+    q[..., 20, :] = lohe.finfo(dtype).max
+    k[..., 5, :] = 10
+    q, k, v = (t.requires_grad_() for t in (q, k, v))
+    result = lohe.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    gq, gk, gv = lohe.autograd.grad(result, (q, k, v), lohe.ones_like(result))
+    for rows in (result, gq):
+        finite = rows.isfinite().all(-1).flatten()
+        assert finite.nonzero().flatten().tolist() == [i for i in range(100) if i != 20]
+    for columns in (gk, gv):
+        assert columns[..., 21:, :].isfinite().all()
+        assert not columns[..., :21, :].isfinite().any()

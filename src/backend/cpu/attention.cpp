@@ -47,8 +47,11 @@ ir::Kernel row_kernel(Dtype dtype, bool backward) {
     const V visible = b.binary(Op::kMin, first + at[0] * more, columns);
     const V whole = (visible + (row_step(dtype) - 1)) & b.constant_int(Type::kI64, -row_step(dtype));
     const V seen = b.cast(visible, Type::kI32);
-    const auto over = [&](V from, V to, const std::function<void()>& body) {
-      b.loop({{from, to}}, true, [&](const std::vector<V>&) { body(); });
+    const auto sees_column = [&](const std::vector<V>& column) {
+      return b.cast(column[0], Type::kI32) < seen;
+    };
+    const auto over = [&](V from, V to, const std::function<void(V sees)>& body) {
+      b.loop({{from, to}}, true, [&](const std::vector<V>& column) { body(sees_column(column)); });
     };
     const auto fold = [&](V init, int lanes, V (*combine)(V, V), const std::function<V(V sees)>& element) {
       const Builder::Reduction reduction{
@@ -56,7 +59,7 @@ ir::Kernel row_kernel(Dtype dtype, bool backward) {
             return std::vector<V>{combine(l[0], r[0])};
           }};
       return b.reduce({{origin, whole}}, true, {reduction}, [&](const std::vector<V>& column) {
-        return std::vector<std::vector<V>>{{element(b.cast(column[0], Type::kI32) < seen)}};
+        return std::vector<std::vector<V>>{{element(sees_column(column))}};
       })[0][0];
     };
     const auto add = [](V l, V r) { return l + r; };
@@ -67,16 +70,14 @@ ir::Kernel row_kernel(Dtype dtype, bool backward) {
       const V mean = fold(zero, row_step(dtype), add, [&](V sees) {
         const V e = math::exp(b.load_unit(scores, base) * factor - highest);
         const V weight = select(sees & (total != 0), e / total, zero);
-        const V grad = select(sees, b.load_unit(grads, base), zero);
         b.store_unit(scores, base, weight);
-        b.store_unit(grads, base, grad);
-        return weight * grad;
+        return select(sees, weight * b.load_unit(grads, base), zero);
       });
-      over(origin, whole, [&] {
-        const V weight = b.load_unit(scores, base);
-        b.store_unit(grads, base, weight * (b.load_unit(grads, base) - mean) * factor);
+      over(origin, whole, [&](V sees) {
+        const V grad = b.load_unit(scores, base) * (b.load_unit(grads, base) - mean) * factor;
+        b.store_unit(grads, base, select(sees, grad, zero));
       });
-      over(whole, columns, [&] {
+      over(whole, columns, [&](V) {
         b.store_unit(scores, base, zero);
         b.store_unit(grads, base, zero);
       });
@@ -96,8 +97,8 @@ ir::Kernel row_kernel(Dtype dtype, bool backward) {
       return e;
     });
     over(origin, whole,
-         [&] { b.store_unit(scores, base, select(total == 0, zero, b.load_unit(scores, base) / total)); });
-    over(whole, columns, [&] { b.store_unit(scores, base, zero); });
+         [&](V) { b.store_unit(scores, base, select(total == 0, zero, b.load_unit(scores, base) / total)); });
+    over(whole, columns, [&](V) { b.store_unit(scores, base, zero); });
     b.store(statistics, of_row, highest);
     b.store(statistics, of_row + b.constant_int(Type::kI64, 1), total);
   });

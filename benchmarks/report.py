@@ -174,6 +174,16 @@ def counted(step: dict[str, Any]) -> float:
     return min(step["least"], step["seconds"])
 
 
+def least_times(trials: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The steps of one program, of several measurements the least times, the longest first."""
+    by_name = [{step["name"]: step for step in steps} for steps in trials]
+    merged = [
+        step | {field: min(steps[name][field] for steps in by_name) for field in ("seconds", "least")}
+        for name, step in by_name[0].items()
+    ]
+    return sorted(merged, key=lambda step: -step["seconds"])
+
+
 def limits(title: str, heading: str, steps: list[dict[str, Any]]) -> str:
     """The steps of a program as a worker gives them, with what they take at least, as Markdown."""
     lines = [

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -81,3 +82,12 @@ def test_it_gives_up_and_says_so_on_a_machine_whose_processors_stay_far_apart() 
     assert sum(waits) == machine.Placement.PATIENCE
     assert not placement.settle()
     assert sum(waits) == machine.Placement.PATIENCE
+
+
+def test_the_limit_of_a_step_is_the_hardest_that_several_processes_measured() -> None:
+    def steps(**times: tuple[float, float]) -> list[dict[str, Any]]:
+        return [{"name": n, "times": 2, "seconds": s, "least": at_least} for n, (s, at_least) in times.items()]
+
+    # The second process met a slow moment: its peak, and so its limit, is easier to reach.
+    merged = report.least_times([steps(mm=(3.0, 2.0), gelu=(1.0, 0.1)), steps(gelu=(4.5, 0.2), mm=(4.0, 2.5))])
+    assert merged == steps(mm=(3.0, 2.0), gelu=(1.0, 0.1))

@@ -7,7 +7,8 @@
 namespace lohe::ir::math {
 
 // clang-format off
-/// Rows are centre, value there, slope, coefficients; see piecewise().
+/// The leading bits of first + scale x number the piece, for x up to last; rows are centre, value there,
+/// slope, coefficients. See piecewise().
 template <size_t kRows>
 struct Pieces {
   double last, scale, first;

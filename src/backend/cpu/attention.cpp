@@ -122,8 +122,9 @@ class Attention {
         kernels_(level_in_use().get(T{})),
         rows_kernel_(compiled_row_kernel(dtype, backward)),
         by_head_(shape.batch % num_threads() == 0 || shape.batch >= 4 * num_threads()),
-        // Rows that are a multiple of a page apart would share few places of a cache.
-        scores_stride_(round_up(shape.keys, kernels_.columns) + 64 / static_cast<int64_t>(sizeof(T))) {}
+        // Room for the last whole step. Rows that are a multiple of a page apart would share few places of a
+        // cache.
+        scores_stride_(round_up(shape.keys, kernels_.columns) + row_step(dtype)) {}
 
   void forward(const Matrix& query, const Matrix& key, const Matrix& value, const Matrix& output,
                T* statistics) {

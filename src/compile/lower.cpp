@@ -179,7 +179,9 @@ class Lowering {
       V index = base;
       if (moves_by_unit(o)) index = index + at_[static_cast<size_t>(spec_.vector_dim)];
       index = index + index;
-      return {b_.load(buffer, index), b_.load(buffer, index + 1)};
+      const V second = index + 1;  // before the loads, see store_output()
+      const V re = b_.load(buffer, index);
+      return {re, b_.load(buffer, second)};
     }
     if (!moves_by_unit(o)) return {b_.load(buffer, base, window), {}};
     return {b_.load_unit(buffer, base, rows_ahead(number, o, base), window), {}};
@@ -201,8 +203,9 @@ class Lowering {
       V index = base;
       if (moves_by_unit(o)) index = index + at_[static_cast<size_t>(spec_.vector_dim)];
       index = index + index;
+      const V second = index + 1;  // first, so that the generator finds the two stores side by side
       b_.store(buffer, index, r.re);
-      b_.store(buffer, index + 1, r.im);
+      b_.store(buffer, second, r.im);
     } else if (moves_by_unit(o)) {
       b_.store_unit(buffer, base, r.re, rows_ahead(operand, o, base));
     } else {

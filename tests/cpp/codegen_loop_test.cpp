@@ -435,6 +435,40 @@ TEST(CodegenLoops, ElementsAtEqualDistancesAreTheOnesTouched) {
   }
 }
 
+// The parts of complex numbers: next to each other in the kernel, apart from each other, in the other order,
+// and one of them alone.
+TEST(CodegenLoops, PairsOfNumbersAreReadAndWrittenWhole) {
+  for (Type t : {Type::kI16, Type::kF32, Type::kI64, Type::kF64}) {
+    for (const int form : {0, 1, 2, 3}) {
+      Builder b("pairs");
+      const int16_t x = b.buffer(t, false), y = b.buffer(t, false), out = b.buffer(t, true);
+      const V start = b.param(Type::kI64);
+      b.loop({{b.begin(), b.end()}}, true, [&](const Values& i) {
+        const V number = start + i[0], first = number + number, second = first + 1;
+        const V re = b.load(x, first), im = b.load(x, second);
+        if (form == 1) b.store(out, first, re + im);
+        const V c = form == 3 ? re : b.load(y, second), d = b.load(y, first);
+        if (form == 2) b.store(out, second, re * d - im * c);
+        if (form != 1) b.store(out, first, re * c - im * d);
+        if (form < 2) b.store(out, second, re * d + im * c);
+      });
+      std::vector<Launch> runs;
+      for (const int64_t size : kSizes) {
+        for (const int64_t begin : {0, 3}) {
+          if (size == 0) continue;
+          const auto elements = static_cast<size_t>(2 * (size + begin));
+          runs.push_back({{interesting(t, elements, 7), interesting(t, elements, 8), zeros(t, elements)},
+                          {begin},
+                          0,
+                          size,
+                          {}});
+        }
+      }
+      expect_all_levels_agree(b.finish(), runs);
+    }
+  }
+}
+
 TEST(CodegenLoops, ChecksReturnTheLargestFailingCode) {
   Builder b("checks");
   const int16_t in = b.buffer(Type::kI64, false), out = b.buffer(Type::kI64, true);

@@ -7,8 +7,7 @@
 #include <optional>
 
 #include "codegen/llvm/control.h"
-#include "codegen/llvm/partial.h"
-#include "codegen/llvm/strided.h"
+#include "codegen/llvm/memory.h"
 #include "lohe/error.h"
 
 // Why the generator writes explicit vectors: LLVM's loop vectoriser took two to four times as long to compile
@@ -21,7 +20,7 @@
 // rest. Of a row inside other loops, which may be short, the rest is code of its own for each number of
 // vectors instead at AVX-512: no loop, and accumulators stay in registers (sums of rows of 5 to 127 floats
 // take half the time, norms two thirds; at AVX2, where such a row has up to eight vectors, nothing was
-// gained). Nothing beyond the last element is ever touched, because buffers may end at an inaccessible page.
+// gained).
 //
 // The steps of an unrolled straight body are woven into one another. A function such as exp is a chain of
 // some thirty instructions of four cycles each, and a processor's registers hold three or four such chains,
@@ -45,15 +44,10 @@ constexpr int kUnrolledBudget = 160;
 constexpr int kWovenBudget = 640;
 constexpr int kWovenSteps = 4;
 
-class Emitter {
+class Emitter : MemoryEmitter {
  public:
   Emitter(const ir::Kernel& kernel, CpuLevel level, const std::string& symbol, llvm::Module& module)
-      : kernel_(kernel),
-        level_(level),
-        b_(module.getContext()),
-        arithmetic_(b_, module, level),
-        varying_(find_varying(kernel)),
-        values_(kernel.insts.size(), nullptr) {
+      : MemoryEmitter(kernel, level, module) {
     llvm::Type* pointer = b_.getPtrTy();
     auto* type =
         llvm::FunctionType::get(b_.getInt32Ty(), {pointer, pointer, b_.getInt64Ty(), b_.getInt64Ty()}, false);
@@ -90,37 +84,7 @@ class Emitter {
   }
 
  private:
-  /// The current step of the vector loop that encloses what is emitted.
-  struct Step {
-    int width = 0;                    ///< 0: outside vector loops
-    ir::Value number = ir::kNoValue;  ///< the loop's index
-    llvm::Value* index = nullptr;     ///< index of lane 0
-    llvm::Value* count = nullptr;     ///< of active lanes, the first ones; null: all
-    llvm::Value* mask = nullptr;      ///< of them; null: all
-  };
-
-  // Values
-
-  llvm::Value* scalar(ir::Value v) {
-    const ir::Inst& inst = kernel_.insts[v];
-    if (inst.op == Op::kConst) return arithmetic_.constant(inst.type, inst.imm);
-    if (inst.op == Op::kBegin) return function_->getArg(2);
-    if (inst.op == Op::kEnd) return function_->getArg(3);
-    LOHE_INTERNAL_ASSERT(values_[v] != nullptr, "value ", v, " of kernel ", kernel_.name,
-                         " is used where it is not set");
-    return values_[v];
-  }
-
-  /// As `width` lanes, whatever the value is.
-  llvm::Value* vector(ir::Value v) {
-    llvm::Value* x = scalar(v);
-    return x->getType()->isVectorTy() ? x : arithmetic_.splat(x, step_.width);
-  }
-
-  llvm::Value* operand(ir::Value v, bool as_vector) {
-    if (v == ir::kNoValue) return nullptr;
-    return as_vector ? vector(v) : scalar(v);
-  }
+  using MemoryEmitter::emit;
 
   void load_parameters() {
     for (size_t v = 0; v < kernel_.insts.size(); ++v) {
@@ -164,161 +128,6 @@ class Emitter {
                                    operand(inst.b, wide), operand(inst.c, wide));
   }
 
-  // Memory
-
-  llvm::Type* memory_type(Type t, int width) const {
-    return arithmetic_.type(t == Type::kBool ? Type::kU8 : t, width);
-  }
-
-  llvm::Value* address(int16_t buffer, llvm::Value* index) {
-    return b_.CreateGEP(memory_type(kernel_.buffers[buffer].type, 0), pointers_[buffer], index);
-  }
-
-  llvm::Value* all_lanes() {
-    return step_.mask != nullptr
-               ? step_.mask
-               : llvm::Constant::getAllOnesValue(arithmetic_.type(Type::kBool, step_.width));
-  }
-
-  /// The lanes of a load; null: all.
-  llvm::Value* loaded_lanes(ir::Value condition) {
-    if (condition == ir::kNoValue) return step_.mask;
-    llvm::Value* lanes = vector(condition);
-    return step_.mask == nullptr ? lanes : b_.CreateAnd(step_.mask, lanes);
-  }
-
-  llvm::Value* load(const ir::Inst& inst) {
-    const Type t = kernel_.buffers[inst.buffer].type;
-    const llvm::Align align(static_cast<uint64_t>(ir::size_of(t)));
-    llvm::Value* index = scalar(inst.a);
-    llvm::Value* result;
-    if (inst.op == Op::kLoadUnit) {
-      llvm::Type* type = memory_type(t, step_.width);
-      llvm::Value* from = address(inst.buffer, b_.CreateAdd(index, step_.index));
-      llvm::Value* lanes = loaded_lanes(inst.c);
-      if (inst.b != ir::kNoValue) fetch(inst.buffer, inst.b, false);
-      if (lanes == nullptr)
-        result = b_.CreateAlignedLoad(type, from, align);
-      else if (inst.c == ir::kNoValue && !stores_by_mask() && !masks_well(t))
-        result = load_first(b_, llvm::cast<llvm::FixedVectorType>(type), from, align, step_.count);
-      else
-        result = b_.CreateMaskedLoad(type, from, align, lanes, llvm::Constant::getNullValue(type));
-    } else if (index->getType()->isVectorTy()) {
-      llvm::Type* type = memory_type(t, step_.width);
-      llvm::Value* lanes = loaded_lanes(inst.c);
-      const auto gathered = [&]() -> llvm::Value* {
-        return b_.CreateMaskedGather(type, address(inst.buffer, index), align,
-                                     lanes != nullptr ? lanes : all_lanes(),
-                                     llvm::Constant::getNullValue(type));
-      };
-      const std::optional<Strided::Index> at = strided(inst.a);
-      result =
-          at && masks_well(t) ? strided_access(inst.buffer, type, *at, lanes).load(gathered) : gathered();
-    } else {
-      result = load_one(t, address(inst.buffer, index), inst.c);
-    }
-    return arithmetic_.from_memory(result, t);
-  }
-
-  /// One element, of lanes or for all of them.
-  llvm::Value* load_one(Type t, llvm::Value* from, ir::Value condition) {
-    llvm::Type* type = memory_type(t, 0);
-    const llvm::Align align(static_cast<uint64_t>(ir::size_of(t)));
-    if (condition == ir::kNoValue) return b_.CreateAlignedLoad(type, from, align);
-    // A zero of our own is read instead of what may not be there.
-    llvm::Value* lanes = scalar(condition);
-    const bool wide = lanes->getType()->isVectorTy();
-    llvm::Value* any = wide ? b_.CreateOrReduce(lanes) : lanes;
-    llvm::AllocaInst* zero = allocate(type);
-    b_.CreateAlignedStore(llvm::Constant::getNullValue(type), zero, align);
-    llvm::Value* x = b_.CreateAlignedLoad(type, b_.CreateSelect(any, from, zero), align);
-    if (!wide) return x;
-    return b_.CreateSelect(lanes, b_.CreateVectorSplat(static_cast<unsigned>(step_.width), x),
-                           llvm::Constant::getNullValue(memory_type(t, step_.width)));
-  }
-
-  /// The index of a load or store, if lanes are at equal distances.
-  std::optional<Strided::Index> strided(ir::Value index) {
-    const ir::Inst& inst = kernel_.insts[index];
-    if (inst.op == Op::kAdd) {
-      for (const auto& [start, rest] : {std::pair{inst.a, inst.b}, {inst.b, inst.a}}) {
-        std::optional<Strided::Index> at = varying_[start] ? std::nullopt : strided(rest);
-        if (!at) continue;
-        at->first = b_.CreateAdd(scalar(start), at->first);
-        return at;
-      }
-    } else if (inst.op == Op::kMul) {
-      for (const auto& [number, distance] : {std::pair{inst.a, inst.b}, {inst.b, inst.a}}) {
-        if (number == step_.number && !varying_[distance])
-          return Strided::Index{b_.CreateMul(step_.index, scalar(distance)), scalar(distance)};
-      }
-    }
-    return {};
-  }
-
-  /// Whether single lanes of a vector of this type are loaded and stored by one instruction.
-  bool masks_well(Type t) const { return level_ != CpuLevel::kV2 && ir::size_of(t) >= 4; }
-
-  /// Whether a store under a mask costs little more than another; see partial.h.
-  bool stores_by_mask() const { return level_ == CpuLevel::kAvx512; }
-
-  Strided strided_access(int16_t buffer, llvm::Type* type, const Strided::Index& at, llvm::Value* lanes) {
-    return {b_, llvm::cast<llvm::FixedVectorType>(type), pointers_[buffer], at, lanes};
-  }
-
-  /// Into the first-level cache, to be read or written.
-  void fetch(int16_t buffer, ir::Value base, bool written) {
-    llvm::Value* at = address(buffer, b_.CreateAdd(scalar(base), step_.index));
-    b_.CreateIntrinsic(llvm::Intrinsic::prefetch, {at->getType()},
-                       {at, b_.getInt32(written ? 1 : 0), b_.getInt32(3), b_.getInt32(1)});
-  }
-
-  void emit(const ir::Store& store) {
-    const Type t = kernel_.buffers[store.buffer].type;
-    const llvm::Align align(static_cast<uint64_t>(ir::size_of(t)));
-    llvm::Value* index = scalar(store.index);
-    if (store.unit) {
-      llvm::Value* value = arithmetic_.to_memory(vector(store.value), t);
-      llvm::Value* to = address(store.buffer, b_.CreateAdd(index, step_.index));
-      if (store.next != ir::kNoValue) fetch(store.buffer, store.next, true);
-      if (step_.mask == nullptr)
-        b_.CreateAlignedStore(value, to, align);
-      else if (stores_by_mask())
-        b_.CreateMaskedStore(value, to, align, step_.mask);
-      else
-        store_first(b_, value, to, align, step_.count);
-    } else if (index->getType()->isVectorTy()) {
-      // Lanes are written from the lowest up, so that of two equal indices the later element stays.
-      llvm::Value* value = arithmetic_.to_memory(vector(store.value), t);
-      const auto scatter = [&] {
-        b_.CreateMaskedScatter(value, address(store.buffer, index), align, all_lanes());
-      };
-      const std::optional<Strided::Index> at = strided(store.index);
-      if (at && masks_well(t))
-        strided_access(store.buffer, value->getType(), *at, step_.mask)
-            .store(value, stores_by_mask(), scatter);
-      else
-        scatter();
-    } else {
-      llvm::Value* value = scalar(store.value);
-      if (value->getType()->isVectorTy()) {
-        value = b_.CreateExtractElement(
-            value, b_.CreateSub(step_.count == nullptr ? number(step_.width) : step_.count, number(1)));
-      }
-      b_.CreateAlignedStore(arithmetic_.to_memory(value, t), address(store.buffer, index), align);
-    }
-  }
-
-  void emit(const ir::Transpose& t) {
-    const Type from = kernel_.buffers[t.from].type, to = kernel_.buffers[t.to].type;
-    const int bits = 8 * ir::size_of(from), lanes = register_bytes(level_) / ir::size_of(to);
-    llvm::Type* type = from == to ? memory_type(from, 0) : b_.getIntNTy(static_cast<unsigned>(bits));
-    emit_transposed(b_,
-                    {type, address(t.from, scalar(t.base)), scalar(t.stride), memory_type(to, 0),
-                     pointers_[t.to], static_cast<uint64_t>(t.pitch), scalar(t.rows), scalar(t.columns)},
-                    static_cast<unsigned>(lanes));
-  }
-
   void emit(const ir::Check& check) {
     llvm::Value* failed = b_.CreateNot(scalar(check.condition));
     if (failed->getType()->isVectorTy()) {
@@ -337,15 +146,13 @@ class Emitter {
     return llvm::BasicBlock::Create(b_.getContext(), label, function_);
   }
 
-  /// In the entry block, so that the frame has a fixed size.
-  llvm::AllocaInst* allocate(llvm::Type* type, uint64_t count = 1) {
-    llvm::IRBuilder<>::InsertPointGuard guard(b_);
-    if (allocation_point_ != nullptr) b_.SetInsertPoint(allocation_point_);
-    return b_.CreateAlloca(type, b_.getInt64(count));
-  }
-
   void emit(const ir::Block& block) {
-    for (const ir::Stmt& stmt : block) emit(stmt);
+    for (size_t i = 0; i < block.size(); ++i) {
+      if (i + 1 < block.size() && emit_pairs(block[i], block[i + 1]))
+        ++i;
+      else
+        emit(block[i]);
+    }
   }
 
   void emit(const ir::Stmt& stmt) {
@@ -495,8 +302,6 @@ class Emitter {
     for (const Accumulators& acc : accumulators) finish(acc);
     step_ = {};
   }
-
-  llvm::Value* number(int n) { return b_.getInt64(static_cast<uint64_t>(n)); }
 
   void emit_vector_dim(const ir::Loop& loop, size_t dim, const std::vector<Accumulators>& accumulators) {
     const ir::Loop::Dim& d = loop.dims[dim];
@@ -765,18 +570,8 @@ class Emitter {
     }
   }
 
-  const ir::Kernel& kernel_;
-  CpuLevel level_;
-  llvm::IRBuilder<> b_;
-  Arithmetic arithmetic_;
-  std::vector<bool> varying_;
-  Values values_;  ///< of the step that is being emitted
-  Values pointers_;
-  Step step_;
   int serial_depth_ = 0;  ///< serial loops around what is emitted
-  llvm::Function* function_ = nullptr;
   llvm::BasicBlock* entry_ = nullptr;
-  llvm::Instruction* allocation_point_ = nullptr;
   llvm::Value* status_ = nullptr;
 };
 

@@ -47,6 +47,8 @@ if(TARGET lohe_backend)
     file(GLOB_RECURSE level_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/backend/cpu/*_${suffix}.cpp")
     set_source_files_properties(${level_sources} PROPERTIES COMPILE_OPTIONS "${flag};-falign-loops=64")
   endforeach()
+  # Its loops have no jumps once they are vectors.
+  set_source_files_properties("${PROJECT_SOURCE_DIR}/src/backend/cpu/pooling.cpp" PROPERTIES COMPILE_OPTIONS -O3)
 endif()
 # Headers of a library, for the rooms that wrap it: nobody else can include one.
 foreach(room io data)

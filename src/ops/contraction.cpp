@@ -279,6 +279,11 @@ TensorPtr contracted(TensorPtr x, TensorPtr y, const std::vector<bool>& summed) 
       columns.push_back(at);
     }
   }
+  // Sums of products of elements, as of rows with rows, are no products of matrices. (Of half types these
+  // keep float32 sums; they also refuse bool and two dtypes.)
+  const bool usual = x->dtype() == y->dtype() && !is_half(x->dtype()) && x->dtype() != kBool;
+  if (rows.empty() && columns.empty() && !both.empty() && usual)
+    return sum_row()(mul(x, y), over, true, x->dtype());
   const auto joined = [](std::initializer_list<const Dims*> parts) {
     Dims all;
     for (const Dims* part : parts) {

@@ -1,4 +1,4 @@
-"""Resizing, sampling, unfolding, unpooling and the sequence and multi-label losses, against PyTorch with gradients."""
+"""Resizing, sampling, unfolding, pooling, unpooling and the sequence and multi-label losses, against PyTorch with gradients."""
 
 from __future__ import annotations
 
@@ -140,6 +140,40 @@ def test_grid_sample(mode: str, padding: str, corners: bool, oracle: Any) -> Non
 def test_affine_grid(corners: bool, oracle: Any) -> None:
     _check(oracle, lambda f, t: f.nn.functional.affine_grid(t, [2, 3, 4, 5], corners), [(2, 2, 3)])
     _check(oracle, lambda f, t: f.nn.functional.affine_grid(t, [2, 1, 3, 1, 2], corners), [(2, 3, 4)])
+
+
+# Most windows of a row are alike and taken side by side; those at its edges, and at strides that differ, are not.
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("width", [2, 5, 9, 16, 17, 33])
+@pytest.mark.parametrize(
+    "window",
+    [
+        {"kernel_size": 2},
+        {"kernel_size": 3, "stride": 2, "padding": 1},
+        {"kernel_size": (2, 3), "stride": (1, 3), "padding": (0, 1), "ceil_mode": True},
+        {"kernel_size": 2, "stride": 1},
+    ],
+    ids=str,
+)
+def test_pooling_of_rows(window: dict[str, Any], width: int, dtype: str, oracle: Any) -> None:
+    for name in ("max_pool2d", "avg_pool2d"):
+        _check(oracle, lambda f, x, name=name: getattr(f.nn.functional, name)(x, **window), [(2, 3, 4, width)], dtype)
+    _check(oracle, lambda f, x: f.nn.functional.adaptive_avg_pool2d(x, (2, 3)), [(2, 3, 4, width)], dtype)
+    x, y = (_numbers(f, 2, 3, 4, width, dtype=dtype) for f in (lohe, oracle))
+    ours, theirs = (
+        f.nn.functional.max_pool2d(t, return_indices=True, **window)[1] for f, t in ((lohe, x), (oracle, y))
+    )
+    assert ours.tolist() == theirs.tolist()
+
+
+@pytest.mark.parametrize("place", [0, 5, 10, 15])
+def test_a_nan_wins_its_windows(place: int, oracle: Any) -> None:
+    def pooled(f: Any) -> Any:
+        x = f.arange(32.0).reshape(1, 2, 16) * -1.0
+        x[0, 1, place] = float("nan")
+        return f.nn.functional.max_pool2d(x, (2, 3), stride=(1, 2), padding=(0, 1))
+
+    oracle.testing.assert_close(oracle.from_dlpack(pooled(lohe)), pooled(oracle), equal_nan=True)
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])

@@ -6,6 +6,7 @@
 
 #include "backend/cpu/ahead.h"
 #include "backend/cpu/claims.h"
+#include "backend/cpu/cut.h"
 #include "backend/cpu/fetch_share.h"
 #include "backend/cpu/packing.h"
 #include "backend/cpu/scratch.h"
@@ -53,8 +54,21 @@ class Gemm {
     plan();
   }
 
+  /// Matrices of the same kind that lie elsewhere.
+  void move_to(const char* a, const char* b) {
+    a_.data = a;
+    b_.data = b;
+  }
+
   void run(T* c, int64_t c_row_stride) {
     const int64_t m = a_.lanes, n = b_.lanes;
+    // Of thousands of small matrices what surrounds the tiles would take longer than they do.
+    const bool lie_well = packing_a_ == Packing::kNone && packing_b_ == Packing::kNone && !rows_clash_;
+    if (!parallel_ && lie_well && k_ <= kChunk) {
+      Ahead<T> nothing;
+      return tiles(m, n, k_, in_place(a_, kernels_.rows, 0, 0), in_place(b_, kernels_.columns, 0, 0), nullptr,
+                   c, c_row_stride, false, addend_, nothing);
+    }
     const int64_t k_block = std::min(k_, kBlockChunks * kChunk);
     const int64_t rows = shared_lanes(m, k_block, kernels_.rows, packing_a_);
     const int64_t columns = shared_lanes(n, k_block, kernels_.columns, packing_b_);
@@ -90,12 +104,6 @@ class Gemm {
   }
 
  private:
-  struct Range {
-    int64_t begin;
-    int64_t size;
-    int64_t end() const { return begin + size; }
-  };
-
   /// How an operand reaches the tile kernels: where it lies; in panels that are packed before the product
   /// starts and read by everybody; all of it packed by each thread for itself; or in panels that each block
   /// of C packs for itself, straight into its core's cache.
@@ -250,30 +258,6 @@ class Gemm {
                ? 0
                : std::max(kernels_.rows, kernels_.columns) * kChunk;
   }
-
-  /// A range of lanes in blocks whose numbers of panels differ by one at most. Where panels may begin
-  /// anywhere, each thread's share of the blocks has as many lanes as the others'.
-  struct Cut {
-    Range all;
-    int64_t width, blocks, shares;
-    /// @param blocks of all `lanes`; the range gets its part of them @param packed panels that are there
-    /// already
-    Cut(Range range, int64_t lanes, int panel_width, int64_t blocks_of_all, bool packed)
-        : all(range), width(panel_width) {
-      const int64_t panels = ceil_div(range.size, width), threads = num_threads();
-      blocks = std::min(ceil_div(blocks_of_all * panels, ceil_div(lanes, width)), panels);
-      shares = !packed && blocks % threads == 0 ? threads : 1;
-    }
-    Range block(int64_t i) const {
-      const int64_t each = blocks / shares, share = i / each;
-      const int64_t begin = share * all.size / shares, size = (share + 1) * all.size / shares - begin;
-      const auto first = [&](int64_t b) { return std::min(b * ceil_div(size, width) / each * width, size); };
-      return {all.begin + begin + first(i % each), first(i % each + 1) - first(i % each)};
-    }
-    int64_t most_lanes() const {
-      return ceil_div(ceil_div(ceil_div(all.size, shares), width), blocks / shares) * width;
-    }
-  };
 
   /// Of C.
   struct Block {
@@ -453,8 +437,11 @@ class Gemm {
       default:
         break;
     }
-    const T* data = reinterpret_cast<const T*>(operand.data) + lanes.begin * operand.lane_stride +
-                    (k0 + p) * operand.k_stride;
+    return in_place(operand, width, lanes.begin, k0 + p);
+  }
+  static Panels<T> in_place(const Operand& operand, int width, int64_t lane, int64_t k) {
+    const T* data =
+        reinterpret_cast<const T*>(operand.data) + lane * operand.lane_stride + k * operand.k_stride;
     return {data, width * operand.lane_stride, operand.lane_stride, operand.k_stride};
   }
 
@@ -518,7 +505,7 @@ class Gemm {
 
   const GemmLevel& level_;
   const GemmKernels<T>& kernels_;
-  const Operand a_, b_;
+  Operand a_, b_;
   const int64_t k_;
   const bool parallel_;
   const bool near_;
@@ -574,7 +561,15 @@ class Product {
                                 ? shape_.batch
                                 : std::max<int64_t>(1, static_cast<int64_t>(kSerialWork / 4 / work));
       parallel_for(shape_.batch, grain, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) one(i, false);
+        if (written_at_once()) {
+          Gemm<T> gemm = this->gemm(begin, false);
+          for (int64_t i = begin; i < end; ++i) {
+            gemm.move_to(left(i).data, right(i).data);
+            gemm.run(result(i), c_.row_stride * kParts);
+          }
+        } else {
+          for (int64_t i = begin; i < end; ++i) one(i, false);
+        }
       });
     } else {
       for (int64_t i = 0; i < shape_.batch; ++i) one(i, true);
@@ -645,13 +640,16 @@ class Product {
     return Gemm<T>(level_, left(index), right(index), shape_.k * kParts, parallel, shape_.batch == 1, addend);
   }
 
+  /// Whether tiles are what C holds.
+  bool written_at_once() const { return shape_.k > 0 && plain_ && c_.column_stride == 1; }
+  T* result(int64_t index) const {
+    return reinterpret_cast<T*>(static_cast<D*>(c_.data) + offset(c_, index));
+  }
+
   void one(int64_t index, bool parallel) {
+    if (written_at_once()) return gemm(index, parallel).run(result(index), c_.row_stride * kParts);
     D* const c = static_cast<D*>(c_.data) + offset(c_, index);
     const int64_t k = shape_.k * kParts;
-    if (k > 0 && plain_ && (c_.column_stride == 1)) {
-      gemm(index, parallel).run(reinterpret_cast<T*>(c), c_.row_stride * kParts);
-      return;
-    }
     const D* addend = static_cast<const D*>(epilogue_.addend.data);
     if (!beta_is_zero_) addend += offset(epilogue_.addend, index);
     if constexpr (std::is_same_v<T, D>) {

@@ -47,8 +47,10 @@ if(TARGET lohe_backend)
     file(GLOB_RECURSE level_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/backend/cpu/*_${suffix}.cpp")
     set_source_files_properties(${level_sources} PROPERTIES COMPILE_OPTIONS "${flag};-falign-loops=64")
   endforeach()
-  # Its loops have no jumps once they are vectors.
-  set_source_files_properties("${PROJECT_SOURCE_DIR}/src/backend/cpu/pooling.cpp" PROPERTIES COMPILE_OPTIONS -O3)
+  # Loops in plain C++ that become vectors, and so lose their jumps.
+  foreach(name pooling resampling)
+    set_source_files_properties("${PROJECT_SOURCE_DIR}/src/backend/cpu/${name}.cpp" PROPERTIES COMPILE_OPTIONS -O3)
+  endforeach()
 endif()
 # Headers of a library, for the rooms that wrap it: nobody else can include one.
 foreach(room io data)

@@ -59,31 +59,95 @@ struct Pass {
   int64_t outer, in, out, inner;
 };
 
-template <class From, class C, class To>
-void run_pass(const Pass& p, const AxisTaps& taps, const Weights<C>& weights, const From* from, To* to) {
-  for (int64_t i = 0; i < p.outer; ++i, from += p.in * p.inner) {
-    for (int64_t o = 0; o < p.out; ++o, to += p.inner) {
-      const int64_t* at = taps.at.data() + o * taps.count;
-      if (taps.weights.empty()) {
-        const From* line = from + at[0] * p.inner;
-        for (int64_t k = 0; k < p.inner; ++k) to[k] = static_cast<To>(line[k]);
-        continue;
-      }
-      const C* w = weights.values.data() + o * taps.count;
-      for (int64_t k = 0; k < p.inner; ++k) {
-        if constexpr (std::is_same_v<C, int32_t>) {
-          int32_t sum = weights.shift > 0 ? 1 << (weights.shift - 1) : 0;
-          for (int64_t t = 0; t < taps.count; ++t)
-            sum += w[t] * static_cast<int32_t>(from[at[t] * p.inner + k]);
-          to[k] = static_cast<To>(std::clamp(sum >> weights.shift, 0, 255));
-        } else {
-          C sum = static_cast<C>(from[at[0] * p.inner + k]) * w[0];
-          for (int64_t t = 1; t < taps.count; ++t) sum += static_cast<C>(from[at[t] * p.inner + k]) * w[t];
-          to[k] = static_cast<To>(sum);
-        }
-      }
+template <class To, class C>
+To finished(C sum, int shift) {
+  if constexpr (std::is_same_v<C, int32_t>)
+    return static_cast<To>(std::clamp(sum >> shift, 0, 255));
+  else
+    return static_cast<To>(sum);
+}
+
+/// One axis at a time; how many positions an output has is a constant where it is one of the usual numbers.
+template <class From, class C, class To, class Count>
+class AxisPass {
+ public:
+  AxisPass(const Pass& p, const AxisTaps& taps, const Weights<C>& weights, Count count)
+      : p_(p),
+        at_(taps.at.data()),
+        weights_(weights.values.data()),
+        taken_as_it_is_(taps.weights.empty()),
+        shift_(weights.shift),
+        half_(std::is_same_v<C, int32_t> && shift_ > 0 ? static_cast<C>(1 << (shift_ - 1)) : C(0)),
+        count_(count),
+        sums_(static_cast<size_t>(p.inner)) {}
+
+  void run(const From* from, To* to) {
+    for (int64_t i = 0; i < p_.outer; ++i, from += p_.in * p_.inner, to += p_.out * p_.inner) {
+      if (p_.inner == 1)
+        line(from, to);
+      else
+        for (int64_t o = 0; o < p_.out; ++o) lines(from, o, to + o * p_.inner);
     }
   }
+
+ private:
+  C first(const From* from, const C* w) const {
+    const C product = static_cast<C>(*from) * w[0];
+    return std::is_same_v<C, int32_t> ? static_cast<C>(half_ + product) : product;
+  }
+  C sum(const From* from, const int64_t* at, int64_t stride, const C* w) const {
+    C sum = first(from + at[0] * stride, w);
+    for (int64_t t = 1; t < count_; ++t) sum += static_cast<C>(from[at[t] * stride]) * w[t];
+    return sum;
+  }
+
+  /// Outputs that lie side by side.
+  void line(const From* from, To* to) const {
+    if (taken_as_it_is_) {
+      for (int64_t o = 0; o < p_.out; ++o) to[o] = static_cast<To>(from[at_[o]]);
+    } else {
+      for (int64_t o = 0; o < p_.out; ++o)
+        to[o] = finished<To>(sum(from, at_ + o * count_, 1, weights_ + o * count_), shift_);
+    }
+  }
+  /// Output o of each of the lines that lie side by side.
+  void lines(const From* from, int64_t o, To* to) {
+    const int64_t n = p_.inner, *at = at_ + o * count_;
+    const C* w = weights_ + o * count_;
+    if (taken_as_it_is_) {
+      const From* line = from + at[0] * n;
+      for (int64_t k = 0; k < n; ++k) to[k] = static_cast<To>(line[k]);
+    } else if (!std::is_same_v<Count, int64_t>) {
+      for (int64_t k = 0; k < n; ++k) to[k] = finished<To>(sum(from + k, at, n, w), shift_);
+    } else {
+      C* const sums = sums_.data();
+      for (int64_t k = 0; k < n; ++k) sums[k] = first(from + at[0] * n + k, w);
+      for (int64_t t = 1; t < count_; ++t) {
+        const From* const line = from + at[t] * n;
+        for (int64_t k = 0; k < n; ++k) sums[k] += static_cast<C>(line[k]) * w[t];
+      }
+      for (int64_t k = 0; k < n; ++k) to[k] = finished<To>(sums[k], shift_);
+    }
+  }
+
+  const Pass& p_;
+  const int64_t* const at_;
+  const C* const weights_;
+  const bool taken_as_it_is_;
+  const int shift_;
+  const C half_;
+  const Count count_;
+  std::vector<C> sums_;
+};
+
+template <class From, class C, class To>
+void run_pass(const Pass& p, const AxisTaps& taps, const Weights<C>& weights, const From* from, To* to) {
+  const auto run = [&]<class Count>(Count count) {
+    AxisPass<From, C, To, Count>(p, taps, weights, count).run(from, to);
+  };
+  if (taps.count == 1) return run(std::integral_constant<int64_t, 1>());
+  if (taps.count == 2) return run(std::integral_constant<int64_t, 2>());
+  run(taps.count);
 }
 
 template <class C>

@@ -31,7 +31,7 @@ CpuLevel cpu_level();
 const char* cpu_name();
 
 /// Raised whenever the code made from equal kernel text may differ: old cache entries are then never found.
-inline constexpr uint32_t kGeneratorVersion = 18;
+inline constexpr uint32_t kGeneratorVersion = 19;
 
 /// A relocatable ELF object that defines `symbol` with the signature of ir::KernelFunction.
 /// @throws internal error when the kernel is ill-formed.

@@ -402,11 +402,13 @@ llvm::Value* Arithmetic::half_to_float(llvm::Value* x) {
     return b_.CreateIntrinsic(llvm::Intrinsic::x86_avx512_mask_vcvtph2ps_512, {},
                               {x, llvm::Constant::getNullValue(real), b_.getInt16(0xFFFF), b_.getInt32(4)});
   }
-  // One instruction of what is loaded; what is computed LLVM would take apart, lane by lane.
+  // One instruction of what is loaded or has just been rounded; what is computed in other ways LLVM would
+  // take apart, lane by lane.
   const auto* call = llvm::dyn_cast<llvm::IntrinsicInst>(x);
-  const bool loaded = llvm::isa<llvm::LoadInst>(x) ||
-                      (call != nullptr && call->getIntrinsicID() == llvm::Intrinsic::masked_load);
-  if (level_ != CpuLevel::kV2 && (loaded || width_of(x) == 0)) {
+  const auto id = call == nullptr ? llvm::Intrinsic::not_intrinsic : call->getIntrinsicID();
+  const bool whole = llvm::isa<llvm::LoadInst>(x) || id == llvm::Intrinsic::masked_load ||
+                     id == llvm::Intrinsic::x86_vcvtps2ph_256;
+  if (level_ != CpuLevel::kV2 && (whole || width_of(x) == 0)) {
     return b_.CreateFPExt(b_.CreateBitCast(x, shaped(b_.getHalfTy(), x)), real);
   }
   // Exponent and mantissa move up by 13 bits; multiplying by 2^112 rebases the exponent and normalises

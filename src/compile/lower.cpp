@@ -62,11 +62,13 @@ class Lowering {
         b_.loop({outer.back()}, true, [&](const std::vector<V>& last) {
           std::vector<V> indices = at;
           indices.push_back(last[0]);
-          body(indices);
+          body({indices});
         });
       });
+    } else if (const int together = rows_together(); together > 1) {
+      several_rows(outer, together);
     } else {
-      b_.loop(outer, vector_kept, [&](const std::vector<V>& at) { body(at); });
+      b_.loop(outer, vector_kept, [&](const std::vector<V>& at) { body({at}); });
     }
     result_.kernel = b_.finish();
     return std::move(result_);
@@ -278,59 +280,126 @@ class Lowering {
     return want;
   }
 
-  void body(const std::vector<V>& outer) {
-    at_ = outer;
-    scratch_.clear();
-    made_.assign(graph_.nodes.size(), false);
+  int rows_together() const {
+    const bool one_sweep = sweeps_.count < 2 && sweeps_.finished_in(sweeps_.count + 1).empty();
+    return spec_.vector_dim < static_cast<int>(kept_) || one_sweep ? 1 : spec_.rows_together;
+  }
+
+  void several_rows(const std::vector<std::pair<V, V>>& bounds, int together) {
+    const auto [begin, end] = bounds.back();
+    over({bounds.begin(), bounds.end() - 1}, [&](const std::vector<V>& at) {
+      const auto row = [&](V index) {
+        std::vector<V> indices = at;
+        indices.push_back(index);
+        return indices;
+      };
+      const V groups = (end - begin) / b_.constant_int(Type::kI64, together);
+      b_.loop({{b_.constant_int(Type::kI64, 0), groups}}, false, [&](const std::vector<V>& i) {
+        const V first = begin + i[0] * together;
+        std::vector<std::vector<V>> rows;
+        for (int r = 0; r < together; ++r) rows.push_back(row(first + r));
+        body(rows);
+      });
+      b_.loop({{begin + groups * together, end}}, false, [&](const std::vector<V>& i) { body({row(i[0])}); });
+    });
+  }
+
+  /// What is known of a row.
+  struct Row {
+    std::vector<V> outer;
+    std::vector<Registers> values;
+    std::vector<char> made;
+    std::map<int32_t, int16_t> scratch;
+  };
+
+  /// @param outer kept indices of each row
+  void body(const std::vector<std::vector<V>>& outer) {
+    std::vector<Row> rows;
+    for (const std::vector<V>& o : outer)
+      rows.push_back({o, values_, std::vector<char>(graph_.nodes.size()), {}});
+    const auto each = [&](const auto& f) {
+      for (row_ = 0; row_ < rows.size(); ++row_) {
+        Row& row = rows[row_];
+        at_ = row.outer;
+        values_.swap(row.values);
+        made_.swap(row.made);
+        scratch_.swap(row.scratch);
+        f();
+        values_.swap(row.values);
+        made_.swap(row.made);
+        scratch_.swap(row.scratch);
+      }
+    };
+    const auto in_loop = [&](const std::vector<V>& at, const auto& f) {
+      each([&] {
+        at_.insert(at_.end(), at.begin(), at.end());
+        f();
+      });
+    };
     const bool sweeps_vector = spec_.vector_dim >= static_cast<int>(kept_);
     const std::vector<std::pair<V, V>> bounds = reduced_bounds();
     for (int sweep = 1; sweep <= sweeps_.count; ++sweep) {
       const std::vector<int32_t> reductions = sweeps_.reductions_of(sweep);
-      const std::vector<bool> want = closure(sweeps_.targets_of(sweep));
-      make_kept(want);
-      std::vector<int32_t> keep = sweeps_vector ? worth_keeping(want, sweep) : std::vector<int32_t>{};
+      std::vector<bool> want;
+      std::vector<int32_t> keep;
       std::vector<Builder::Reduction> folds;
-      for (const int32_t r : reductions) {
-        const GraphNode& g = node(r);
-        const Dtype element = node(g.a).dtype;
-        Builder::Reduction fold;
-        fold.init = reduction_identity(b_, g.prim, element);
-        fold.lanes = sweeps_vector ? reduction_lanes(fold.init.size(), memory_type(element)) : 0;
-        fold.combine = [this, prim = g.prim, element](const std::vector<V>& l, const std::vector<V>& rr) {
-          return reduction_combine(b_, prim, element, l, rr);
-        };
-        folds.push_back(std::move(fold));
-      }
+      each([&] {
+        want = closure(sweeps_.targets_of(sweep));
+        make_kept(want);
+        keep = sweeps_vector ? worth_keeping(want, sweep) : std::vector<int32_t>{};
+        for (const int32_t r : reductions) folds.push_back(fold_of(r, sweeps_vector));
+      });
       const auto results = b_.reduce(bounds, sweeps_vector, folds, [&](const std::vector<V>& at) {
-        enter(outer, at);
-        make_row(want);
-        for (const int32_t k : keep) keep_in_scratch(k);
-        finish(sweep);
         std::vector<std::vector<V>> elements;
-        for (const int32_t r : reductions) elements.push_back(elements_of(r));
+        in_loop(at, [&] {
+          make_row(want);
+          for (const int32_t k : keep) keep_in_scratch(k);
+          finish(sweep);
+          for (const int32_t r : reductions) elements.push_back(elements_of(r));
+        });
         return elements;
       });
-      at_ = outer;
-      for (const int32_t k : keep) scratch_.insert({k, scratch_buffers_.at(k)});
-      for (size_t i = 0; i < reductions.size(); ++i) {
-        values_[static_cast<size_t>(reductions[i])] = result_of(reductions[i], results[i]);
-        made_[static_cast<size_t>(reductions[i])] = true;
-      }
+      size_t next = 0;
+      each([&] {
+        for (const int32_t k : keep) scratch_.insert({k, scratch_buffers_.at({row_, k})});
+        for (const int32_t r : reductions) {
+          values_[static_cast<size_t>(r)] = result_of(r, results[next++]);
+          made_[static_cast<size_t>(r)] = true;
+        }
+      });
     }
     if (const std::vector<int32_t> targets = sweeps_.finished_in(Sweeps::kAfter); !targets.empty()) {
-      make_kept(closure(targets));
-      finish(Sweeps::kAfter);
+      each([&] {
+        make_kept(closure(targets));
+        finish(Sweeps::kAfter);
+      });
     }
     if (const std::vector<int32_t> targets = sweeps_.finished_in(sweeps_.count + 1); !targets.empty()) {
-      const std::vector<bool> want = closure(targets);
-      make_kept(want);
-      b_.loop(bounds, sweeps_vector, [&](const std::vector<V>& at) {
-        enter(outer, at);
-        make_row(want);
-        finish(sweeps_.count + 1);
+      std::vector<bool> want;
+      each([&] {
+        want = closure(targets);
+        make_kept(want);
       });
-      at_ = outer;
+      b_.loop(bounds, sweeps_vector, [&](const std::vector<V>& at) {
+        in_loop(at, [&] {
+          make_row(want);
+          finish(sweeps_.count + 1);
+        });
+      });
     }
+    at_ = outer.front();
+  }
+
+  Builder::Reduction fold_of(int32_t reduction, bool by_lanes) {
+    const Prim prim = node(reduction).prim;
+    const Dtype element = node(node(reduction).a).dtype;
+    Builder::Reduction fold;
+    fold.init = reduction_identity(b_, prim, element);
+    fold.lanes = by_lanes ? reduction_lanes(fold.init.size(), memory_type(element)) : 0;
+    fold.combine = [this, prim, element](const std::vector<V>& l, const std::vector<V>& r) {
+      return reduction_combine(b_, prim, element, l, r);
+    };
+    return fold;
   }
 
   static bool finds_position(Prim p) { return p == Prim::kArgmax || p == Prim::kArgmin; }
@@ -600,12 +669,7 @@ class Lowering {
 
   /// Puts the values of a column that later rows read, and that can be known now, into scratch.
   void settle(const std::vector<V>& outer, int sweep) {
-    std::vector<int32_t> later;
-    for (int s = sweep + 1; s <= sweeps_.count + 1; ++s) {
-      const std::vector<int32_t> targets = sweeps_.targets_of(s);
-      later.insert(later.end(), targets.begin(), targets.end());
-    }
-    const std::vector<bool> want = closure(later);
+    const std::vector<bool> want = closure(sweeps_.targets_after(sweep));
     std::vector<int32_t> settled;
     for (size_t i = 0; i < want.size(); ++i) {
       if (!want[i] || !sweeps_.row[i]) continue;
@@ -650,11 +714,6 @@ class Lowering {
     return bounds;
   }
 
-  void enter(const std::vector<V>& outer, const std::vector<V>& at) {
-    at_ = outer;
-    at_.insert(at_.end(), at.begin(), at.end());
-  }
-
   void make_kept(const std::vector<bool>& want) {
     for (size_t i = 0; i < want.size(); ++i) {
       if (!want[i] || sweeps_.row[i] || made_[i] || is_reduction(graph_.nodes[i].prim)) continue;
@@ -684,12 +743,7 @@ class Lowering {
   }
 
   std::vector<int32_t> worth_keeping(const std::vector<bool>& want, int sweep) {
-    std::vector<int32_t> later_targets;
-    for (int s = sweep + 1; s <= sweeps_.count + 1; ++s) {
-      const std::vector<int32_t> targets = sweeps_.targets_of(s);
-      later_targets.insert(later_targets.end(), targets.begin(), targets.end());
-    }
-    std::vector<bool> later = closure(later_targets);
+    const std::vector<bool> later = closure(sweeps_.targets_after(sweep));
     std::vector<int32_t> keep;
     for (size_t i = graph_.nodes.size(); i-- > 0;) {
       const GraphNode& g = graph_.nodes[i];
@@ -704,10 +758,10 @@ class Lowering {
   }
 
   void keep_in_scratch(int32_t id) {
-    auto found = scratch_buffers_.find(id);
+    auto found = scratch_buffers_.find({row_, id});
     if (found == scratch_buffers_.end()) {
       const Type type = memory_type(node(id).dtype);
-      found = scratch_buffers_.emplace(id, scratch(type, {size_of(type), true})).first;
+      found = scratch_buffers_.emplace(std::pair{row_, id}, scratch(type, {size_of(type), true})).first;
     }
     b_.store_unit(found->second, scratch_base(), values_[static_cast<size_t>(id)].re);
   }
@@ -726,7 +780,9 @@ class Lowering {
   std::map<std::pair<size_t, size_t>, V> strides_;
   std::map<std::pair<size_t, size_t>, std::pair<V, V>> edges_;  ///< by input and loop
   std::map<int, V> iota_base_, iota_step_;
-  std::map<int32_t, int16_t> scratch_buffers_, scratch_;
+  size_t row_ = 0;  ///< which one of those that are done together
+  std::map<std::pair<size_t, int32_t>, int16_t> scratch_buffers_;
+  std::map<int32_t, int16_t> scratch_;
   std::map<size_t, int16_t> turned_;                 ///< scratch of an input's tile
   int ahead_ = 0;                                    ///< by rows: how many rows ahead what is read is fetched
   std::map<int32_t, std::vector<int16_t>> columns_;  ///< scratch of what is known of the tile's columns

@@ -43,6 +43,9 @@ struct KernelSpec {
   /// and vectors go along the last kept dim; 0: any number. The same tree for every element, so the same
   /// bits.
   int row = 0;
+  /// A row of a reduction is one long chain of operations: of short ones the code does so many side by side,
+  /// which fill each other's waits.
+  int rows_together = 1;
   bool unit_iota = false;           ///< neighbours along the vector dim are one apart in their group
   SmallVector<Operand, 6> inputs;   ///< by input number of the graph
   SmallVector<Operand, 3> outputs;  ///< by output of the graph

@@ -27,7 +27,18 @@ constexpr int64_t kGrainWork = 1 << 16;
 constexpr int64_t kByRows = 32;
 /// Nodes of a graph times elements of a row that become straight code.
 constexpr int64_t kUnrolledRow = 256;
+/// Rows of so many elements at most are done together, if there are many.
+constexpr int64_t kRowsTogetherOf = 128, kManyRows = 32;
 constexpr size_t kMaxBuffers = 64, kMaxScratch = 32, kMostFlatParams = 64;
+
+/// With vectors of 64 bytes a row is a quarter of the instructions, of which a processor then has those of
+/// several rows in hand; what it does there with rows written side by side is not measured. Kernels that are
+/// interpreted do it everywhere, so that the prebuilt ones do not depend on who builds them.
+int rows_together() {
+  static const bool side_by_side = codegen::cpu_level() != codegen::CpuLevel::kAvx512 ||
+                                   codegen::KernelCacheOptions::from_environment().interpreter;
+  return side_by_side ? 4 : 1;
+}
 
 Launch::Extent extent_of(const Loops& nest, size_t operand, int64_t itemsize) {
   int64_t span = 1, elements = 1;
@@ -574,6 +585,9 @@ void Program::run_kernel(Stage& step, const Space& space, std::span<const Bindin
       spec.vector_dim = static_cast<int>(kept) - 1;
     }
   }
+  if (step.reduced == kRow && !split && !shape.along_columns && spec.row == 0 && loops.size() == kept + 1 &&
+      loops.back().size <= kRowsTogetherOf && loops[kept - 1].size >= kManyRows)
+    spec.rows_together = rows_together();
   const auto v = static_cast<size_t>(spec.vector_dim);
   spec.unit_iota = step.uses_iota && loops[v].logical == 1;
   for (size_t o = 0; o < count; ++o) {

@@ -88,4 +88,13 @@ std::vector<int32_t> Sweeps::targets_of(int sweep) const {
   return targets;
 }
 
+std::vector<int32_t> Sweeps::targets_after(int sweep) const {
+  std::vector<int32_t> all;
+  for (int s = sweep + 1; s <= count + 1; ++s) {
+    const std::vector<int32_t> targets = targets_of(s);
+    all.insert(all.end(), targets.begin(), targets.end());
+  }
+  return all;
+}
+
 }  // namespace lohe::compiler

@@ -24,6 +24,8 @@ struct Sweeps {
   std::vector<int32_t> reductions_of(int sweep) const;
   /// What a sweep computes: its reductions' operands, and what it finishes.
   std::vector<int32_t> targets_of(int sweep) const;
+  /// What all sweeps behind it compute.
+  std::vector<int32_t> targets_after(int sweep) const;
 
   // By node.
   std::vector<char> row;   ///< whether it changes along reduced loops

@@ -15,8 +15,9 @@ namespace F = nn::functional;
 using Unary = std::function<Tensor(const Tensor&)>;
 using Binary = std::function<Tensor(const Tensor&, const Tensor&)>;
 
-// Long enough for the tiles of transposed operands, and too wide for the narrow form of column reductions.
-constexpr int64_t kRows = 12, kColumns = 64;
+// Long enough for the tiles of transposed operands, and too wide for the narrow form of column reductions;
+// and so many rows that some of them are done together.
+constexpr int64_t kRows = 12, kColumns = 64, kManyRows = 48;
 
 Tensor random(IntArrayRef sizes, Dtype dtype) { return rand(sizes).add_(1).to(dtype); }
 Tensor leaf(IntArrayRef sizes, Dtype dtype) { return random(sizes, dtype).requires_grad_(true); }
@@ -217,8 +218,8 @@ void reductions(Dtype dtype) {
 }
 
 void rows_ops(Dtype dtype) {
-  for (const auto& shape :
-       std::vector<std::vector<int64_t>>{{kRows, kColumns}, {2, kRows, kColumns}, {1, kColumns}}) {
+  for (const auto& shape : std::vector<std::vector<int64_t>>{
+           {kRows, kColumns}, {2, kRows, kColumns}, {1, kColumns}, {kManyRows, kColumns}}) {
     const Tensor x = random(shape, dtype);
     differentiate({x}, [&] { return softmax(x, -1); });
     differentiate({x}, [&] { return log_softmax(x, -1); });
@@ -238,7 +239,9 @@ void rows_ops(Dtype dtype) {
     differentiate({q, k, v}, [&] { return nn::ops::scaled_dot_product_attention(q, k, v, {}, 0.0, causal); });
   // Losses.
   const Tensor logits = random({kRows, kColumns}, dtype), target = randint(kColumns, {kRows}, kInt64);
+  const Tensor many = random({kManyRows, kColumns}, dtype), targets = randint(kColumns, {kManyRows}, kInt64);
   differentiate({logits}, [&] { return F::cross_entropy(logits, target); });
+  differentiate({many}, [&] { return F::cross_entropy(many, targets); });
   differentiate({logits}, [&] { return nll_loss(log_softmax(logits, -1), target); });
   const Tensor same = random({kRows, kColumns}, dtype);
   differentiate({logits}, [&] { return F::mse_loss(logits, same); });

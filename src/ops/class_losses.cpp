@@ -12,6 +12,12 @@ constexpr int64_t kNone = 0, kMean = 1;
 
 size_t class_dim(const TensorImpl& x) { return x.dim() > 1 ? 1 : 0; }
 
+/// Rows with statistics stand for a function of the same name without the underscore.
+std::string_view public_name(const OpDef& op) {
+  const std::string_view name = op.schema.base;
+  return name.starts_with('_') ? name.substr(1) : name;
+}
+
 /// kRow: the classes; kOuter: samples and positions.
 Domain class_domain(const OpDef& op, Args a) {
   Domain d;
@@ -43,16 +49,27 @@ std::vector<Meta> class_results(const OpDef& op, Args a, const Domain& d, Dtype)
   return metas;
 }
 
+/// The same, and two numbers a sample.
+std::vector<Meta> with_statistics(const OpDef& op, Args a, const Domain& d, Dtype) {
+  Meta statistic;
+  for (size_t i = 0; i < d.sizes.size(); ++i) {
+    if (d.groups[i] != kOuter) continue;
+    statistic.sizes.push_back(d.sizes[i]);
+    statistic.dims.push_back(static_cast<int8_t>(i));
+  }
+  return {class_results(op, a, d, Dtype::kUndefined)[0], statistic, statistic};
+}
+
 void check_classes(const OpDef& op, Args a) {
   const TensorImpl &x = *a[0].tensor, &t = *a[1].tensor;
-  LOHE_CHECK(x.dim() > 0, op.schema.base, ": input must have at least one dim, the classes");
+  LOHE_CHECK(x.dim() > 0, public_name(op), ": input must have at least one dim, the classes");
   const size_t classes = class_dim(x);
   const int64_t n = x.sizes()[classes];
   LOHE_CHECK(a[2].none() || (a[2].tensor->dim() == 1 && a[2].tensor->numel() == n),
              "weight tensor should be defined either for all ", n,
              " classes or no classes but got weight tensor of shape: ",
              a[2].none() ? std::string() : to_string(a[2].tensor->sizes()));
-  if (x.size_dims() == t.size_dims() && op.schema.base == "cross_entropy_loss") {
+  if (x.size_dims() == t.size_dims() && op.schema.base == "_cross_entropy_loss") {
     LOHE_CHECK(is_floating(t.dtype()),
                "Expected floating point type for target with class probabilities, got ", t.dtype());
     return;
@@ -64,7 +81,7 @@ void check_classes(const OpDef& op, Args a) {
   LOHE_CHECK_KIND(kValue, x.dim() < 2 || t.dim() == 0 || t.sizes()[0] == x.sizes()[0],
                   "Expected input batch_size (", x.sizes()[0], ") to match target batch_size (",
                   t.dim() == 0 ? 0 : t.sizes()[0], ").");
-  LOHE_CHECK(t.size_dims() == expected, op.schema.base, ": expected target of shape ", to_string(expected),
+  LOHE_CHECK(t.size_dims() == expected, public_name(op), ": expected target of shape ", to_string(expected),
              " for input of shape ", to_string(x.sizes()), ", got ", to_string(t.sizes()));
   LOHE_CHECK(t.dtype() == Dtype::kInt64 || t.dtype() == Dtype::kUInt8 || t.dtype() == Dtype::kInt32,
              "expected scalar type Long but found ", t.dtype());
@@ -118,21 +135,19 @@ std::array<Node, 3> negative_log_likelihood_gradient(Node g, Node x, Node target
   return {select(t.hit, -(t.weight * h), x.literal(0)), {}, {}};
 }
 
-Node log_sum_exp(Node x) {
-  const Node highest = amax(x);
-  return log(sum(exp(x - highest))) + highest;
-}
-
 /// Cross entropy is -sum(q * log_softmax(x)) with q from the target: smoothed probabilities times the
-/// classes' weights.
-Node cross_entropy(Node x, Node target, Node weight, int64_t reduction, Node ignore_index, double smoothing) {
-  const Node lse = log_sum_exp(x), classes = count(x, kRow);
+/// classes' weights. With each sample's highest score and the sum of exponentials of scores less that.
+std::array<Node, 3> cross_entropy(Node x, Node target, Node weight, int64_t reduction, Node ignore_index,
+                                  double smoothing) {
+  const Node highest = amax(x), mass = sum(exp(x - highest)), lse = log(mass) + highest,
+             classes = count(x, kRow);
   if (is_floating(target.dtype())) {
     Node q = target;
     if (smoothing > 0) q = q * (1 - smoothing) + smoothing / classes;
     if (weight.defined()) q = q * weight;
-    const Node loss = sum(q * (lse - x));
-    return reduction == kNone ? loss : reduction == kMean ? total(loss) / count(x, kOuter) : total(loss);
+    Node loss = sum(q * (lse - x));
+    if (reduction != kNone) loss = reduction == kMean ? total(loss) / count(x, kOuter) : total(loss);
+    return {loss, highest, mass};
   }
   const Targets t = targets(x, target, weight, ignore_index);
   const Node zero = x.literal(0);
@@ -142,13 +157,14 @@ Node cross_entropy(Node x, Node target, Node weight, int64_t reduction, Node ign
     loss = (1 - smoothing) * loss + smoothing / classes * away;
   }
   loss = select(t.valid, loss, zero);
-  if (reduction == kNone) return loss;
-  return reduction == kMean ? total(loss) / total(t.weight) : total(loss);
+  if (reduction != kNone) loss = reduction == kMean ? total(loss) / total(t.weight) : total(loss);
+  return {loss, highest, mass};
 }
 
-std::array<Node, 3> cross_entropy_gradient(Node g, Node x, Node target, Node weight, int64_t reduction,
-                                           Node ignore_index, double smoothing) {
-  const Node highest = amax(x), e = exp(x - highest), mass = sum(e), classes = count(x, kRow);
+/// Gradients of x, target and weight. The softmax is made from the statistics.
+std::array<Node, 3> cross_entropy_gradient(Node g, Node x, Node highest, Node mass, Node target, Node weight,
+                                           int64_t reduction, Node ignore_index, double smoothing) {
+  const Node p = exp(x - highest) / mass, classes = count(x, kRow);
   if (is_floating(target.dtype())) {
     const Node h = reduction == kMean ? g / count(x, kOuter) : g;
     Node q = target;
@@ -157,21 +173,20 @@ std::array<Node, 3> cross_entropy_gradient(Node g, Node x, Node target, Node wei
     Node dq = h * (log(mass) + highest - x);
     if (weight.defined()) dq = dq * weight;
     if (smoothing > 0) dq = dq * (1 - smoothing);
-    return {h * (e / mass * sum(q) - q), dq, {}};
+    return {h * (p * sum(q) - q), dq, {}};
   }
   const Targets t = targets(x, target, weight, ignore_index);
   const Node zero = x.literal(0);
   const Node h = select(t.valid, reduction == kMean ? g / total(t.weight) : g, zero);
   if (smoothing == 0) {
     const Node slope = h * t.weight;
-    const Node p = e / mass;
     return {slope * select(t.hit, p - 1, p), {}, {}};
   }
   const Node share = smoothing / classes;
   const Node all = weight.defined() ? weight * share : share;
   const Node at_hit = (1 - smoothing) * t.weight;
   const Node sum_q = at_hit + (weight.defined() ? share * sum(weight) : share * classes);
-  return {h * (e / mass * sum_q - (select(t.hit, at_hit, zero) + all)), {}, {}};
+  return {h * (p * sum_q - (select(t.hit, at_hit, zero) + all)), {}, {}};
 }
 
 /// Scores (C) or (N, C); targets of the same shape list classes up to the first -1.
@@ -260,23 +275,41 @@ const OpFamily class_losses(
             .function_only()
             .describe("nll_loss of log-probabilities (N, C, ...) and class indices (N, ...)."),
         composed(
-            "cross_entropy_loss(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, int ignore_index=-100, float label_smoothing=0.0) -> Tensor",
+            "_cross_entropy_loss(Tensor self, Tensor target, Tensor? weight, int reduction, int ignore_index, float label_smoothing) -> (Tensor, Tensor, Tensor)",
             [](Node x, Node target, Node weight, int64_t r, Node ignore_index, Arg smoothing) {
               return cross_entropy(x, target, weight, r, ignore_index, smoothing.scalar().to_double());
             })
             .over(class_domain)
-            .shaped(class_results)
+            .shaped(with_statistics)
             .promote(Promotion::kFirst)
+            .wide_statistics()
             .dtypes_are(kFloating)
             .checked(check_smoothing)
             .runtime({"ignore_index"})
-            .function_only()
-            .gradient_reads({"self", "target", "weight", "ignore_index"})
-            .derivative([](Node g, Node, Node x, Node target, Node weight, int64_t r, Node ignore_index,
-                           Arg smoothing) {
-              return cross_entropy_gradient(g, x, target, weight, r, ignore_index,
-                                            smoothing.scalar().to_double());
+            .in("_C")
+            .gradient_reads({"self", "target", "weight", "ignore_index", "result1", "result2"})
+            .derivative([](Node g, Node, Node g_mass, Node, Node highest, Node mass, Node x, Node target,
+                           Node weight, int64_t r, Node ignore_index, Arg smoothing) {
+              std::array<Node, 3> gradients;
+              if (g.defined())
+                gradients = cross_entropy_gradient(g, x, highest, mass, target, weight, r, ignore_index,
+                                                   smoothing.scalar().to_double());
+              // Second derivatives. What is made of the statistics does not depend on the highest score, by
+              // which both are shifted, so that it may count as a constant.
+              if (g_mass.defined()) {
+                const Node flows = g_mass * exp(x - highest);
+                gradients[0] = gradients[0].defined() ? gradients[0] + flows : flows;
+              }
+              return gradients;
             })
+            .describe("cross_entropy_loss, with the statistics of each sample that its gradient reads."),
+        function(
+            "cross_entropy_loss(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, int ignore_index=-100, float label_smoothing=0.0) -> Tensor",
+            [](Args a) {
+              static const OpRef row("_cross_entropy_loss");
+              return row(a[0], a[1], a[2], a[3], a[4], a[5]);
+            })
+            .function_only()
             .describe(
                 "-log(softmax(self)) at the target classes, or weighted by class probabilities target."),
         function(

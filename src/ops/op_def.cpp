@@ -130,6 +130,10 @@ OpDef&& OpDef::fills_any_strides() && {
   strided_results = true;
   return std::move(*this);
 }
+OpDef&& OpDef::wide_statistics() && {
+  wide = true;
+  return std::move(*this);
+}
 OpDef&& OpDef::shaped_by_values(std::function<bool(Args)> p) && {
   by_values = std::move(p);
   return std::move(*this);

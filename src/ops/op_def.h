@@ -60,6 +60,7 @@ struct OpDef {
   bool unfilled = false;                           ///< see unfilled_result
   bool by_ops = false;                             ///< see filled_by_ops
   bool strided_results = false;                    ///< see fills_any_strides
+  bool wide = false;                               ///< see wide_statistics
   ErrorKind refusal = ErrorKind::kNotImplemented;  ///< what a dtype outside of `dtypes` raises
   std::string_view module;  ///< "", "nn", "special", "linalg", "_C": where Python shows it
   std::string_view doc;
@@ -93,6 +94,9 @@ struct OpDef {
   /// A primitive that writes results of any strides, if the last dim's elements are adjacent: they may be
   /// parts of a larger tensor.
   OpDef&& fills_any_strides() &&;
+  /// A composed row whose results after the first stay in the dtype in which it computes, float32 of a half
+  /// dtype: its gradient reads them.
+  OpDef&& wide_statistics() &&;
   /// A primitive some of whose calls, those for which `p` holds, make results whose shape depends on values:
   /// they are not recorded. Where nothing is recorded no results are inferred: `run` checks, and makes them.
   OpDef&& shaped_by_values(std::function<bool(Args)> p) &&;

@@ -7,6 +7,7 @@
 #include "base/fork.h"
 #include "lohe/error.h"
 #include "ops/indexing.h"
+#include "ops/public_name.h"
 
 namespace lohe::dispatch {
 namespace {
@@ -244,7 +245,7 @@ void resolve_dtypes(const OpDef& op, Args args, Dtype* compute, Dtype* result) {
                                                                                    : *result;
   const bool to_float = op.promotion == Promotion::kFloat || op.promotion == Promotion::kRealFloat;
   if (!contains(op.dtypes, given || to_float ? computed : promoted)) {
-    raise(op.refusal, "\"", op.schema.base, "\" not implemented for '",
+    raise(op.refusal, "\"", ops::public_name(op.schema.base), "\" not implemented for '",
           type_word(given ? computed : promoted),
           given ? "'; give a dtype that it accepts" : "'; convert the tensor to a dtype that it accepts");
   }

@@ -1,4 +1,5 @@
 #include "lohe/error.h"
+#include "ops/public_name.h"
 #include "ops/reductions.h"
 #include "tensor/shape.h"
 
@@ -11,12 +12,6 @@ using namespace ir;
 constexpr int64_t kNone = 0, kMean = 1;
 
 size_t class_dim(const TensorImpl& x) { return x.dim() > 1 ? 1 : 0; }
-
-/// Rows with statistics stand for a function of the same name without the underscore.
-std::string_view public_name(const OpDef& op) {
-  const std::string_view name = op.schema.base;
-  return name.starts_with('_') ? name.substr(1) : name;
-}
 
 /// kRow: the classes; kOuter: samples and positions.
 Domain class_domain(const OpDef& op, Args a) {
@@ -34,64 +29,67 @@ Domain class_domain(const OpDef& op, Args a) {
   return d;
 }
 
-/// A loss a sample, or one number.
-std::vector<Meta> class_results(const OpDef& op, Args a, const Domain& d, Dtype) {
-  Meta m;
-  if (a[static_cast<size_t>(op.schema.index_of("reduction"))].integer == kNone) {
-    for (size_t i = 0; i < d.sizes.size(); ++i) {
-      if (d.groups[i] != kOuter) continue;
-      m.sizes.push_back(d.sizes[i]);
-      m.dims.push_back(static_cast<int8_t>(i));
-    }
+/// Makes a result one number a sample.
+void per_sample(Meta& m, const Domain& d) {
+  for (size_t i = 0; i < d.sizes.size(); ++i) {
+    if (d.groups[i] != kOuter) continue;
+    m.sizes.push_back(d.sizes[i]);
+    m.dims.push_back(static_cast<int8_t>(i));
   }
-  std::vector<Meta> metas{m};
-  if (op.schema.returns.size() == 2) metas.emplace_back();
+}
+
+/// A loss a sample, or one number; of two results, the second is one number.
+std::vector<Meta> class_results(const OpDef& op, Args a, const Domain& d, Dtype) {
+  std::vector<Meta> metas(op.schema.returns.size());
+  if (a[static_cast<size_t>(op.schema.index_of("reduction"))].integer == kNone) per_sample(metas[0], d);
   return metas;
 }
 
-/// The same, and two numbers a sample.
-std::vector<Meta> with_statistics(const OpDef& op, Args a, const Domain& d, Dtype) {
-  Meta statistic;
-  for (size_t i = 0; i < d.sizes.size(); ++i) {
-    if (d.groups[i] != kOuter) continue;
-    statistic.sizes.push_back(d.sizes[i]);
-    statistic.dims.push_back(static_cast<int8_t>(i));
-  }
-  return {class_results(op, a, d, Dtype::kUndefined)[0], statistic, statistic};
+/// The same, and numbers a sample.
+std::vector<Meta> with_statistics(const OpDef& op, Args a, const Domain& d, Dtype dtype) {
+  std::vector<Meta> metas = class_results(op, a, d, dtype);
+  for (size_t k = 1; k < metas.size(); ++k) per_sample(metas[k], d);
+  return metas;
 }
 
-void check_classes(const OpDef& op, Args a) {
-  const TensorImpl &x = *a[0].tensor, &t = *a[1].tensor;
-  LOHE_CHECK(x.dim() > 0, public_name(op), ": input must have at least one dim, the classes");
-  const size_t classes = class_dim(x);
-  const int64_t n = x.sizes()[classes];
+void check_scores(const OpDef& op, Args a) {
+  const TensorImpl& x = *a[0].tensor;
+  LOHE_CHECK(x.dim() > 0, public_name(op.schema.base), ": input must have at least one dim, the classes");
+  const int64_t n = x.sizes()[class_dim(x)];
   LOHE_CHECK(a[2].none() || (a[2].tensor->dim() == 1 && a[2].tensor->numel() == n),
              "weight tensor should be defined either for all ", n,
              " classes or no classes but got weight tensor of shape: ",
              a[2].none() ? std::string() : to_string(a[2].tensor->sizes()));
-  if (x.size_dims() == t.size_dims() && op.schema.base == "_cross_entropy_loss") {
-    LOHE_CHECK(is_floating(t.dtype()),
-               "Expected floating point type for target with class probabilities, got ", t.dtype());
-    return;
-  }
+}
+void check_indices(const OpDef& op, Args a) {
+  const TensorImpl &x = *a[0].tensor, &t = *a[1].tensor;
   Dims expected;
   for (size_t i = 0; i < x.sizes().size(); ++i) {
-    if (i != classes) expected.push_back(x.sizes()[i]);
+    if (i != class_dim(x)) expected.push_back(x.sizes()[i]);
   }
   LOHE_CHECK_KIND(kValue, x.dim() < 2 || t.dim() == 0 || t.sizes()[0] == x.sizes()[0],
                   "Expected input batch_size (", x.sizes()[0], ") to match target batch_size (",
                   t.dim() == 0 ? 0 : t.sizes()[0], ").");
-  LOHE_CHECK(t.size_dims() == expected, public_name(op), ": expected target of shape ", to_string(expected),
-             " for input of shape ", to_string(x.sizes()), ", got ", to_string(t.sizes()));
+  LOHE_CHECK(t.size_dims() == expected, public_name(op.schema.base), ": expected target of shape ",
+             to_string(expected), " for input of shape ", to_string(x.sizes()), ", got ",
+             to_string(t.sizes()));
   LOHE_CHECK(t.dtype() == Dtype::kInt64 || t.dtype() == Dtype::kUInt8 || t.dtype() == Dtype::kInt32,
              "expected scalar type Long but found ", t.dtype());
 }
-void check_smoothing(const OpDef& op, Args a) {
-  check_classes(op, a);
+void check_classes(const OpDef& op, Args a) {
+  check_scores(op, a);
+  check_indices(op, a);
+}
+/// Targets are class indices, or probabilities of the scores' shape.
+void check_cross_entropy(const OpDef& op, Args a) {
+  check_scores(op, a);
+  const bool probabilities = a[0].tensor->size_dims() == a[1].tensor->size_dims();
+  if (!probabilities) check_indices(op, a);
+  LOHE_CHECK(!probabilities || is_floating(a[1].tensor->dtype()),
+             "Expected floating point type for target with class probabilities, got ", a[1].tensor->dtype());
   const double s = a[5].scalar().to_double();
   LOHE_CHECK(s >= 0 && s <= 1, "label_smoothing must be between 0.0 and 1.0. Got: ", s);
-  LOHE_CHECK(a[0].tensor->size_dims() != a[1].tensor->size_dims() || a[4].integer < 0,
-             "ignore_index is not supported for floating point target");
+  LOHE_CHECK(!probabilities || a[4].integer < 0, "ignore_index is not supported for floating point target");
 }
 
 /// Class indices and what follows from them. Ignored samples weigh nothing.
@@ -284,7 +282,7 @@ const OpFamily class_losses(
             .promote(Promotion::kFirst)
             .wide_statistics()
             .dtypes_are(kFloating)
-            .checked(check_smoothing)
+            .checked(check_cross_entropy)
             .runtime({"ignore_index"})
             .in("_C")
             .gradient_reads({"self", "target", "weight", "ignore_index", "result1", "result2"})

@@ -63,3 +63,8 @@ def test_the_gradient_of_a_sure_answer_in_a_half_dtype(dtype: str) -> None:
 def test_a_target_of_another_shape_is_named_by_the_public_name() -> None:
     with pytest.raises(RuntimeError, match="^cross_entropy_loss: expected target of shape"):
         lohe.nn.functional.cross_entropy(lohe.zeros(4, 3, 2), lohe.zeros(4, 3, dtype=lohe.int64))
+
+
+def test_a_dtype_that_is_not_served_is_told_by_the_public_name() -> None:
+    with pytest.raises(NotImplementedError, match='^"cross_entropy_loss" not implemented for .Long.'):
+        lohe.nn.functional.cross_entropy(lohe.zeros(3, 4, dtype=lohe.int64), lohe.tensor([0, 1, 2]))
